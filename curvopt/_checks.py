@@ -1,0 +1,207 @@
+"""Errors at the boundary: each names the value and the remedy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, PyTree, Scalar
+
+
+def _described(path: Any, leaf: Any) -> str:
+    where = jtu.keystr(path) or "the parameters"
+    if hasattr(leaf, "dtype"):
+        return f"{where} has dtype {leaf.dtype} and shape {leaf.shape}"
+    return f"{where} is {leaf!r} of type {type(leaf).__name__}"
+
+
+def check_parameters(y: PyTree) -> None:
+    """Refuse parameters that are not real floating-point arrays.
+
+    **Raises:**
+
+    `ValueError` naming the leaf and what to do.
+    """
+    leaves = jtu.tree_leaves_with_path(y)
+    for path, leaf in leaves:
+        if not isinstance(leaf, (jax.Array, np.ndarray)):
+            raise ValueError(
+                "parameters must be arrays only, but "
+                f"{_described(path, leaf)}. Partition first: `params, static = "
+                "eqx.partition(model, eqx.is_inexact_array)`, and `eqx.combine` them "
+                "in the loss."
+            )
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"parameters must be real, but {_described(path, leaf)}. Split it "
+                "into its real and imaginary parts."
+            )
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"parameters must be floating-point, but {_described(path, leaf)}. "
+                "Convert it, or leave it out of the parameters: `params, static = "
+                "eqx.partition(model, eqx.is_inexact_array)`."
+            )
+    if not leaves:
+        raise ValueError(
+            "there are no parameters: the pytree has no floating-point array. Was the "
+            "model partitioned the right way round?"
+        )
+
+
+def unpack_aux(out: Any) -> tuple[Any, Any]:
+    """What a loss with `has_aux=True` returned, as a pair."""
+    if not (isinstance(out, (tuple, list)) and len(out) == 2):
+        raise ValueError(
+            "with `has_aux=True` the loss must return a pair (loss, aux), but it "
+            f"returned {type(out).__name__}. Return a pair, or drop `has_aux`."
+        )
+    return out[0], out[1]
+
+
+def check_loss(value: Any) -> Scalar:
+    """What a loss returned, as an array; refuse what is not a real scalar.
+
+    **Raises:**
+
+    `ValueError` naming the shape and dtype.
+    """
+    if isinstance(value, (tuple, list)):
+        raise ValueError(
+            f"the loss must be a scalar, but it returned a {type(value).__name__} of "
+            f"length {len(value)}. Pass `has_aux=True` if it returns (loss, aux)."
+        )
+    try:
+        value = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the loss must be a scalar, but it returned {value!r} of type "
+            f"{type(value).__name__}."
+        ) from error
+    if value.shape != ():
+        raise ValueError(
+            f"the loss must be a scalar, but it has shape {value.shape}. Reduce it, "
+            "for example with `jnp.mean`."
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            "the loss must be a real floating-point number, but its dtype is "
+            f"{value.dtype}. Take its real part or convert it."
+        )
+    return value
+
+
+def check_direction(u: PyTree, y: PyTree) -> None:
+    """Refuse a direction that is not shaped like the parameters.
+
+    **Raises:**
+
+    `ValueError` naming the two structures, or the leaf that differs.
+    """
+    expected, got = jtu.tree_structure(y), jtu.tree_structure(u)
+    if expected != got:
+        raise ValueError(
+            "a direction must have the structure of the parameters, which is\n"
+            f"  {expected}\nbut it is\n  {got}\nBuild it with `jax.tree.map` over the "
+            "parameters or the gradient."
+        )
+    for (path, a), b in zip(jtu.tree_leaves_with_path(u), jtu.tree_leaves(y)):
+        if jnp.shape(a) != b.shape or not jnp.issubdtype(jnp.result_type(a), jnp.floating):
+            raise ValueError(
+                "a direction must match the parameters leaf by leaf, but "
+                f"{_described(path, a)} where the parameter has dtype {b.dtype} and "
+                f"shape {b.shape}."
+            )
+
+
+def _concrete(x: Any) -> bool:
+    return x is not None and not isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def check_range(
+    name: str,
+    x: Array | int | float | None,
+    *,
+    above: int | float | None = None,
+    at_least: int | float | None = None,
+    below: int | float | None = None,
+    at_most: int | float | None = None,
+) -> None:
+    """Refuse a hyper-parameter that is not one number, or outside its range; `None`
+    passes, and so do traced values of any size.
+
+    **Raises:**
+
+    `ValueError` naming the field, its value and the range.
+    """
+    if x is not None and np.shape(x) != ():
+        raise ValueError(
+            f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, vmap "
+            "over it: `curvopt.run_grid` or `eqx.filter_vmap`."
+        )
+    if not _concrete(x):
+        return
+    value = np.asarray(x)
+    wrong = np.isnan(value)
+    bounds = []
+    for bound, fails, word in (
+        (above, lambda b: value <= b, "above"),
+        (at_least, lambda b: value < b, "at least"),
+        (below, lambda b: value >= b, "below"),
+        (at_most, lambda b: value > b, "at most"),
+    ):
+        if bound is not None:
+            wrong = wrong | fails(bound)
+            bounds.append(f"{word} {bound:g}")
+    if np.any(wrong):
+        raise ValueError(f"{name} must be {' and '.join(bounds)}, but it is {value}.")
+
+
+def check_count(name: str, n: Any) -> int:
+    """Refuse a count that is not an integer of at least one."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, but it is {n!r}.")
+    return int(n)
+
+
+def check_schedule(schedule: Any) -> None:
+    """Refuse a schedule that is neither `None` nor a function of the step count."""
+    if schedule is not None and not callable(schedule):
+        raise ValueError(
+            "schedule must be a function of the step count (any optax schedule) with peak "
+            f"1, or None, but it is {schedule!r}."
+        )
+
+
+_RESERVED = frozenset(
+    "loss step_size slope curvature gradient_equivalents seconds compile_seconds "
+    "strategy value seed step evaluation_step".split()
+)
+
+
+def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
+    """Refuse metrics of a problem that are no scalars, or whose names mean something
+    else in a dataset.
+
+    **Arguments:**
+
+    - `metrics`: what `evaluate` returned for all lanes.
+    - `lanes`: the shape of the lanes.
+    """
+    if not isinstance(metrics, dict):
+        raise ValueError(
+            "a problem's `evaluate` must return a dictionary of scalars, but it returned "
+            f"{type(metrics).__name__}."
+        )
+    for name, x in metrics.items():
+        if name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_")):
+            raise ValueError(
+                f"a problem's metric cannot be called {name!r}: the name is taken in the "
+                "dataset. Call it, for example, 'train_loss'."
+            )
+        if np.shape(x) != lanes:
+            raise ValueError(
+                f"a problem's metrics must be scalars, but {name!r} has shape "
+                f"{np.shape(x)[len(lanes) :]}."
+            )

@@ -1,0 +1,9 @@
+from ._adjoint import AdjointCurvature as AdjointCurvature
+from ._finite_difference import FiniteDifferenceCurvature as FiniteDifferenceCurvature
+from ._forward import ForwardCurvature as ForwardCurvature
+from ._hvp import HvpCurvature as HvpCurvature
+from ._model import (
+    AbstractCurvatureMethod as AbstractCurvatureMethod,
+    QuadraticModel as QuadraticModel,
+)
+from ._quadratic_model import close_loss as close_loss, quadratic_model as quadratic_model

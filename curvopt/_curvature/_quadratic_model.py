@@ -1,0 +1,66 @@
+from collections.abc import Callable
+from typing import Any
+
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree, Scalar
+
+from .._checks import check_loss, check_parameters, unpack_aux
+from ._adjoint import AdjointCurvature
+from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+
+
+def _fresh_copy(args: PyTree) -> PyTree:
+    """`args` rebuilt. An `equinox.nn.State` may be updated once only; each evaluation
+    of the loss therefore gets its own."""
+    return jtu.tree_map(lambda x: x, args)
+
+
+def close_loss(fn: Callable, args: PyTree, has_aux: bool) -> ClosedLoss:
+    """`fn(y, args)` as a function of `y` alone that always returns `(loss, aux)`."""
+
+    def closed(y: PyTree[Array]) -> tuple[Scalar, PyTree]:
+        out = fn(y, _fresh_copy(args))
+        value, aux = unpack_aux(out) if has_aux else (out, None)
+        return check_loss(value), aux
+
+    return closed
+
+
+def quadratic_model(
+    fn: Callable[[PyTree, Any], Any],
+    y: PyTree,
+    args: PyTree = None,
+    method: AbstractCurvatureMethod = AdjointCurvature(),
+    has_aux: bool = False,
+) -> QuadraticModel:
+    r"""Expand a loss at `y` to second order: value, gradient, and for any direction
+    $u$ the slope $\langle g, u \rangle$ and the curvature $\langle u, H u \rangle$.
+
+    ```python
+    model = curvopt.quadratic_model(loss, params, batch)
+    u = jax.tree.map(jnp.negative, model.grad)
+    step_size = -model.slope(u) / model.curvature(u)
+    ```
+
+    **Arguments:**
+
+    - `fn`: the loss, `fn(y, args) -> scalar`, or `(scalar, aux)` with `has_aux`. It is
+        traced as `jax.jit` would trace it.
+    - `y`: the parameters, a pytree of real floating-point arrays of any shapes.
+    - `args`: whatever else the loss needs; passed on as it is.
+    - `method`: how the curvature is had: [`curvopt.AdjointCurvature`][] (the
+      default), [`curvopt.ForwardCurvature`][], [`curvopt.HvpCurvature`][] or
+      [`curvopt.FiniteDifferenceCurvature`][].
+    - `has_aux`: whether `fn` returns auxiliary arrays beside the loss.
+
+    **Returns:**
+
+    A [`curvopt.QuadraticModel`][]. Works under `jit`, `vmap` and `scan`.
+
+    **Raises:**
+
+    `ValueError` if `y` holds anything but real floating-point arrays, or nothing; or
+    if the loss is not a real floating-point scalar.
+    """
+    check_parameters(y)
+    return method.model(close_loss(fn, args, has_aux), y)

@@ -1,0 +1,125 @@
+"""Arithmetic on pytrees of arrays, with the accuracy rules of this package."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, PyTree, Scalar
+
+
+def scalar_dtype(y: PyTree) -> Any:
+    """The dtype of step sizes, slopes and curvatures: that of `y`, at least float32.
+
+    **Arguments:**
+
+    - `y`: a pytree of floating-point arrays, shapes and dtypes arbitrary.
+
+    **Returns:**
+
+    A NumPy dtype, `float32` or wider.
+    """
+    return jnp.result_type(jnp.float32, *jtu.tree_leaves(y))
+
+
+def at_least_float32(x: Array) -> Array:
+    """`x`, widened to float32 where it is narrower."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _leaf_dot(a: Array, b: Array) -> Scalar:
+    # HIGHEST: without it an accelerator may round the factors to bfloat16 or TF32.
+    dot = jnp.dot(
+        at_least_float32(a).ravel(),
+        at_least_float32(b).ravel(),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    # jax pairs a complex cotangent with a tangent as Re(sum(a * b)), unconjugated.
+    return jnp.real(dot)
+
+
+def tree_dot(a: PyTree, b: PyTree) -> Scalar:
+    r"""The inner product over all leaves, $\sum_i \langle a_i, b_i \rangle$.
+
+    **Arguments:**
+
+    - `a`, `b`: pytrees of arrays of the same structure and shapes.
+
+    **Returns:**
+
+    A scalar, in the widest of float32 and the dtypes met.
+    """
+    leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
+    return sum((_leaf_dot(x, z) for x, z in leaves), start=jnp.zeros((), jnp.float32))
+
+
+def tree_norm(a: PyTree) -> Scalar:
+    """The Euclidean norm of a whole pytree, in float32 or wider."""
+    return jnp.sqrt(tree_dot(a, a))
+
+
+def tree_zeros(y: PyTree) -> PyTree:
+    """Zeros shaped like `y`, in float32 or wider: where averages over steps begin."""
+    return jtu.tree_map(lambda x: jnp.zeros_like(at_least_float32(x)), y)
+
+
+def tree_cast(a: PyTree, like: PyTree) -> PyTree:
+    """`a`, leaf by leaf in the dtypes of `like`."""
+    return jtu.tree_map(lambda x, z: x.astype(z.dtype), a, like)
+
+
+def tree_allfinite(a: PyTree) -> Bool[Array, ""]:
+    """Whether every number in a pytree is finite."""
+    finite = [jnp.all(jnp.isfinite(x)) for x in jtu.tree_leaves(a)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.array(True)
+
+
+def cast_hyperparameters(module: PyTree, dtype: Any) -> PyTree:
+    """A module with its floating-point arrays in `dtype`.
+
+    Hyper-parameters are strongly typed, so that a grid of them and a single one are
+    the same program; but a strong float64 number must not promote float32
+    parameters. Inside a step they therefore take the dtype of the scalars.
+    """
+    return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, module)
+
+
+def as_hyperparameter(x: Any) -> Any:
+    """Converter for numeric fields of a strategy: a strongly typed floating array.
+
+    Use it as `eqx.field(converter=curvopt.as_hyperparameter)`. The number becomes
+    data: changing it compiles nothing anew, and a grid of it can be vmapped over. A
+    weakly typed array would be traced a second time as soon as a grid brings strong
+    ones. `None` stays `None`, for hyper-parameters that may be absent.
+
+    **Arguments:**
+
+    - `x`: a number or an array of any real dtype.
+
+    **Returns:**
+
+    An array of the same shape, in `x`'s dtype if that is a floating one, else in
+    jax's default floating dtype.
+
+    **Raises:**
+
+    `ValueError` if `x` is no number.
+    """
+    if x is None:
+        return None
+    if not eqx.is_array_like(x) and not hasattr(x, "dtype"):
+        raise ValueError(
+            f"a hyper-parameter must be a number, but it is {x!r} of type "
+            f"{type(x).__name__}."
+        )
+    dtype = jnp.result_type(x)
+    weak = isinstance(x, (bool, int, float))
+    if weak or not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.result_type(float)
+    return jnp.asarray(x, dtype=dtype)
+
+
+def safe_divide(a: Array, b: Array) -> Array:
+    """`a / b`, and zero where `b` is zero."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
