@@ -1,0 +1,64 @@
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from ._curvature import QuadraticModel
+
+
+class Descent(eqx.Module):
+    r"""What a direction proposes.
+
+    **Attributes:**
+
+    - `direction`: $u$, what will be followed: $y^+ = y + \tau u$.
+    - `fresh`: what this gradient alone contributes to it, in the direction's own
+        preconditioner: $-g$ for momentum, $-g / (\sqrt{\hat v} + \epsilon)$ for Adam.
+        A direction with memory repeats itself for about $1/(1-\beta)$ steps; a line
+        search may measure along its fresh part instead. Default: `direction`.
+
+    Both are pytrees like the parameters, in any floating dtypes.
+    """
+
+    direction: PyTree[Array]
+    fresh: PyTree[Array]
+
+    def __init__(self, direction: PyTree[Array], fresh: PyTree[Array] | None = None):
+        self.direction = direction
+        self.fresh = direction if fresh is None else fresh
+
+
+class AbstractDirection(eqx.Module):
+    """Which way: turns the model of the loss at a point into a direction."""
+
+    @abc.abstractmethod
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
+        """The state before the first step.
+
+        **Arguments:**
+
+        - `y`: the initial parameters.
+        - `key`: randomness of this direction's own, if it needs any.
+
+        **Returns:**
+
+        A pytree of arrays.
+        """
+
+    @abc.abstractmethod
+    def step(
+        self, model: QuadraticModel, y: PyTree[Array], state: Any
+    ) -> tuple[Descent, Any]:
+        """Propose a direction.
+
+        **Arguments:**
+
+        - `model`: the loss at `y`. `model.grad` is paid for when it is read.
+        - `y`: the parameters.
+        - `state`: what `init` or the last `step` returned.
+
+        **Returns:**
+
+        A [`curvopt.Descent`][] and the new state, of the same structure and dtypes.
+        """

@@ -1,0 +1,76 @@
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree, Scalar
+
+from ._curvature import QuadraticModel
+from ._tree import at_least_float32, tree_cast
+
+
+class Line(eqx.Module):
+    r"""The loss along one direction, $\varphi(t) = f(y + t u)$: all a line search sees.
+
+    It pays only for what it asks, under `jax.jit`. Everything is evaluated on the same
+    data and the same randomness.
+
+    **Attributes:**
+
+    - `y`: where the line starts, a pytree of floating-point arrays.
+    - `direction`: $u$, a pytree like `y`.
+    """
+
+    y: PyTree[Array]
+    direction: PyTree[Array]
+    _fresh: PyTree[Array]
+    _model: QuadraticModel
+    _loss: Callable[[PyTree], Scalar]
+
+    @property
+    def value(self) -> Scalar:
+        r"""$\varphi(0)$, the loss at `y`; in float32 or wider. Already paid."""
+        return at_least_float32(self._model.value)
+
+    @property
+    def grad(self) -> PyTree[Array]:
+        """The gradient at `y`, a pytree like `y`. Paid once."""
+        return self._model.grad
+
+    @property
+    def slope(self) -> Scalar:
+        r"""$\varphi'(0) = \langle g, u \rangle$; negative for descent. An inner product
+        (with [`curvopt.ForwardCurvature`][] one `jvp`)."""
+        return self._model.slope(self.direction)
+
+    def curvature(self) -> Scalar:
+        r"""$\varphi''(0) = \langle u, H u \rangle$. One sweep of the curvature method."""
+        return self._model.curvature(self.direction)
+
+    @property
+    def fresh(self) -> "Line":
+        """The line along the fresh part of the direction: what this gradient alone
+        contributes (see [`curvopt.Descent`][])."""
+        return Line(self.y, self._fresh, self._fresh, self._model, self._loss)
+
+    def point(self, t: Scalar) -> PyTree[Array]:
+        """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`."""
+        moved = jtu.tree_map(
+            lambda y, u: at_least_float32(y) + t * at_least_float32(u),
+            self.y,
+            self.direction,
+        )
+        return tree_cast(moved, self.y)
+
+    def at(self, t: Scalar) -> Scalar:
+        r"""$\varphi(t)$. One evaluation of the loss."""
+        return at_least_float32(self._loss(self.point(t)))
+
+    def slope_at(self, t: Scalar) -> Scalar:
+        r"""$\varphi'(t)$. One `jvp` of the loss."""
+        u = tree_cast(self.direction, self.y)
+        return at_least_float32(jax.jvp(self._loss, (self.point(t),), (u,))[1])
+
+    def grad_at(self, t: Scalar) -> PyTree[Array]:
+        """The gradient at `point(t)`. One gradient of the loss."""
+        return jax.grad(self._loss)(self.point(t))

@@ -1,0 +1,328 @@
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import optimistix as optx
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
+
+from ._checks import check_direction
+from ._curvature import (
+    AbstractCurvatureMethod,
+    AdjointCurvature,
+    close_loss,
+    quadratic_model,
+)
+from ._direction import AbstractDirection, Descent
+from ._line import Line
+from ._line_search import AbstractLineSearch, StepInfo
+from ._tree import (
+    at_least_float32,
+    cast_hyperparameters,
+    scalar_dtype,
+    tree_allfinite,
+)
+
+
+class StrategyState(eqx.Module):
+    """The states of a direction and of a line search, between two steps."""
+
+    direction: Any
+    line_search: Any
+
+
+class StepRecord(eqx.Module):
+    """One step, for the record.
+
+    **Attributes:**
+
+    - `loss`: the loss where the step began.
+    - `step_size`: how far it went, in units of its direction.
+    - `info`: the line search's [`curvopt.StepInfo`][].
+    """
+
+    loss: Scalar
+    step_size: Scalar
+    info: StepInfo
+
+
+class _SolverState(eqx.Module):
+    count: Int[Array, ""]
+    strategy: StrategyState
+    record: StepRecord
+    y_converged: Bool[Array, ""]  # whether the last update was within tolerance
+    terminate: Bool[Array, ""]
+    finite: Bool[Array, ""]  # whether everything the last step met was finite
+
+
+# Functions of the module, not closures: a solver made twice is the same program.
+def _print_step(**kwargs: tuple[str, Any]) -> None:
+    names = ", ".join(f"{name}: {{}}" for name, _ in kwargs.values())
+    jax.debug.print(names, *(value for _, value in kwargs.values()))
+
+
+def _print_nothing(**kwargs: tuple[str, Any]) -> None:
+    del kwargs
+
+
+def _kept_types(strategy: Any, new: Any, old: Any) -> Any:
+    """A strategy's new state in the dtypes of the old one.
+
+    In parameters of several dtypes the hyper-parameters have the widest, and promote
+    what they touch; a loop needs a state whose types do not change.
+    """
+    if jtu.tree_structure(new) != jtu.tree_structure(old):
+        raise ValueError(
+            f"{type(strategy).__name__}.step must return a state of the structure that "
+            f"`init` gave it, which is\n  {jtu.tree_structure(old)}\nbut it returned\n  "
+            f"{jtu.tree_structure(new)}"
+        )
+    return jtu.tree_map(
+        lambda n, o: n.astype(o.dtype) if eqx.is_inexact_array(o) else n, new, old
+    )
+
+
+def _typed_info(info: StepInfo, dtype: Any) -> StepInfo:
+    """An info whose floats have the dtype of all scalars, whatever a rule gave."""
+    return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, info)
+
+
+class LineSearchMinimiser(optx.AbstractMinimiser):
+    r"""A direction composed with a line search: $y^+ = y + \tau u$.
+
+    A genuine Optimistix solver, for deterministic problems, and the update that
+    [`curvopt.train`][] and [`curvopt.run_study`][] repeat on mini-batches.
+
+    ```python
+    solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())
+    solution = optx.minimise(loss, solver, y0, args)
+    ```
+
+    Every step makes one update. `minimise` stops when a step's change of $y$ and the
+    change of the loss that it made are both within `atol + rtol * |.|` in `norm`; a step
+    that a guard refused to take counts as none. That is a test of steps, not of gradients:
+    a direction with memory may be at right angles to the gradient for a while, and a
+    schedule may end, so that steps vanish away from a minimum. For deterministic problems
+    prefer directions without memory, or tighter tolerances.
+
+    A loss that is not finite where a step begins, a slope that is not, or a step that would
+    lead to parameters that are not, ends it with `optx.RESULTS.nonfinite`, at the point
+    where that was found. The auxiliary output of the solution is evaluated at the solution.
+
+    `options`: `key`, a `jax.random.key` for directions that are random (default
+    `jax.random.key(0)`).
+
+    **Arguments:**
+
+    - `direction`: which way, a [`curvopt.AbstractDirection`][].
+    - `line_search`: how far, a [`curvopt.AbstractLineSearch`][].
+    - `rtol`, `atol`, `norm`: tolerances, as in all Optimistix solvers.
+    - `curvature`: how the curvature is had, for rules that ask for it.
+    - `verbose`: `True` to print each step, or a callable that takes keyword arguments
+        `(name, value)`, as in Optimistix.
+    """
+
+    direction: AbstractDirection
+    line_search: AbstractLineSearch
+    rtol: float
+    atol: float
+    norm: Callable[[PyTree], Scalar]
+    curvature: AbstractCurvatureMethod
+    verbose: Callable[..., None] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        direction: AbstractDirection,
+        line_search: AbstractLineSearch,
+        rtol: float = 1e-6,
+        atol: float = 1e-6,
+        norm: Callable[[PyTree], Scalar] = optx.max_norm,
+        *,
+        curvature: AbstractCurvatureMethod = AdjointCurvature(),
+        verbose: bool | Callable[..., None] = False,
+    ):
+        for name, value, kind in (
+            ("direction", direction, AbstractDirection),
+            ("line_search", line_search, AbstractLineSearch),
+            ("curvature", curvature, AbstractCurvatureMethod),
+        ):
+            if not isinstance(value, kind):
+                raise ValueError(
+                    f"{name} must be an instance of curvopt.{kind.__name__}, but it is "
+                    f"{value!r}. (A class? Then call it.)"
+                )
+        self.direction = direction
+        self.line_search = line_search
+        self.rtol = rtol
+        self.atol = atol
+        self.norm = norm
+        self.curvature = curvature
+        if not callable(verbose):
+            verbose = _print_step if verbose else _print_nothing
+        self.verbose = verbose
+
+    def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
+        """The states of the two strategies before the first step."""
+        solver = cast_hyperparameters(self, scalar_dtype(y))
+        return StrategyState(solver.direction.init(y, key=key), solver.line_search.init(y))
+
+    def update(
+        self,
+        fn: Callable[[PyTree, Any], tuple[Scalar, Any]],
+        y: PyTree[Array],
+        args: Any,
+        count: Int[Array, ""],
+        state: StrategyState,
+    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any]:
+        """One step of any loss: what `minimise`, `train` and `run_study` share.
+
+        **Arguments:**
+
+        - `fn`: `fn(y, args) -> (loss, aux)`.
+        - `y`: the parameters.
+        - `args`: this step's data, the same for all it evaluates.
+        - `count`: how many steps were made before.
+        - `state`: the strategies' states.
+
+        **Returns:**
+
+        The new parameters, the new states, a [`curvopt.StepRecord`][], and the
+        auxiliary output *at `y`*.
+
+        **Raises:**
+
+        `ValueError` if the direction does not match the parameters.
+        """
+        dtype = scalar_dtype(y)
+        solver = cast_hyperparameters(self, dtype)
+        model = quadratic_model(fn, y, args, solver.curvature, has_aux=True)
+        descent, direction_state = solver.direction.step(model, y, state.direction)
+        if not isinstance(descent, Descent):
+            raise ValueError(
+                f"{type(self.direction).__name__}.step must return (curvopt.Descent, "
+                f"state), but the first is {type(descent).__name__}."
+            )
+        check_direction(descent.direction, y)
+        check_direction(descent.fresh, y)
+        loss = close_loss(fn, args, has_aux=True)
+        line = Line(y, descent.direction, descent.fresh, model, lambda y: loss(y)[0])
+        step_size, info, line_state = solver.line_search.step(
+            line, count, state.line_search
+        )
+        step_size = jnp.asarray(step_size, dtype)
+        record = StepRecord(
+            loss=at_least_float32(model.value).astype(dtype),
+            step_size=step_size,
+            info=_typed_info(info, dtype),
+        )
+        state = StrategyState(
+            _kept_types(self.direction, direction_state, state.direction),
+            _kept_types(self.line_search, line_state, state.line_search),
+        )
+        return line.point(step_size), state, record, model.aux
+
+    def init(
+        self,
+        fn: Callable,
+        y: PyTree[Array],
+        args: Any,
+        options: dict[str, Any],
+        f_struct: PyTree[jax.ShapeDtypeStruct],
+        aux_struct: PyTree[jax.ShapeDtypeStruct],
+        tags: frozenset[object],
+    ) -> _SolverState:
+        del fn, args, f_struct, aux_struct, tags
+        key = options.get("key", None)
+        dtype = scalar_dtype(y)
+        return _SolverState(
+            count=jnp.array(0, jnp.int32),
+            strategy=self.init_strategy(y, jr.key(0) if key is None else key),
+            record=StepRecord(
+                loss=jnp.array(jnp.inf, dtype),
+                step_size=jnp.array(0, dtype),
+                info=_typed_info(StepInfo(), dtype),
+            ),
+            y_converged=jnp.array(False),
+            terminate=jnp.array(False),
+            finite=jnp.array(True),
+        )
+
+    def step(
+        self,
+        fn: Callable,
+        y: PyTree[Array],
+        args: Any,
+        options: dict[str, Any],
+        state: _SolverState,
+        tags: frozenset[object],
+    ) -> tuple[PyTree[Array], _SolverState, Any]:
+        del options, tags
+        new_y, strategy, record, aux = self.update(fn, y, args, state.count, state.strategy)
+        self.verbose(
+            num_steps=("Step", state.count),
+            loss=("Loss", record.loss),
+            step_size=("Step size", record.step_size),
+            slope=("Slope", record.info.slope),
+            curvature=("Curvature", record.info.curvature),
+        )
+        # The pair that is judged is of one step: the last update of y, and the change
+        # of the loss that it made, which is known only now.
+        f_diff = jnp.abs(record.loss - state.record.loss)
+        f_converged = f_diff < self.atol + self.rtol * jnp.abs(record.loss)
+        scaled = jtu.tree_map(
+            lambda new, old: jnp.abs(new - old) / (self.atol + self.rtol * jnp.abs(old)),
+            new_y,
+            y,
+        )
+        moved = ~(record.info.guards.ascent | record.info.guards.exhausted)
+        finite = (
+            jnp.isfinite(record.loss)
+            & ~record.info.guards.nonfinite
+            & tree_allfinite(new_y)
+        )
+        new_state = _SolverState(
+            count=state.count + 1,
+            strategy=strategy,
+            record=record,
+            y_converged=moved & (self.norm(scaled) < 1),
+            terminate=state.y_converged & f_converged,
+            finite=finite,
+        )
+        # Where the loss is not finite there is nothing to follow: `y` stays where it was
+        # found to be so.
+        new_y = jtu.tree_map(lambda new, old: jnp.where(finite, new, old), new_y, y)
+        return new_y, new_state, aux
+
+    def terminate(
+        self,
+        fn: Callable,
+        y: PyTree[Array],
+        args: Any,
+        options: dict[str, Any],
+        state: _SolverState,
+        tags: frozenset[object],
+    ) -> tuple[Bool[Array, ""], optx.RESULTS]:
+        del fn, y, args, options, tags
+        result = optx.RESULTS.where(
+            state.finite, optx.RESULTS.successful, optx.RESULTS.nonfinite
+        )
+        return state.terminate, result
+
+    def postprocess(
+        self,
+        fn: Callable,
+        y: PyTree[Array],
+        aux: Any,
+        args: Any,
+        options: dict[str, Any],
+        state: _SolverState,
+        tags: frozenset[object],
+        result: optx.RESULTS,
+    ) -> tuple[PyTree[Array], Any, dict[str, Any]]:
+        del aux, options, state, tags, result
+        # Every step ends in an update, so `y` itself has not been evaluated yet.
+        loss, aux = fn(y, args)
+        return y, aux, {"loss": loss}

@@ -1,0 +1,251 @@
+"""The solver as an Optimistix user knows solvers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import pytest
+
+import curvopt
+from strategies import (
+    BacktrackingArmijo,
+    CurvatureRescaling,
+    LearningRate,
+    Momentum,
+    SGD,
+)
+
+
+def bowl(y, args):
+    matrix, centre = args
+    return 0.5 * (y - centre) @ matrix @ (y - centre)
+
+
+ARGS = (jnp.diag(jnp.array([1.0, 10.0])), jnp.array([1.0, -2.0]))
+SOLVER = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())
+
+
+def test_minimise():
+    solution = optx.minimise(bowl, SOLVER, jnp.zeros(2), ARGS)
+    assert solution.result == optx.RESULTS.successful
+    np.testing.assert_allclose(solution.value, ARGS[1], atol=1e-4)
+    assert solution.stats["loss"] < 1e-8
+    assert 3 < solution.stats["num_steps"] < 256
+
+
+def test_every_step_is_an_update():
+    step = optx.minimise(
+        bowl,
+        curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
+        jnp.zeros(2),
+        ARGS,
+        max_steps=1,
+        throw=False,
+    )
+    np.testing.assert_allclose(step.value, -0.1 * jax.grad(bowl)(jnp.zeros(2), ARGS))
+
+
+def test_has_aux_is_evaluated_at_the_solution():
+    fn = lambda y, args: (bowl(y, args), {"y": y, "count": jnp.array(3)})
+    solution = optx.minimise(fn, SOLVER, jnp.zeros(2), ARGS, has_aux=True)
+    np.testing.assert_array_equal(solution.aux["y"], solution.value)
+    assert solution.aux["count"] == 3
+
+
+def test_parameters_are_any_pytree():
+    fn = lambda y, _: (y["a"] - 1) ** 2 + jnp.sum((y["b"][0] + 2) ** 2)
+    y0 = {"a": jnp.array(0.0), "b": (jnp.ones((2, 2)),)}
+    solution = optx.minimise(fn, SOLVER, y0)
+    np.testing.assert_allclose(solution.value["a"], 1, atol=1e-4)
+    np.testing.assert_allclose(solution.value["b"][0], -2, atol=1e-4)
+
+
+def test_max_steps_and_throw():
+    slow = curvopt.LineSearchMinimiser(SGD(), LearningRate(1e-4))
+    solution = optx.minimise(bowl, slow, jnp.zeros(2), ARGS, max_steps=5, throw=False)
+    assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
+    assert solution.stats["num_steps"] == 5
+    with pytest.raises(Exception, match="maximum number of steps"):
+        optx.minimise(bowl, slow, jnp.zeros(2), ARGS, max_steps=5)
+
+
+def test_verbose():
+    seen = []
+
+    def record(**kwargs):
+        names = [name for name, _ in kwargs.values()]
+        jax.debug.callback(lambda loss: seen.append(float(loss)), kwargs["loss"][1])
+        assert names == ["Step", "Loss", "Step size", "Slope", "Curvature"]
+
+    solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(), verbose=record)
+    solution = optx.minimise(bowl, solver, jnp.zeros(2), ARGS)
+    jax.effects_barrier()
+    assert len(seen) == solution.stats["num_steps"]
+    assert sorted(seen, reverse=True)[0] == pytest.approx(bowl(jnp.zeros(2), ARGS))
+
+
+def test_verbose_prints(capfd):
+    solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(), verbose=True)
+    optx.minimise(bowl, solver, jnp.zeros(2), ARGS, max_steps=2, throw=False)
+    jax.effects_barrier()
+    assert "Step: 1, Loss: " in capfd.readouterr().out
+
+
+def test_loss_that_is_not_finite_at_the_start():
+    fn = lambda y, _: jnp.log(y) + y
+    with pytest.raises(Exception, match="[Nn]onfinite"):
+        optx.minimise(fn, SOLVER, jnp.array(-1.0))
+    solution = optx.minimise(fn, SOLVER, jnp.array(-1.0), throw=False)
+    assert solution.result == optx.RESULTS.nonfinite
+    assert solution.value == -1.0 and solution.stats["num_steps"] == 1
+
+
+def test_loss_that_turns_non_finite_on_the_way():
+    fn = lambda y, _: jnp.where(y < 0, jnp.nan, y)
+    solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.4))
+    solution = optx.minimise(fn, solver, jnp.array(1.0), throw=False)
+    assert solution.result == optx.RESULTS.nonfinite
+
+
+def test_a_step_that_a_guard_refused_is_no_convergence():
+    """A direction of ascent makes a step of zero: that is not a minimum."""
+
+    class Ascent(curvopt.AbstractDirection):
+        def init(self, y, *, key):
+            del y, key
+
+        def step(self, model, y, state):
+            del y, state
+            return curvopt.Descent(model.grad), None
+
+    for rule in (CurvatureRescaling(), BacktrackingArmijo()):
+        solver = curvopt.LineSearchMinimiser(Ascent(), rule)
+        solution = optx.minimise(
+            bowl, solver, jnp.zeros(2), ARGS, max_steps=20, throw=False
+        )
+        assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
+        assert solution.state.record.info.guards.ascent
+        np.testing.assert_array_equal(solution.value, jnp.zeros(2))
+
+
+def test_a_gradient_that_is_not_finite():
+    solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
+    norm = lambda y, _: jnp.linalg.norm(y)
+    solution = optx.minimise(norm, solver, jnp.zeros(2), throw=False)
+    assert solution.result == optx.RESULTS.nonfinite
+    np.testing.assert_array_equal(solution.value, jnp.zeros(2))
+
+
+def test_a_start_at_the_minimum_converges():
+    solution = optx.minimise(bowl, SOLVER, ARGS[1], ARGS)
+    assert solution.result == optx.RESULTS.successful
+    np.testing.assert_array_equal(solution.value, ARGS[1])
+
+
+def test_vmap_over_starts_equals_a_loop():
+    starts = jnp.array([[0.0, 0.0], [3.0, 1.0], [-2.0, 5.0]])
+    run = lambda y: optx.minimise(bowl, SOLVER, y, ARGS).value
+    one_by_one = jnp.stack([run(y) for y in starts])
+    np.testing.assert_allclose(jax.vmap(run)(starts), one_by_one, rtol=1e-5)
+    np.testing.assert_allclose(eqx.filter_vmap(run)(starts), one_by_one, rtol=1e-5)
+
+
+def test_vmap_over_hyper_parameters():
+    def run(rate):
+        solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(rate))
+        return optx.minimise(bowl, solver, jnp.zeros(2), ARGS, max_steps=2, throw=False)
+
+    values = jax.vmap(lambda rate: run(rate).value)(jnp.array([0.0, 0.1]))
+    np.testing.assert_array_equal(values[0], jnp.zeros(2))
+    np.testing.assert_allclose(values[1], run(0.1).value, rtol=1e-6)
+
+
+def test_gradient_of_the_minimiser_with_respect_to_args(x64):
+    """Optimistix's implicit adjoint, through our solver."""
+
+    def minimiser(centre):
+        args = (jnp.diag(jnp.array([1.0, 10.0])), centre)
+        solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(), 1e-10, 1e-10)
+        return jnp.sum(optx.minimise(bowl, solver, jnp.zeros(2), args).value ** 2)
+
+    centre = jnp.array([1.0, -2.0])
+    np.testing.assert_allclose(jax.grad(minimiser)(centre), 2 * centre, rtol=1e-6)
+
+
+def test_gradient_through_the_steps_with_respect_to_a_hyper_parameter(x64):
+    """Guards the limits: an infinite one must not make the derivative nan."""
+
+    def loss(rate):
+        solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(rate))
+        solution = optx.minimise(
+            bowl,
+            solver,
+            jnp.zeros(2),
+            ARGS,
+            max_steps=4,
+            throw=False,
+            adjoint=optx.RecursiveCheckpointAdjoint(),
+        )
+        return bowl(solution.value, ARGS)
+
+    h = 1e-6
+    expected = (loss(0.4 + h) - loss(0.4 - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(loss)(0.4), expected, rtol=1e-4)
+
+
+def test_changing_a_hyper_parameter_compiles_nothing_anew():
+    traces = 0
+
+    def fn(y, args):
+        nonlocal traces
+        traces += 1
+        return bowl(y, args)
+
+    def run(rate, decay):
+        solver = curvopt.LineSearchMinimiser(Momentum(decay), LearningRate(rate))
+        optx.minimise(fn, solver, jnp.zeros(2), ARGS, max_steps=3, throw=False)
+
+    run(0.1, 0.5)
+    first = traces
+    run(0.2, 0.5)
+    run(jnp.float32(0.3), 0.9)
+    run(1, jnp.array(0.1))
+    assert traces == first > 0
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "direction, rule, message",
+        [
+            (SGD, LearningRate(0.1), "direction must be an instance.*Then call it"),
+            (SGD(), optx.LearningRate(0.1), "line_search must be an instance"),
+        ],
+    )
+    def test_what_is_no_strategy(self, direction, rule, message, unchecked):
+        with pytest.raises(ValueError, match=message):
+            curvopt.LineSearchMinimiser(direction, rule)
+
+    def test_direction_whose_tree_does_not_match(self):
+        class Wrong(curvopt.AbstractDirection):
+            def init(self, y, *, key):
+                del y, key
+
+            def step(self, model, y, state):
+                return curvopt.Descent({"u": -model.grad}), state
+
+        solver = curvopt.LineSearchMinimiser(Wrong(), LearningRate(0.1))
+        with pytest.raises(ValueError, match="must have the structure of the parameters"):
+            optx.minimise(bowl, solver, jnp.zeros(2), ARGS)
+
+    def test_direction_that_returns_no_descent(self):
+        class Bare(curvopt.AbstractDirection):
+            def init(self, y, *, key):
+                del y, key
+
+            def step(self, model, y, state):
+                return -model.grad, state
+
+        solver = curvopt.LineSearchMinimiser(Bare(), LearningRate(0.1))
+        with pytest.raises(ValueError, match="must return \\(curvopt.Descent"):
+            optx.minimise(bowl, solver, jnp.zeros(2), ARGS)
