@@ -1,0 +1,121 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import Scalar
+
+from ._curvature import AbstractCurvatureMethod, close_loss, quadratic_model
+from ._problem import AbstractProblem
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledFunction:
+    """A function compiled for given arguments, with XLA's own analysis of it.
+
+    **Attributes:**
+
+    - `run`: calls it on those arguments and waits for the result.
+    - `flops`: its floating-point operations; `nan` where the backend gives none. The
+        body of a loop whose length XLA does not know is counted once.
+    - `temporary_bytes`: the memory it needs beside its inputs and outputs; `nan` where
+        the backend gives none.
+    """
+
+    run: Callable[[], Any]
+    flops: float
+    temporary_bytes: float
+
+
+def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
+    """Compile a function and ask XLA what it costs.
+
+    **Arguments:**
+
+    - `fn`: any function; of what it returns, the arrays are kept.
+    - `args`: what to compile it for. Arrays are traced, all else is static; where only
+        the analysis is wanted, `jax.ShapeDtypeStruct`s can stand for arrays.
+
+    **Returns:**
+
+    A [`curvopt.CompiledFunction`][].
+    """
+    dynamic, static = eqx.partition(
+        args, lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
+    )
+
+    def traced(dynamic: Any) -> Any:
+        return eqx.filter(fn(*eqx.combine(dynamic, static)), eqx.is_array)
+
+    program = jax.jit(traced).lower(dynamic).compile()
+    costs, memory = program.cost_analysis() or {}, program.memory_analysis()
+    return CompiledFunction(
+        run=lambda: jax.block_until_ready(program(dynamic)),
+        flops=float(costs.get("flops", math.nan)),
+        temporary_bytes=float(getattr(memory, "temp_size_in_bytes", math.nan)),
+    )
+
+
+def _gradient(problem: AbstractProblem, y: Any, args: Any) -> Any:
+    return jax.value_and_grad(close_loss(problem.loss, args, True), has_aux=True)(y)
+
+
+def _loss(problem: AbstractProblem, y: Any, args: Any) -> Scalar:
+    return close_loss(problem.loss, args, True)(y)[0]
+
+
+def _slope(problem: AbstractProblem, y: Any, args: Any) -> Any:
+    return jax.jvp(lambda y: _loss(problem, y, args), (y,), (y,))
+
+
+def _curvature(
+    method: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
+) -> Any:
+    # The direction depends on the gradient, as in real use.
+    model = quadratic_model(problem.loss, y, args, method, has_aux=True)
+    u = jtu.tree_map(jnp.negative, model.grad)
+    return model.value, model.aux, model.grad, model.curvature(u)
+
+
+class EvaluationCosts:
+    r"""What each kind of evaluation costs on a problem, in gradient-equivalents: XLA's
+    FLOPs over those of one value-and-gradient. Compiled when first asked for.
+
+    **Arguments:**
+
+    - `problem`: the problem whose loss is evaluated, on one of its batches.
+    - `method`: the curvature method. The cost of a curvature is that of value, gradient
+        and curvature together, less one.
+    """
+
+    def __init__(self, problem: AbstractProblem, method: AbstractCurvatureMethod):
+        self._problem = problem
+        self._functions = {
+            "gradient": _gradient,
+            "loss": _loss,
+            "slope": _slope,
+            "curvature": eqx.Partial(_curvature, method),
+        }
+        self._known: dict[str, float] = {}
+
+    def _flops(self, kind: str) -> float:
+        if kind not in self._known:
+            # Shapes are enough: nothing is run.
+            key = eqx.filter_eval_shape(jr.key, 0)
+            params, model_state = eqx.filter_eval_shape(self._problem.init, key)
+            data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
+            args = (data, model_state, key)
+            self._known[kind] = compile_and_analyse(
+                self._functions[kind], self._problem, params, args
+            ).flops
+        return self._known[kind]
+
+    def __getitem__(self, kind: str) -> float:
+        """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""
+        ratio = self._flops(kind) / self._flops("gradient")
+        return ratio - 1 if kind == "curvature" else ratio

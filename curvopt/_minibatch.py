@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Int, PRNGKeyArray, UInt32
+
+from ._checks import check_count
+
+
+_ROUNDS = 8
+
+
+def _mix(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
+    """The finaliser of MurmurHash3 (Appleby, public domain): every input bit changes
+    every output bit with probability near one half."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _permute(x: UInt32[Array, " n"], keys: UInt32[Array, " r"], half: int):
+    """A Feistel network: a bijection of the numbers of `2 * half` bits."""
+    mask = jnp.uint32((1 << half) - 1)
+    left, right = x >> half, x & mask
+    for k in range(_ROUNDS):
+        left, right = right, left ^ (_mix(right ^ keys[k]) & mask)
+    return (left << half) | right
+
+
+def minibatch_indices(
+    key: PRNGKeyArray, count: Int[Array, ""] | int, *, size: int, batch_size: int
+) -> Int[Array, " batch"]:
+    """Which examples make up the mini-batch of a step: shuffled anew in each epoch,
+    without replacement within it.
+
+    No permutation is stored or sorted: position `i` of an epoch maps to its example by
+    a keyed bijection (a Feistel network, with cycle walking where `size` is not a power
+    of four: Black & Rogaway 2002), evaluated for this batch only. Sorting `size` random
+    keys in every step of every seed can cost as much as a small network's gradient.
+    The last `size % batch_size` examples of each epoch's order are left out.
+
+    **Arguments:**
+
+    - `key`: the shuffle's randomness; one for each seed.
+    - `count`: the step count, from 0; traced or not.
+    - `size`: the number of examples.
+    - `batch_size`: the number of examples in a batch.
+
+    **Returns:**
+
+    `batch_size` distinct integers in `[0, size)`, int32.
+
+    **Raises:**
+
+    `ValueError` if `size` or `batch_size` is below 1, or the batch is larger than the
+    data.
+    """
+    size, batch_size = check_count("size", size), check_count("batch_size", batch_size)
+    if batch_size > size:
+        raise ValueError(
+            f"batch_size must be at most the number of examples, but it is {batch_size}"
+            f" and there are {size}."
+        )
+    steps_per_epoch = size // batch_size
+    epoch, position = count // steps_per_epoch, count % steps_per_epoch
+    keys = jr.bits(jr.fold_in(key, epoch), (_ROUNDS,), jnp.uint32)
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    start = jnp.asarray(position * batch_size, jnp.uint32)
+    x = _permute(start + jnp.arange(batch_size, dtype=jnp.uint32), keys, half)
+    # Cycle walking: a number outside the range is permuted again until it falls inside,
+    # which keeps the map a bijection of the range. At least a quarter is inside.
+    x = jax.lax.while_loop(
+        lambda x: jnp.any(x >= size),
+        lambda x: jnp.where(x >= size, _permute(x, keys, half), x),
+        x,
+    )
+    return x.astype(jnp.int32)
