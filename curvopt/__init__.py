@@ -1,0 +1,44 @@
+"""Directions, line searches and the curvature rescaling of the learning rate, in JAX."""
+
+from . import statistics as statistics
+from ._checks import (
+    check_count as check_count,
+    check_range as check_range,
+    check_schedule as check_schedule,
+)
+from ._cost import (
+    compile_and_analyse as compile_and_analyse,
+    CompiledFunction as CompiledFunction,
+    EvaluationCosts as EvaluationCosts,
+)
+from ._curvature import (
+    AbstractCurvatureMethod as AbstractCurvatureMethod,
+    AdjointCurvature as AdjointCurvature,
+    FiniteDifferenceCurvature as FiniteDifferenceCurvature,
+    ForwardCurvature as ForwardCurvature,
+    HvpCurvature as HvpCurvature,
+    quadratic_model as quadratic_model,
+    QuadraticModel as QuadraticModel,
+)
+from ._dataset import final_metric as final_metric
+from ._direction import AbstractDirection as AbstractDirection, Descent as Descent
+from ._grid import run_grid as run_grid
+from ._line import Line as Line
+from ._line_search import (
+    AbstractLineSearch as AbstractLineSearch,
+    Guards as Guards,
+    StepInfo as StepInfo,
+)
+from ._minibatch import minibatch_indices as minibatch_indices
+from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
+from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
+from ._study import run_study as run_study
+from ._train import train as train, TrainResult as TrainResult
+from ._tree import (
+    as_hyperparameter as as_hyperparameter,
+    safe_divide as safe_divide,
+    scalar_dtype as scalar_dtype,
+    tree_dot as tree_dot,
+    tree_norm as tree_norm,
+    tree_zeros as tree_zeros,
+)
