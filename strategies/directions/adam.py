@@ -1,0 +1,75 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+
+import curvopt
+
+
+class _State(eqx.Module):
+    count: Int[Array, ""]
+    means: PyTree[Array]
+    squares: PyTree[Array]
+
+
+class Adam(curvopt.AbstractDirection):
+    r"""Averaged gradients over their root mean square.
+
+    $m^+ = \beta_1 m + (1 - \beta_1) g$, $v^+ = \beta_2 v + (1 - \beta_2) g^2$, both
+    corrected for their start at zero ($\hat m$, $\hat v$), and
+    $u = -\hat m / (\sqrt{\hat v} + \epsilon) - \lambda y$, element by element.
+
+    Its fresh part is $-g / (\sqrt{\hat v} + \epsilon) - \lambda y$, which without weight
+    decay is a direction of descent.
+
+    **Arguments:**
+
+    - `decay`, `square_decay`: $\beta_1$ and $\beta_2$ in $[0, 1)$.
+    - `epsilon`: $\epsilon \geq 0$.
+    - `weight_decay`: $\lambda \geq 0$, decoupled from the gradient.
+
+    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019 for the weight decay
+    (recalled). The fresh part is this project's notion.
+    """
+
+    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    square_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
+    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
+    weight_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("decay", self.decay, at_least=0, below=1)
+        curvopt.check_range("square_decay", self.square_decay, at_least=0, below=1)
+        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+        curvopt.check_range("weight_decay", self.weight_decay, at_least=0)
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> _State:
+        del key
+        zeros = curvopt.tree_zeros(y)
+        return _State(jnp.array(0, jnp.int32), zeros, zeros)
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: _State
+    ) -> tuple[curvopt.Descent, _State]:
+        count = state.count + 1
+        means = jax.tree.map(
+            lambda m, g: self.decay * m + (1 - self.decay) * g, state.means, model.grad
+        )
+        squares = jax.tree.map(
+            lambda v, g: (
+                self.square_decay * v + (1 - self.square_decay) * g.astype(v.dtype) ** 2
+            ),
+            state.squares,
+            model.grad,
+        )
+        mean_correction = 1 - self.decay**count
+        square_correction = 1 - self.square_decay**count
+
+        def precondition(m: Array, v: Array, y: Array) -> Array:
+            scale = jnp.sqrt(v / square_correction) + self.epsilon
+            return curvopt.safe_divide(-m, scale) - self.weight_decay * y
+
+        corrected = jax.tree.map(lambda m: m / mean_correction, means)
+        direction = jax.tree.map(precondition, corrected, squares, y)
+        fresh = jax.tree.map(precondition, model.grad, squares, y)
+        return curvopt.Descent(direction, fresh), _State(count, means, squares)

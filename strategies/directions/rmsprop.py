@@ -1,0 +1,56 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+
+import curvopt
+
+
+class _State(eqx.Module):
+    count: Int[Array, ""]
+    squares: PyTree[Array]
+
+
+class RMSProp(curvopt.AbstractDirection):
+    r"""Gradients over their root mean square.
+
+    $v^+ = \rho v + (1 - \rho) g^2$, $\hat v = v^+ / (1 - \rho^k)$ at the $k$-th step, and
+    $u = -g / (\sqrt{\hat v} + \epsilon)$, element by element. It has no memory of its
+    direction: the fresh part is the direction.
+
+    **Arguments:**
+
+    - `decay`: $\rho$ in $[0, 1)$.
+    - `epsilon`: $\epsilon \geq 0$.
+
+    Source: Hinton 2012 (recalled); the bias correction is Adam's.
+    """
+
+    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
+    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("decay", self.decay, at_least=0, below=1)
+        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> _State:
+        del key
+        return _State(jnp.array(0, jnp.int32), curvopt.tree_zeros(y))
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: _State
+    ) -> tuple[curvopt.Descent, _State]:
+        del y
+        count = state.count + 1
+        squares = jax.tree.map(
+            lambda v, g: self.decay * v + (1 - self.decay) * g.astype(v.dtype) ** 2,
+            state.squares,
+            model.grad,
+        )
+        correction = 1 - self.decay**count
+        direction = jax.tree.map(
+            lambda v, g: curvopt.safe_divide(-g, jnp.sqrt(v / correction) + self.epsilon),
+            squares,
+            model.grad,
+        )
+        return curvopt.Descent(direction), _State(count, squares)

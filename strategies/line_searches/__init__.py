@@ -1,0 +1,6 @@
+"""How far."""
+
+from .backtracking_armijo import BacktrackingArmijo as BacktrackingArmijo
+from .cdat import CDAT as CDAT
+from .curvature_rescaling import CurvatureRescaling as CurvatureRescaling
+from .learning_rate import LearningRate as LearningRate

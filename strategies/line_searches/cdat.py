@@ -1,0 +1,74 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+from ._limit import limit_step
+from ._measure import Averages, measure, update_averages
+
+
+class _State(eqx.Module):
+    averages: Averages
+    last: Scalar
+
+
+class CDAT(curvopt.AbstractLineSearch):
+    r"""Curvature dynamics aware tuning: $\tau = \sigma \, n / d$, with $n$ the
+    exponential average of $\max(-\text{slope}, 0)$ and $d$ that of $|\kappa| + \epsilon$.
+
+    $\sigma = 2$ is *on edge*, $\sigma = 1$ *greedy*. With $\epsilon = 0$ and no averages
+    it is [`strategies.CurvatureRescaling`][] at $\ell = \sigma / 2$.
+
+    **Arguments:**
+
+    - `sigma`: $\sigma \geq 0$.
+    - `average`: the decay in $[0, 1)$ of both averages; 0 is none.
+    - `epsilon`: $\epsilon \geq 0$.
+
+    Where curvature and `epsilon` are both zero the last step is repeated; where there is
+    no descent, or something is not finite, the step is zero.
+
+    Source: Roulet et al., *Stepping on the Edge*, arXiv 2407.06183 (NeurIPS 2024),
+    restated; averaging $n$ and $d$ apart, and $\epsilon$: recalled. The default decay
+    and $\epsilon$ are this project's choice.
+    """
+
+    sigma: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
+    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-6)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("sigma", self.sigma, at_least=0)
+        curvopt.check_range("average", self.average, at_least=0, below=1)
+        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+
+    def init(self, y: PyTree[Array]) -> _State:
+        zero = jnp.zeros((), curvopt.scalar_dtype(y))
+        return _State(Averages(zero, zero), zero)
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: _State
+    ) -> tuple[Scalar, curvopt.StepInfo, _State]:
+        del count
+        measured = measure(line, "direction")
+        averages = update_averages(state.averages, measured, self.average, self.epsilon)
+        infinite = jnp.array(jnp.inf, self.sigma.dtype)
+        limited = limit_step(
+            line,
+            measured,
+            averages,
+            self.sigma,
+            state.last,
+            growth=infinite,
+            first=infinite,
+            min_step_size=jnp.zeros_like(infinite),
+            max_step_size=infinite,
+        )
+        info = curvopt.StepInfo(
+            slope=measured.slope,
+            curvature=measured.curvature,
+            curvatures=1,
+            guards=limited.guards,
+        )
+        return limited.step_size, info, _State(averages, limited.last)
