@@ -1,0 +1,169 @@
+"""The main job: directions times ways to step, from many seeds, compared in pairs."""
+
+import dataclasses
+import datetime
+import shlex
+import sys
+from pathlib import Path
+
+import xarray as xr
+
+import curvopt
+from curvopt import plots
+
+from ._catalogue import choose, Direction, DIRECTIONS, LINE_SEARCHES, TUNED, UsageError
+from ._report import compare_with_baseline, report, sentence, table
+from ._results import ResultsFolder
+from ._tuning import tune, Tuned
+from .problems import PROBLEMS
+
+
+METRIC = "train_loss"
+
+# Tuning seeds are drawn from here on: never among the reported ones.
+_FIRST_TUNING_SEED = 1_000_000
+
+
+def _default_out() -> Path:
+    now = datetime.datetime.now()
+    return Path("results") / f"compare-{now:%Y%m%d-%H%M%S}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare directions and line searches over many seeds.
+
+    Every direction is run with every line search. Writes results.nc, tuning.nc, figures
+    and report.md, and prints the table.
+    """
+
+    problem: str = "fashion-subset-mlp"
+    """What to train: fashion-subset-mlp (comes with the project), fashion-mlp or
+    mnist-mlp (full data, see --data-dir)."""
+
+    directions: tuple[str, ...] = ("sgd", "momentum", "adam")
+    """Which way: sgd, momentum, rmsprop, adam."""
+
+    line_searches: tuple[str, ...] = ("tuned", "rescaled-constant", "rescaled")
+    """How far: tuned (the best learning rate of a grid, constant or cosine),
+    rescaled-constant, rescaled (its learning rate decays by a cosine), armijo, cdat."""
+
+    seeds: int = 8
+    """How many seeds each strategy is run from."""
+
+    steps: int = 600
+    """How many steps each run makes."""
+
+    rates: int = 7
+    """How many learning rates the tuned baseline tries, with each schedule."""
+
+    tuning_seeds: int = 2
+    """How many seeds they are tried from."""
+
+    evaluations: int = 6
+    """How many times along a run the loss on all data and the accuracy are evaluated."""
+
+    out: Path = dataclasses.field(default_factory=_default_out)
+    """The folder to write to."""
+
+    data_dir: Path | None = None
+    """Where the IDX files of the full data sets are (or the variable CURVOPT_DATA);
+    without it they are downloaded once."""
+
+    overwrite: bool = False
+    """Replace the results that are in the folder."""
+
+
+def _check(config: Compare) -> None:
+    for name in ("seeds", "steps", "rates", "tuning_seeds", "evaluations"):
+        value = getattr(config, name)
+        if value < 1:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} must be at least 1, but it is {value}.")
+
+
+def _tune(
+    config: Compare,
+    problem: curvopt.AbstractProblem,
+    directions: dict[str, Direction],
+    folder: ResultsFolder,
+) -> dict[str, Tuned]:
+    seeds = [_FIRST_TUNING_SEED + k for k in range(config.tuning_seeds)]
+    tuned, runs = tune(
+        problem,
+        directions,
+        metric=METRIC,
+        rates=config.rates,
+        seeds=seeds,
+        steps=config.steps,
+    )
+    folder.save_data("tuning.nc", runs)
+    folder.save_figure("tuning", plots.sensitivity(runs, METRIC))
+    return tuned
+
+
+def _labelled(data: xr.Dataset, of: dict[str, tuple[str, str]]) -> xr.Dataset:
+    """The dataset with direction and line search as coordinates of its strategies."""
+    labels = [of[name] for name in data.strategy.values]
+    return data.assign_coords(
+        direction=("strategy", [direction for direction, _ in labels]),
+        line_search=("strategy", [rule for _, rule in labels]),
+    )
+
+
+def compare(config: Compare) -> None:
+    """Run the comparison, write its folder, print its table.
+
+    **Raises:**
+
+    `UsageError` or `DataError`, before anything is compiled.
+    """
+    _check(config)
+    make_problem = next(iter(choose("problem", PROBLEMS, [config.problem]).values()))
+    directions = choose("direction", DIRECTIONS, config.directions)
+    rules = choose("line search", LINE_SEARCHES, config.line_searches)
+    problem = make_problem(config.data_dir)
+    folder = ResultsFolder(config.out, config.overwrite)
+
+    tuned = _tune(config, problem, directions, folder) if TUNED in rules else {}
+    solvers, of = {}, {}
+    for key, entry in directions.items():
+        for rule in rules.values():
+            name = f"{entry.label}, {rule.label}"
+            of[name] = entry.label, rule.label
+            make = tuned[key].solver if rule.solver is None else rule.solver
+            solvers[name] = make(entry.direction, config.steps)
+
+    command = "python -m experiments " + shlex.join(sys.argv[1:])
+    attributes = {
+        "command": command,
+        "configuration": repr(config),
+        "tuned": repr(tuned),
+    }
+
+    def save(data: xr.Dataset) -> None:
+        folder.save_data("results.nc", _labelled(data, of).assign_attrs(attributes))
+
+    data = curvopt.run_study(
+        problem,
+        solvers,
+        seeds=config.seeds,
+        steps=config.steps,
+        evaluations=config.evaluations,
+        on_strategy=save,
+    )
+    data = _labelled(data, of)
+    folder.save_figure("loss", plots.learning_curves(data))
+    folder.save_figure("line", plots.line_traces(data))
+    folder.save_figure("accuracy", plots.metric_curves(data, "test_accuracy"))
+
+    baseline = LINE_SEARCHES[TUNED].label
+    comparisons = compare_with_baseline(data, METRIC, baseline)
+    labels = {key: entry.label for key, entry in directions.items()}
+    text = report(data, comparisons, tuned, labels, baseline, command, config.tuning_seeds)
+    path = folder.save_text("report.md", text)
+    print(f"\n{table(data)}\n")
+    for name, comparison in comparisons.items():
+        rival = f"{of[name][0]}, {baseline}"
+        print(sentence(name, rival, comparison).replace("**", ""))
+    print(f"\nreport: {path}")

@@ -1,0 +1,128 @@
+"""What one training step costs, in the gradient's FLOPs and time."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+import curvopt
+from strategies import CurvatureRescaling, LearningRate, SGD
+
+from ._catalogue import choose, DIRECTIONS
+from .problems import PROBLEMS
+
+
+METHODS: dict[str, curvopt.AbstractCurvatureMethod] = {
+    "adjoint": curvopt.AdjointCurvature(),
+    "forward": curvopt.ForwardCurvature(),
+    "hvp": curvopt.HvpCurvature(),
+    "finite difference": curvopt.FiniteDifferenceCurvature(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """Measure FLOPs and time of one training step over those of one gradient.
+
+    SGD with a learning rate stands beside a plain jitted optax step; each direction
+    with the rescaling is measured under each curvature method.
+    """
+
+    problem: str = "fashion-subset-mlp"
+    """What to train, as in compare."""
+
+    directions: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
+    """Which way."""
+
+    repeats: int = 300
+    """How many times each step is timed, interleaved with the gradient."""
+
+    data_dir: Path | None = None
+    """Where the IDX files of the full data sets are."""
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
+    """The gradient, optax's step, and every step of the table."""
+    make = next(iter(choose("problem", PROBLEMS, [config.problem]).values()))
+    problem = make(config.data_dir)
+    key = jr.key(0)
+    params, model_state = eqx.filter_jit(problem.init)(key)
+    batch = eqx.filter_jit(problem.batch)(key, jnp.array(0))
+    point = params, (batch, model_state, key)
+
+    def gradient(y: Any, args: Any) -> Any:
+        return jax.value_and_grad(problem.loss, has_aux=True)(y, args)
+
+    def optax_step(y: Any, args: Any) -> Any:
+        sgd = optax.sgd(0.1)
+        (value, aux), grads = gradient(y, args)
+        updates, _ = sgd.update(grads, sgd.init(y))
+        return optax.apply_updates(y, updates), value, aux
+
+    def step(solver: curvopt.LineSearchMinimiser, state: Any, y: Any, args: Any) -> Any:
+        return solver.update(problem.loss, y, args, jnp.array(0, jnp.int32), state)
+
+    def compiled_step(solver: curvopt.LineSearchMinimiser) -> curvopt.CompiledFunction:
+        state = solver.init_strategy(params, key)
+        return curvopt.compile_and_analyse(step, solver, state, *point)
+
+    programs = {
+        "value and gradient": curvopt.compile_and_analyse(gradient, *point),
+        "optax.sgd": curvopt.compile_and_analyse(optax_step, *point),
+        "SGD, learning rate": compiled_step(
+            curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
+        ),
+    }
+    for entry in choose("direction", DIRECTIONS, config.directions).values():
+        for name, method in METHODS.items():
+            programs[f"{entry.label}, rescaled, {name}"] = compiled_step(
+                curvopt.LineSearchMinimiser(
+                    entry.direction, CurvatureRescaling(), curvature=method
+                )
+            )
+    return programs
+
+
+def step_cost(config: StepCost) -> None:
+    """Print the table: FLOPs and median time over those of the gradient.
+
+    Each repetition times the gradient and then every program once, in an order drawn
+    anew, so that what disturbs the machine disturbs all alike; the ratio is the median
+    of the ratios within a repetition.
+    """
+    programs = _programs(config)
+    gradient, *_ = compiled = list(programs.values())
+    for program in compiled:
+        program.run()
+    rng = np.random.default_rng(0)
+    times = np.empty((config.repeats, len(compiled)))
+    for row in times:
+        for k in rng.permutation(len(compiled)):
+            row[k] = _seconds(compiled[k].run)
+    low, middle, high = np.quantile(times / times[:, :1], [0.25, 0.5, 0.75], axis=0)
+    print(
+        f"One gradient: {gradient.flops / 1e6:.1f} MFLOP, "
+        f"{gradient.temporary_bytes / 1e6:.2f} MB of temporaries, "
+        f"{np.median(times[:, 0]) * 1e3:.3f} ms. All else in units of it:\n"
+    )
+    print(f"{'':38s}  FLOPs  memory   time  (quartiles)")
+    for k, (name, program) in enumerate(programs.items()):
+        print(
+            f"{name:38s} {program.flops / gradient.flops:6.3f} "
+            f"{program.temporary_bytes / gradient.temporary_bytes:7.2f} {middle[k]:6.2f}"
+            f"  ({low[k]:.2f} to {high[k]:.2f})"
+        )

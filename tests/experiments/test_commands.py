@@ -1,0 +1,107 @@
+"""The command line, as a user meets it."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.__main__ import main
+
+
+QUICK = ["--seeds", "2", "--steps", "12", "--rates", "3", "--evaluations", "2"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    out = tmp_path_factory.mktemp("results") / "compare"
+    arguments = ["--directions", "sgd", "adam", "--tuning-seeds", "1", "--out", str(out)]
+    assert main(["compare", *arguments, *QUICK]) == 0
+    return out
+
+
+def test_compare_writes_its_folder(results):
+    names = {str(p.relative_to(results)) for p in results.rglob("*") if p.is_file()}
+    figures = {
+        f"figures/{name}.{suffix}"
+        for name in ("loss", "line", "accuracy", "tuning")
+        for suffix in ("png", "pdf")
+    }
+    assert names == {"results.nc", "tuning.nc", "report.md"} | figures
+
+
+def test_the_data_read_back(results):
+    with xr.open_dataset(results / "results.nc") as data:
+        assert data.sizes["strategy"] == 6
+        assert data.loss.dims == ("strategy", "seed", "step")
+        assert list(data.direction.values[:3]) == ["SGD"] * 3
+        assert np.isfinite(data.train_loss).all()
+        assert "train_images=u8[12000,28,28]" in data.attrs["problem"]
+        assert "sgd" in data.attrs["tuned"] and "seeds=2" in data.attrs["configuration"]
+        assert list(data.seed.values) == [0, 1]
+        assert "jax" in json.loads(data.attrs["versions"])
+    with xr.open_dataset(results / "tuning.nc") as tuning:
+        assert tuning.loss.dims == ("strategy", "value", "seed", "step")
+        assert not set(tuning.seed.values) & {0, 1}
+        assert tuning.sizes["strategy"] == 4
+
+
+def test_the_report(results):
+    text = (results / "report.md").read_text("utf-8")
+    for part in (
+        "| SGD, rescaled (cosine) ",
+        "nothing can be claimed from 2 seeds; 8 are needed for 4 comparisons",
+        "![Test accuracy against steps](figures/accuracy.png)",
+        "tuning took",
+    ):
+        assert part in text
+
+
+def test_results_are_not_overwritten_unasked(results, capsys):
+    assert main(["compare", "--out", str(results), *QUICK]) == 2
+    assert "holds results already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--directions", "sgd", "adan"], "unknown direction adan; valid are: sgd, mom"),
+        (["--line-searches", "magic"], "unknown line search magic; valid are: tuned, "),
+        (["--problem", "imagenet"], "unknown problem imagenet; valid are: fashion-sub"),
+        (["--seeds", "0"], "--seeds must be at least 1, but it is 0"),
+        (["--steps", "-5"], "--steps must be at least 1, but it is -5"),
+        (["--tuning-seeds", "0"], "--tuning-seeds must be at least 1"),
+        (["--problem", "mnist-mlp", "--data-dir", "/nowhere"], "/nowhere is not there"),
+        (["--out", "/proc/nowhere"], "output folder /proc/nowhere is not writable"),
+    ],
+)
+def test_what_cannot_be_run(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    expected = ["compare", "step-cost"] if len(arguments) == 1 else ["--line-searches"]
+    assert all(word in out for word in expected)
+
+
+def test_step_cost(capsys):
+    assert main(["step-cost", "--directions", "sgd", "--repeats", "2"]) == 0
+    rows = {
+        line[:38].strip(): line[38:].split()
+        for line in capsys.readouterr().out.splitlines()
+    }
+    # FLOPs are XLA's and do not depend on the clock.
+    flops = {n: float(cells[0]) for n, cells in rows.items() if n.startswith("SGD, ")}
+    assert flops["SGD, learning rate"] == pytest.approx(1.0, abs=0.02)
+    adjoint, hvp = flops["SGD, rescaled, adjoint"], flops["SGD, rescaled, hvp"]
+    assert 1.4 < adjoint < 1.9 < hvp
