@@ -1,0 +1,27 @@
+"""The README's Python is run as it stands, block after block."""
+
+import re
+from pathlib import Path
+
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    namespace = {}
+    for block in blocks("python"):
+        exec(compile(block, str(README), "exec"), namespace)
+    assert namespace["solution"].stats["loss"] < namespace["model"].value
+    assert namespace["study"].sizes["seed"] == 2
+    assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def test_there_are_two_commands_that_do_all_the_set_up():
+    commands = blocks("sh")
+    assert len(commands) == 2
+    for command in commands:
+        assert "-m venv" in command and "pip install" in command
