@@ -99,14 +99,15 @@ def _legend(figure: matplotlib.figure.Figure, axes: np.ndarray) -> None:
 
 
 def _log_scale(ax: Axes) -> None:
-    """A logarithmic axis that is still labelled where it spans less than a decade."""
+    """A logarithmic axis with plain labels where it spans less than two decades."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
-    if 0 < low and high / low < 30:
+    if 0 < low and high / low < 100:
         plain = matplotlib.ticker.FuncFormatter(lambda y, _: f"{y:g}")
         ax.yaxis.set_minor_formatter(plain)
         ax.yaxis.set_major_formatter(plain)
-        subs = (1.0, 2.0, 3.0, 5.0) if high / low > 2.5 else "auto"
+        few = (1.0, 2.0, 5.0) if high / low > 10 else (1.0, 2.0, 3.0, 5.0)
+        subs = few if high / low > 2.5 else "auto"
         ax.yaxis.set_minor_locator(matplotlib.ticker.LogLocator(subs=subs))
         ax.tick_params(axis="y", which="minor", labelsize=8)
 
@@ -175,7 +176,7 @@ def line_traces(data: xr.Dataset, *, window: int | None = None) -> matplotlib.fi
                 y = np.where(y > 0, y, np.nan)
                 _band(ax, x, y, colours[label], label)
             ax.set_title(title if row == 0 else "")
-            ax.set_yscale("log")
+            _log_scale(ax)
         axes[row, 0].set_ylabel(_LABELS[variable])
     for ax in axes[-1]:
         ax.set_xlabel(_LABELS["step"])
