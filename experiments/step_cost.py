@@ -16,7 +16,7 @@ import optax
 import curvopt
 from strategies import CurvatureRescaling, LearningRate, SGD
 
-from ._catalogue import choose, DIRECTIONS
+from ._catalogue import choose, DIRECTIONS, UsageError
 from .problems import PROBLEMS
 
 
@@ -103,7 +103,13 @@ def step_cost(config: StepCost) -> None:
     Each repetition times the gradient and then every program once, in an order drawn
     anew, so that what disturbs the machine disturbs all alike; the ratio is the median
     of the ratios within a repetition.
+
+    **Raises:**
+
+    `UsageError` or `DataError`, before anything is compiled.
     """
+    if config.repeats < 1:
+        raise UsageError(f"--repeats must be at least 1, but it is {config.repeats}.")
     programs = _programs(config)
     gradient, *_ = compiled = list(programs.values())
     for program in compiled:

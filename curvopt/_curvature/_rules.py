@@ -112,9 +112,9 @@ _LINEAR = frozenset(
 _BILINEAR = frozenset({"conv_general_dilated", "dot_general", "mul"})
 
 
-def find_rule(eqn: Any, active: Sequence[int]) -> Rule:
+def find_rule(eqn: Any, active: Sequence[int]) -> Rule | None:
     """The cheapest rule that is exact for an equation whose operands number `active`
-    depend on the parameters."""
+    depend on the parameters; `None` where a `custom_vjp` sets tangents and duals apart."""
     name = eqn.primitive.name
     if name in _LINEAR:
         return linear
@@ -122,7 +122,7 @@ def find_rule(eqn: Any, active: Sequence[int]) -> Rule:
         return bilinear if len(active) == 2 else linear
     if name == "div" and list(active) == [0]:
         return linear
-    return forward_over_forward
+    return None if _compat.contains_custom_vjp(eqn) else forward_over_forward
 
 
 def find_split_rule(eqn: Any) -> SplitRule:

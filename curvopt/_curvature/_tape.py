@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Scalar
 
 from .. import _compat
-from ._rules import find_rule, find_split_rule, Rule, split_custom_vjp, SplitRule
+from ._rules import find_rule, find_split_rule, Rule, SplitRule
 
 
 class _Value(NamedTuple):
@@ -41,7 +41,7 @@ class Equation:
     on the parameters and are floating-point."""
 
     fn: Callable[..., tuple[Array, ...]]
-    rule: Rule
+    rule: Rule | None
     split_rule: SplitRule
     primals: tuple[Array, ...]
     pullback: Callable[[tuple[Array, ...]], tuple[Array, ...]]
@@ -179,7 +179,7 @@ def tangent_sweep(tape: Tape, adjoints: Adjoints, u: Sequence[Array]) -> Scalar:
         dx = tuple(tangents[number] for number in equation.inputs)
         dual = tuple(duals[number] for number in equation.inputs)
         together = all(a is b for a, b in zip(dx, dual))
-        if together and equation.split_rule is not split_custom_vjp:
+        if together and equation.rule is not None:
             outs, term = equation.rule(fn, x, dx, adjoint)
             dual_outs = outs
         else:

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Scalar
+from jaxtyping import Array, Bool, Scalar, ScalarLike
 
 import curvopt
 
@@ -35,7 +35,7 @@ def measure(line: curvopt.Line, along: Along) -> Measured:
 
 
 def update_averages(
-    old: Averages, measured: Measured, decay: Scalar, floor: Scalar | float = 0.0
+    old: Averages, measured: Measured, decay: Scalar, floor: ScalarLike
 ) -> Averages:
     r"""The averages with one more measurement, of which $|\kappa|$ is raised by `floor`;
     one that is not finite leaves them as they are."""

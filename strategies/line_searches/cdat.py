@@ -1,16 +1,9 @@
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._limit import limit_step
-from ._measure import Averages, measure, update_averages
-
-
-class _State(eqx.Module):
-    averages: Averages
-    last: Scalar
+from ._rescale import rescale, RescalingState
 
 
 class CDAT(curvopt.AbstractLineSearch):
@@ -43,32 +36,18 @@ class CDAT(curvopt.AbstractLineSearch):
         curvopt.check_range("average", self.average, at_least=0, below=1)
         curvopt.check_range("epsilon", self.epsilon, at_least=0)
 
-    def init(self, y: PyTree[Array]) -> _State:
-        zero = jnp.zeros((), curvopt.scalar_dtype(y))
-        return _State(Averages(zero, zero), zero)
+    def init(self, y: PyTree[Array]) -> RescalingState:
+        return RescalingState.start(y)
 
     def step(
-        self, line: curvopt.Line, count: Int[Array, ""], state: _State
-    ) -> tuple[Scalar, curvopt.StepInfo, _State]:
+        self, line: curvopt.Line, count: Int[Array, ""], state: RescalingState
+    ) -> tuple[Scalar, curvopt.StepInfo, RescalingState]:
         del count
-        measured = measure(line, "direction")
-        averages = update_averages(state.averages, measured, self.average, self.epsilon)
-        infinite = jnp.array(jnp.inf, self.sigma.dtype)
-        limited = limit_step(
+        return rescale(
             line,
-            measured,
-            averages,
+            state,
             self.sigma,
-            state.last,
-            growth=infinite,
-            first=infinite,
-            min_step_size=jnp.zeros_like(infinite),
-            max_step_size=infinite,
+            along="direction",
+            average=self.average,
+            floor=self.epsilon,
         )
-        info = curvopt.StepInfo(
-            slope=measured.slope,
-            curvature=measured.curvature,
-            curvatures=1,
-            guards=limited.guards,
-        )
-        return limited.step_size, info, _State(averages, limited.last)

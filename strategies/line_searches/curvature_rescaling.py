@@ -2,18 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._limit import limit_step
-from ._measure import Along, Averages, measure, update_averages
-
-
-class _State(eqx.Module):
-    averages: Averages
-    last: Scalar  # the last positive step size, zero before there was any
+from ._measure import Along
+from ._rescale import rescale, RescalingState
 
 
 class CurvatureRescaling(curvopt.AbstractLineSearch):
@@ -72,31 +66,21 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
         curvopt.check_range("min_step_size", self.min_step_size, at_least=0)
         curvopt.check_range("max_step_size", self.max_step_size, above=0)
 
-    def init(self, y: PyTree[Array]) -> _State:
-        zero = jnp.zeros((), curvopt.scalar_dtype(y))
-        return _State(Averages(zero, zero), zero)
+    def init(self, y: PyTree[Array]) -> RescalingState:
+        return RescalingState.start(y)
 
     def step(
-        self, line: curvopt.Line, count: Int[Array, ""], state: _State
-    ) -> tuple[Scalar, curvopt.StepInfo, _State]:
-        measured = measure(line, self.along)
-        averages = update_averages(state.averages, measured, self.average)
+        self, line: curvopt.Line, count: Int[Array, ""], state: RescalingState
+    ) -> tuple[Scalar, curvopt.StepInfo, RescalingState]:
         factor = 1 if self.schedule is None else self.schedule(count)
-        limited = limit_step(
+        return rescale(
             line,
-            measured,
-            averages,
+            state,
             2 * self.learning_rate * factor,
-            state.last,
+            along=self.along,
+            average=self.average,
             growth=self.growth,
             first=self.first,
             min_step_size=self.min_step_size,
             max_step_size=self.max_step_size,
         )
-        info = curvopt.StepInfo(
-            slope=measured.slope,
-            curvature=measured.curvature,
-            curvatures=1,
-            guards=limited.guards,
-        )
-        return limited.step_size, info, _State(averages, limited.last)

@@ -1,42 +1,50 @@
-"""What a curvature rule does with a step that is too long, or that is none."""
+"""One step of a rule that divides descent by sharpness: what `CurvatureRescaling` and
+`CDAT` share."""
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Scalar
+from jaxtyping import Array, PyTree, Scalar, ScalarLike
 
 import curvopt
 
-from ._measure import Averages, Measured
+from ._measure import Along, Averages, measure, update_averages
 
 
-class Limited(eqx.Module):
-    """A step size, the last positive one, and the guards that acted."""
+class RescalingState(eqx.Module):
+    """What a curvature rule carries: its averages, and the last positive step size (zero
+    before there was any)."""
 
-    step_size: Scalar
+    averages: Averages
     last: Scalar
-    guards: curvopt.Guards
+
+    @staticmethod
+    def start(y: PyTree[Array]) -> "RescalingState":
+        zero = jnp.zeros((), curvopt.scalar_dtype(y))
+        return RescalingState(Averages(zero, zero), zero)
 
 
-def _times(limit: Scalar, x: Scalar) -> Scalar:
+def _times(limit: ScalarLike, x: Scalar) -> Scalar:
     """`limit * x`, infinite for an infinite limit: the product would be `nan` at zero, and
     so would its derivative anywhere."""
     infinite = jnp.isinf(limit)
     return jnp.where(infinite, jnp.inf, jnp.where(infinite, 1, limit) * x)
 
 
-def limit_step(
+def rescale(
     line: curvopt.Line,
-    measured: Measured,
-    averages: Averages,
+    state: RescalingState,
     factor: Scalar,
-    last: Scalar,
     *,
-    growth: Scalar,
-    first: Scalar,
-    min_step_size: Scalar,
-    max_step_size: Scalar,
-) -> Limited:
-    r"""The step $\tau$ = `factor` times descent over sharpness, kept within limits.
+    along: Along,
+    average: Scalar,
+    floor: ScalarLike = 0.0,
+    growth: ScalarLike = float("inf"),
+    first: ScalarLike = float("inf"),
+    min_step_size: ScalarLike = 0.0,
+    max_step_size: ScalarLike = float("inf"),
+) -> tuple[Scalar, curvopt.StepInfo, RescalingState]:
+    r"""One step of a curvature rule: $\tau$ = `factor` times the averaged descent over the
+    averaged sharpness, kept within limits.
 
     - $\tau \leq$ `growth` times the last positive step; the first step moves at most
         `first` times the norm of the parameters (of 1, where that is zero).
@@ -45,7 +53,9 @@ def limit_step(
     - Where there is no descent, or something measured is not finite, the step is zero.
     - All else is clipped to `[min_step_size, max_step_size]`.
     """
-    descent, sharpness = averages.descent, averages.sharpness
+    measured = measure(line, along)
+    averages = update_averages(state.averages, measured, average, floor)
+    descent, sharpness, last = averages.descent, averages.sharpness, state.last
     flat = sharpness <= 0
     raw = factor * descent / jnp.where(flat, 1, sharpness)
     # The division may overflow as well: both cases propose an infinite step.
@@ -59,9 +69,10 @@ def limit_step(
     wanted = jnp.where(jnp.isfinite(wanted), wanted, jnp.where(last > 0, last, 1))
     clipped = jnp.clip(wanted, min_step_size, max_step_size)
     step_size = jnp.where(measured.finite & (descent > 0), clipped, 0)
-    return Limited(
-        step_size=step_size,
-        last=jnp.where(step_size > 0, step_size, last),
+    info = curvopt.StepInfo(
+        slope=measured.slope,
+        curvature=measured.curvature,
+        curvatures=1,
         guards=curvopt.Guards(
             ascent=measured.slope > 0,
             flat=~jnp.isfinite(raw),
@@ -70,3 +81,5 @@ def limit_step(
             nonfinite=~measured.finite,
         ),
     )
+    last = jnp.where(step_size > 0, step_size, last)
+    return step_size, info, RescalingState(averages, last)
