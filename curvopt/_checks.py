@@ -8,6 +8,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree, Scalar
 
+from . import _compat
+
 
 def _described(path: Any, leaf: Any) -> str:
     where = jtu.keystr(path) or "the parameters"
@@ -116,7 +118,7 @@ def check_direction(u: PyTree, y: PyTree) -> None:
 
 
 def _concrete(x: Any) -> bool:
-    return x is not None and not isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+    return x is not None and not _compat.is_traced(x)
 
 
 def check_range(
@@ -205,3 +207,11 @@ def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
                 f"a problem's metrics must be scalars, but {name!r} has shape "
                 f"{np.shape(x)[len(lanes) :]}."
             )
+
+
+def check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
+    """Refuse what is not one of a few names."""
+    if value not in valid:
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, valid))}, but it is {value!r}."
+        )

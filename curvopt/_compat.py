@@ -5,9 +5,12 @@ they carry, so that no parameter needs to be understood here.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
+from jax.extend import source_info_util
 from jaxtyping import Array, ArrayLike
 
 
@@ -29,6 +32,11 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, jex.Literal)
 
 
+def is_traced(x: Any) -> bool:
+    """Whether a value is not known yet, inside a transformation."""
+    return isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def inlined(eqn: Any) -> Any | None:
     """The jaxpr of an equation that only groups others (`jit`), else `None`."""
     name = _INLINED.get(eqn.primitive.name)
@@ -40,14 +48,81 @@ def stops_gradient(eqn: Any) -> bool:
     return eqn.primitive.name == "stop_gradient"
 
 
-def bind(eqn: Any, *operands: ArrayLike) -> Sequence[Array]:
-    """Evaluate one equation; its outputs always as a sequence."""
+_PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+
+
+def bind(eqn: Any, *operands: ArrayLike, product_dtype: Any = None) -> Sequence[Array]:
+    """Evaluate one equation; its outputs always as a sequence.
+
+    With `product_dtype` the operands of a matrix product or a convolution are rounded
+    to it, and their products added up in the precision of the output.
+    """
     bound = eqn.primitive.get_bind_params(eqn.params)
     # A pair before jax 0.9.2, a dictionary since.
     subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
+    if product_dtype is not None and eqn.primitive.name in _PRODUCTS:
+        out_dtype = eqn.outvars[0].aval.dtype
+        params = params | {"precision": None, "preferred_element_type": out_dtype}
+        operands = tuple(jnp.asarray(x).astype(product_dtype) for x in operands)
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*subfuns, *operands, **params)
     return out if eqn.primitive.multiple_results else [out]
+
+
+class ScanParts(NamedTuple):
+    """A `scan`: its body, whose operands are constants, carries and slices, in order."""
+
+    jaxpr: Any
+    consts: Sequence[Any]
+    num_consts: int
+    num_carry: int
+    length: int
+    reverse: bool
+    unroll: Any
+
+
+def scan_parts(eqn: Any) -> ScanParts | None:
+    """The parts of a `scan`; `None` for any other equation."""
+    if eqn.primitive.name != "scan":
+        return None
+    params = eqn.params
+    if "num_consts" in params:
+        num_consts, num_carry = params["num_consts"], params["num_carry"]
+    else:  # since jax 0.11
+        consts, carry, _ = params["ft_in"].unpack()
+        num_consts, num_carry = len(consts), len(carry)
+    jaxpr, consts = open_jaxpr(params["jaxpr"])
+    return ScanParts(
+        jaxpr,
+        consts,
+        num_consts,
+        num_carry,
+        params["length"],
+        params["reverse"],
+        params["unroll"],
+    )
+
+
+def is_remat(eqn: Any) -> bool:
+    """Whether an equation is a `jax.checkpoint`."""
+    return eqn.primitive.name in {"checkpoint", "remat", "remat2"}
+
+
+def has_highest_precision(eqn: Any) -> bool:
+    """Whether a product is asked for in full precision on every backend."""
+    precision = eqn.params.get("precision")
+    pair = precision if isinstance(precision, tuple) else (precision,)
+    return all(p == jax.lax.Precision.HIGHEST for p in pair)
+
+
+def source(eqn: Any) -> str:
+    """The line of the user's code that an equation comes from."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def describe(eqn: Any) -> str:
+    """An equation, for an error message."""
+    return f"the primitive `{eqn.primitive.name}` ({source(eqn)})"
 
 
 def _inner_jaxprs(param: Any) -> Iterator[Any]:
