@@ -14,6 +14,8 @@ from ._cost import (
 from ._curvature import (
     AbstractCurvatureMethod as AbstractCurvatureMethod,
     AdjointCurvature as AdjointCurvature,
+    CurvatureReport as CurvatureReport,
+    EquationReport as EquationReport,
     FiniteDifferenceCurvature as FiniteDifferenceCurvature,
     ForwardCurvature as ForwardCurvature,
     HvpCurvature as HvpCurvature,

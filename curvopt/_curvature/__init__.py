@@ -1,4 +1,5 @@
 from ._adjoint import AdjointCurvature as AdjointCurvature
+from ._equation import EquationReport as EquationReport
 from ._finite_difference import FiniteDifferenceCurvature as FiniteDifferenceCurvature
 from ._forward import ForwardCurvature as ForwardCurvature
 from ._hvp import HvpCurvature as HvpCurvature
@@ -7,3 +8,4 @@ from ._model import (
     QuadraticModel as QuadraticModel,
 )
 from ._quadratic_model import close_loss as close_loss, quadratic_model as quadratic_model
+from ._report import CurvatureReport as CurvatureReport

@@ -1,10 +1,18 @@
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
-from ._tape import backward, record, tangent_sweep
+from ._products import ProductRule, Products
+from ._report import CurvatureReport
+from ._sweeps import Curvature, CurvatureMatrix, SplitCurvature
+from ._tape import record
 
 
 class AdjointCurvature(AbstractCurvatureMethod):
@@ -16,31 +24,64 @@ class AdjointCurvature(AbstractCurvatureMethod):
     Exact. In sweeps it costs half a gradient more and twice a gradient's memory, as
     the abstract of arXiv 2210.14520 has it; its form on jaxprs is this project's.
 
+    **Arguments:**
+
+    - `products`: how many products a product of two active values takes in the third
+        sweep. `"three"` is the textbook's; `"two"` saves one, exactly but for rounding,
+        whose bound is about twice that of three; `"auto"` (the default) takes two where
+        they cost less and rounding is that of float32 or better: not in bfloat16, nor on
+        an accelerator where float32 products may be rounded to TF32 or bfloat16, nor
+        where the product is so small that it costs less than the sums it saves.
+    - `product_dtype`: a narrower dtype, such as `jnp.bfloat16`, to which the third sweep
+        rounds the operands of its matrix products and convolutions; they are added up in
+        the dtype of the result. Value and gradient are not touched. `None` (the default)
+        rounds nothing.
+
     **Raises:**
 
-    Where jax itself cannot differentiate the loss in reverse, its own error. A loss that
-    contains an iterative solve of Optimistix is not supported yet ("unexpected
-    cotangent"): use [`curvopt.HvpCurvature`][] there.
+    `TypeError` naming the primitive and the line of the loss where jax cannot
+    differentiate it.
     """
 
+    products: Products = eqx.field(static=True, default="auto")
+    product_dtype: Any = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        ProductRule(self.products, self.product_dtype)
+
     def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
-        leaves, treedef = jtu.tree_flatten(y)
-        aux_treedef = None
+        how = ProductRule(self.products, self.product_dtype)
+        recorded = record(fn, y)
+        tape = recorded.tape
+        grad, kept = recorded.gradient()
 
-        def flat(*leaves: Array) -> list[Array]:
-            nonlocal aux_treedef
-            value, aux = fn(jtu.tree_unflatten(treedef, leaves))
-            aux_leaves, aux_treedef = jtu.tree_flatten(aux)
-            return [value, *aux_leaves]
+        def split_along(u: Sequence[Array], dual: Sequence[Array]) -> Scalar:
+            return recorded.sweep(SplitCurvature(how), kept, zip(u, dual))[0]
 
-        tape, (value, *aux), number = record(flat, leaves)
-        grad_leaves, adjoints = backward(tape, leaves, value, number)
-        grad = jtu.tree_unflatten(treedef, grad_leaves)
-        assert aux_treedef is not None  # set by `record`, which traces `flat`
+        def curvature(u: PyTree[Array]) -> Scalar:
+            leaves = jtu.tree_leaves(u)
+            if tape.splits:
+                return split_along(leaves, leaves)
+            return recorded.sweep(Curvature(how), kept, leaves)[0]
+
+        def matrix(us: Sequence[PyTree[Array]]) -> Array:
+            stacks = [jnp.stack(s, axis=-1) for s in zip(*map(jtu.tree_leaves, us))]
+            if not tape.splits:
+                return recorded.sweep(CurvatureMatrix(how, len(us)), kept, stacks)[0]
+            # Tangents along one direction, duals along the other: each pair on its own.
+            along = jax.vmap(split_along, in_axes=(-1, None))
+            return jax.vmap(along, in_axes=(None, -1), out_axes=-1)(stacks, stacks)
+
+        def report() -> CurvatureReport:
+            lines = (line for equation in tape.equations for line in equation.report(how))
+            return CurvatureReport(tuple(lines), type(self).__name__)
+
         return QuadraticModel(
-            value=jnp.asarray(value),
+            value=recorded.value,
             grad=grad,
-            aux=jtu.tree_unflatten(aux_treedef, aux),
+            aux=recorded.aux,
             _slope=lambda u: tree_dot(grad, u),
-            _curvature=lambda u: tangent_sweep(tape, adjoints, jtu.tree_leaves(u)),
+            _curvature=curvature,
+            _matrix=matrix,
+            _report=report,
         )

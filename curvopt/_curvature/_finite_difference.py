@@ -13,7 +13,8 @@ from .._tree import (
     tree_dot,
     tree_norm,
 )
-from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._model import AbstractCurvatureMethod, ClosedLoss, polarised, QuadraticModel
+from ._report import CurvatureReport
 
 
 class FiniteDifferenceCurvature(AbstractCurvatureMethod):
@@ -55,4 +56,12 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
 
             return (loss(h) - 2 * at_least_float32(value) + loss(-h)) / h**2
 
-        return QuadraticModel(value, grad, aux, lambda u: tree_dot(grad, u), curvature)
+        return QuadraticModel(
+            value=value,
+            grad=grad,
+            aux=aux,
+            _slope=lambda u: tree_dot(grad, u),
+            _curvature=curvature,
+            _matrix=polarised(curvature),
+            _report=lambda: CurvatureReport((), type(self).__name__),
+        )

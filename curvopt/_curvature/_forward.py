@@ -1,34 +1,70 @@
-import jax
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import at_least_float32
-from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._model import AbstractCurvatureMethod, ClosedLoss, polarised, QuadraticModel
+from ._products import ProductRule, Products
+from ._report import CurvatureReport
+from ._sweeps import FirstOrder, SecondOrder
+from ._tape import record
 
 
 class ForwardCurvature(AbstractCurvatureMethod):
     r"""The curvature by second-order forward mode: $\ddot z$ of $t \mapsto f(y + t u)$.
 
-    Exact, and keeps nothing: the memory of the curvature is that of an evaluation.
-    Slope and curvature need no gradient: under `jax.jit`, a direction which never reads
-    `model.grad` runs no backward sweep (though the loss must have one); the slope is then
-    one `jvp`, shared with the curvature where both are asked for.
+    Exact. It uses the values of the forward sweep again, and keeps nothing else: the
+    memory is that of one gradient. Slope and curvature need no gradient: under `jax.jit`,
+    a direction which never reads `model.grad` runs no backward sweep (though the loss
+    must have one); the slope is then one forward sweep of tangents.
+
+    **Arguments:**
+
+    - `products`, `product_dtype`: as for [`curvopt.AdjointCurvature`][].
 
     **Raises:**
 
-    `TypeError` from jax for a loss that contains a `jax.custom_vjp`, which has no
-    forward mode: use [`curvopt.AdjointCurvature`][] there.
+    `TypeError` for a loss that contains a `jax.custom_vjp`, which has no forward mode,
+    or that jax cannot differentiate: use [`curvopt.AdjointCurvature`][] for the former.
     """
 
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y)
+    products: Products = eqx.field(static=True, default="auto")
+    product_dtype: Any = eqx.field(static=True, default=None)
 
-        def slope_at(y: PyTree[Array], u: PyTree[Array]) -> Scalar:
-            return jax.jvp(lambda y: fn(y)[0], (y,), (u,))[1]
+    def __check_init__(self) -> None:
+        ProductRule(self.products, self.product_dtype)
+
+    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
+        how = ProductRule(self.products, self.product_dtype)
+        recorded = record(fn, y)
+        tape = recorded.tape
+        grad, _ = recorded.gradient()
+        zero = jnp.zeros((), jnp.float32)
 
         def slope(u: PyTree[Array]) -> Scalar:
-            return at_least_float32(slope_at(y, u))
+            sweep = FirstOrder(ProductRule())
+            _, tangent = recorded.sweep(sweep, None, jtu.tree_leaves(u))
+            return zero if tangent is None else at_least_float32(tangent)
 
         def curvature(u: PyTree[Array]) -> Scalar:
-            return at_least_float32(jax.jvp(lambda y: slope_at(y, u), (y,), (u,))[1])
+            start = [(leaf, None) for leaf in jtu.tree_leaves(u)]
+            _, tangents = recorded.sweep(SecondOrder(how), None, start)
+            second = None if tangents is None else tangents[1]
+            return zero if second is None else at_least_float32(second)
 
-        return QuadraticModel(value, grad, aux, slope, curvature)
+        def report() -> CurvatureReport:
+            lines = (line for equation in tape.equations for line in equation.report(how))
+            return CurvatureReport(tuple(lines), type(self).__name__)
+
+        return QuadraticModel(
+            value=recorded.value,
+            grad=grad,
+            aux=recorded.aux,
+            _slope=slope,
+            _curvature=curvature,
+            _matrix=polarised(curvature),
+            _report=report,
+        )

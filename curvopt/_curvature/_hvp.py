@@ -1,8 +1,12 @@
+from collections.abc import Sequence
+
 import jax
-from jaxtyping import Array, PyTree, Scalar
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
 from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._report import CurvatureReport
 
 
 class HvpCurvature(AbstractCurvatureMethod):
@@ -19,8 +23,19 @@ class HvpCurvature(AbstractCurvatureMethod):
     def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
         (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y)
 
-        def curvature(u: PyTree[Array]) -> Scalar:
-            product = jax.jvp(jax.grad(lambda y: fn(y)[0]), (y,), (u,))[1]
-            return tree_dot(u, product)
+        def product(u: PyTree[Array]) -> PyTree[Array]:
+            return jax.jvp(jax.grad(lambda y: fn(y)[0]), (y,), (u,))[1]
 
-        return QuadraticModel(value, grad, aux, lambda u: tree_dot(grad, u), curvature)
+        def matrix(us: Sequence[PyTree[Array]]) -> Array:
+            products = [product(u) for u in us]
+            return jnp.stack([jnp.stack([tree_dot(u, p) for p in products]) for u in us])
+
+        return QuadraticModel(
+            value=value,
+            grad=grad,
+            aux=aux,
+            _slope=lambda u: tree_dot(grad, u),
+            _curvature=lambda u: tree_dot(u, product(u)),
+            _matrix=matrix,
+            _report=lambda: CurvatureReport((), type(self).__name__),
+        )

@@ -1,14 +1,17 @@
 """The quadratic model of a loss, and what a method for its curvature provides."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import equinox as eqx
-from jaxtyping import Array, PyTree, Scalar
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, PyTree, Scalar
 
 from .._checks import check_direction
 from .._tree import tree_cast
+from ._report import CurvatureReport
 
 
 # `fn(y) -> (loss, aux)`: the arguments are closed over.
@@ -35,6 +38,8 @@ class QuadraticModel(eqx.Module):
     aux: PyTree
     _slope: Callable[[PyTree], Scalar]
     _curvature: Callable[[PyTree], Scalar]
+    _matrix: Callable[[Sequence[PyTree]], Array]
+    _report: Callable[[], CurvatureReport]
 
     def slope(self, u: PyTree[Array]) -> Scalar:
         r"""The slope $\langle g, u \rangle$ along `u`.
@@ -61,6 +66,54 @@ class QuadraticModel(eqx.Module):
         """
         check_direction(u, self.grad)
         return self._curvature(tree_cast(u, self.grad))
+
+    def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
+        r"""The curvatures of the space that several directions span,
+        $K_{ij} = \langle u_i, H u_j \rangle$.
+
+        [`curvopt.AdjointCurvature`][] has it by one tangent sweep for each direction,
+        all at once; a Hessian-vector product for each does it for
+        [`curvopt.HvpCurvature`][]; the other methods ask for the curvature along
+        $u_i$ and $u_i + u_j$, $k (k + 1) / 2$ times.
+
+        **Arguments:**
+
+        - `us`: the directions, at least one; each as for `slope`.
+
+        **Returns:**
+
+        A `(k, k)` matrix in float32 or wider.
+
+        **Raises:**
+
+        `ValueError` if there is no direction, or one does not match `y`.
+        """
+        if not len(us):
+            raise ValueError("curvature_matrix needs at least one direction, got none.")
+        for u in us:
+            check_direction(u, self.grad)
+        return self._matrix([tree_cast(u, self.grad) for u in us])
+
+    def report(self) -> CurvatureReport:
+        """Which rule differentiates which equation of the loss, and where that is in the
+        user's code: what is `generic` is exact, but dearer than it could be."""
+        return self._report()
+
+
+def polarised(curvature: Callable[[PyTree], Scalar]) -> Callable[..., Array]:
+    r"""The curvature matrix by $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$."""
+
+    def matrix(us: Sequence[PyTree[Array]]) -> Array:
+        own = jnp.stack([curvature(u) for u in us])
+        result = jnp.diag(own)
+        for i, u in enumerate(us):
+            for j, w in enumerate(us[:i]):
+                both = curvature(jtu.tree_map(jnp.add, u, w))
+                entry = (both - own[i] - own[j]) / 2
+                result = result.at[i, j].set(entry).at[j, i].set(entry)
+        return result
+
+    return matrix
 
 
 class AbstractCurvatureMethod(eqx.Module):

@@ -1,11 +1,11 @@
-r"""How one equation contributes to the third sweep: a table that can grow.
+r"""How a primitive equation contributes to the sweeps: a table that can grow.
 
-A rule takes the equation $F$ as a function of its active inputs, the inputs $x$, their
-tangents $\dot x$ and the adjoints $\hat z$ of the outputs, and returns the tangents of
-the outputs $DF[\dot x]$ with the term $\langle \hat z, D^2F[\dot x, \dot x] \rangle$.
+For the equation $F$ with inputs $x$, tangents $\dot x$ and adjoints $\hat z$ of the
+outputs, a rule gives the tangents of the outputs $DF[\dot x]$ with the term
+$\langle \hat z, D^2F[\dot x, \dot x] \rangle$, and the like for the other sweeps.
 
-`forward_over_forward` is right for everything that jax can differentiate forward
-twice. The others are optimisations, and are tested against it.
+`Generic` is right for everything that jax can differentiate forward twice. The others
+are optimisations, and are tested against it.
 
 **Backward rules of a user's own.** A `jax.custom_vjp` (gradient clipping, say) replaces
 $DF^*$ by any $B(x, \hat z)$, which may not be linear in $\hat z$ nor the transpose of
@@ -21,62 +21,195 @@ $$\langle d_x, \tfrac{d}{dt} \hat x \rangle
 
 whose first term is what the equation adds to $\langle u, H u \rangle$. For an ordinary
 equation downstream of one, $B = DF^*$, the term is
-$\langle \hat z, D^2F[\dot x, d] \rangle$ and $d_z = DF[d]$. Split rules take tangents
-and duals apart. (This derivation is the project's own.)
+$\langle \hat z, D^2F[\dot x, d] \rangle$ and $d_z = DF[d]$. (This derivation is the
+project's own.)
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+import abc
+from collections.abc import Sequence
+from typing import Any, TYPE_CHECKING
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Scalar
 
 from .. import _compat
-from .._tree import tree_dot
+from .._tree import at_least_float32, tree_dot
+from ._equation import Arrays
+from ._products import ProductRule, three_products, two_products
 
 
-_Arrays: TypeAlias = tuple[Array, ...]
-_Fn: TypeAlias = Callable[..., _Arrays]
-Rule: TypeAlias = Callable[[_Fn, _Arrays, _Arrays, _Arrays], tuple[_Arrays, Scalar]]
-SplitRule: TypeAlias = Callable[
-    [_Fn, _Arrays, _Arrays, _Arrays, _Arrays], tuple[_Arrays, _Arrays, Scalar]
-]
+if TYPE_CHECKING:
+    from ._primitive import PrimitiveEquation
 
 
-def forward_over_forward(fn: _Fn, x: _Arrays, dx: _Arrays, adjoint: _Arrays):
-    r"""Any primitive: `jvp` of `jvp` gives $DF[\dot x]$ and $D^2F[\dot x, \dot x]$."""
-    tangents, second = jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
-    return tangents, tree_dot(adjoint, second)
+def _zero() -> Scalar:
+    return jnp.zeros((), jnp.float32)
 
 
-def linear(fn: _Fn, x: _Arrays, dx: _Arrays, adjoint: _Arrays):
-    """$D^2F = 0$: the tangent, and nothing to add."""
-    del adjoint
-    return jax.jvp(fn, x, dx)[1], jnp.zeros((), jnp.float32)
+def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
+    """All inner products of two stacks of directions, whose axis is the last."""
+    total = jnp.zeros((), jnp.float32)
+    for x, z in zip(a, b):
+        rows = [at_least_float32(s).reshape(-1, s.shape[-1]) for s in (x, z)]
+        product = jnp.matmul(rows[0].T, rows[1], precision=jax.lax.Precision.HIGHEST)
+        total = total + jnp.real(product)
+    return total
 
 
-def bilinear(fn: _Fn, x: _Arrays, dx: _Arrays, adjoint: _Arrays):
+class AbstractRule(eqx.Module):
+    """What an equation does in each of the sweeps."""
+
+    @abc.abstractmethod
+    def label(self, eqn: Any, products: ProductRule) -> str:
+        """Its name in a report."""
+
+    @abc.abstractmethod
+    def tangent(
+        self, equation: "PrimitiveEquation", dx: Arrays, adjoint: Arrays, how: ProductRule
+    ) -> tuple[Arrays, Scalar]:
+        r"""$DF[\dot x]$ and $\langle \hat z, D^2F[\dot x, \dot x] \rangle$."""
+
+    @abc.abstractmethod
+    def split(
+        self, equation: "PrimitiveEquation", dx: Arrays, dual: Arrays, adjoint: Arrays
+    ) -> tuple[Arrays, Arrays, Scalar]:
+        r"""Tangents, duals and the term, where tangents and duals differ."""
+
+    @abc.abstractmethod
+    def second(
+        self,
+        equation: "PrimitiveEquation",
+        dx: Arrays,
+        ddx: Sequence[Array | None],
+        how: ProductRule,
+    ) -> tuple[Arrays, Sequence[Array | None]]:
+        r"""$\dot z = DF[\dot x]$ and $\ddot z = DF[\ddot x] + D^2F[\dot x, \dot x]$;
+        `None` is a second tangent known to be zero."""
+
+    @abc.abstractmethod
+    def gram(
+        self, equation: "PrimitiveEquation", dx: Arrays, adjoint: Arrays, how: ProductRule
+    ) -> tuple[Arrays, Array]:
+        r"""For $k$ directions at once, stacked along the last axis: the tangents, and
+        the matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
+
+
+def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
+    return tuple(jnp.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
+
+
+def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
+    along = lambda d: jax.jvp(fn, x, d)[1]
+    return jax.vmap(along, in_axes=-1, out_axes=-1)(dx)
+
+
+class Linear(AbstractRule):
+    """$D^2F = 0$ (almost everywhere): the tangent, and nothing to add."""
+
+    def label(self, eqn: Any, products: ProductRule) -> str:
+        return "linear"
+
+    def tangent(self, equation, dx, adjoint, how):
+        return jax.jvp(equation.bind_as(how), equation.primals, dx)[1], _zero()
+
+    def split(self, equation, dx, dual, adjoint):
+        along = lambda d: jax.jvp(equation.fn, equation.primals, d)[1]
+        return along(dx), along(dual), _zero()
+
+    def second(self, equation, dx, ddx, how):
+        fn, x = equation.bind_as(how), equation.primals
+        tangents = jax.jvp(fn, x, dx)[1]
+        if all(dd is None for dd in ddx):
+            return tangents, [None] * len(tangents)
+        return tangents, jax.jvp(fn, x, _known(ddx, dx))[1]
+
+    def gram(self, equation, dx, adjoint, how):
+        return _stacked_tangents(equation.bind_as(how), equation.primals, dx), _zero()
+
+
+class Bilinear(AbstractRule):
     r"""$F(x_1, x_2)$ linear in each: $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$."""
-    return jax.jvp(fn, x, dx)[1], 2 * tree_dot(adjoint, fn(*dx))
+
+    def label(self, eqn: Any, products: ProductRule) -> str:
+        if eqn.primitive.name == "mul":
+            return "bilinear"
+        return f"bilinear, {'two' if products.uses_two(eqn) else 'three'} products"
+
+    def _products(self, equation, dx, how):
+        product = lambda a, b: equation.bind_as(how)(a, b)[0]
+        if how.uses_two(equation.eqn):
+            return two_products(product, equation.values[0], *equation.primals, *dx)
+        return three_products(product, *equation.primals, *dx)
+
+    def tangent(self, equation, dx, adjoint, how):
+        tangent, q = self._products(equation, dx, how)
+        return (tangent,), 2 * tree_dot(adjoint[0], q)
+
+    def split(self, equation, dx, dual, adjoint):
+        x, fn = equation.primals, equation.fn
+        along = lambda d: jax.jvp(fn, x, d)[1]
+        (a,), (b,) = fn(dx[0], dual[1]), fn(dual[0], dx[1])
+        return along(dx), along(dual), tree_dot(adjoint[0], a + b)
+
+    def second(self, equation, dx, ddx, how):
+        tangent, q = self._products(equation, dx, how)
+        (x1, x2), (ddx1, ddx2), fn = equation.primals, ddx, equation.bind_as(how)
+        second = 2 * q
+        if ddx1 is not None:
+            second = second + fn(ddx1, x2)[0]
+        if ddx2 is not None:
+            second = second + fn(x1, ddx2)[0]
+        return (tangent,), (second,)
+
+    def gram(self, equation, dx, adjoint, how):
+        fn, x = equation.bind_as(how), equation.primals
+
+        def half(d2: Array) -> Array:
+            """The transpose of $F(\\cdot, d_2)$, at the adjoint."""
+            _, pullback = jax.vjp(lambda d1: fn(d1, d2), x[0])
+            return pullback(adjoint)[0]
+
+        halves = jax.vmap(half, in_axes=-1, out_axes=-1)(dx[1])
+        matrix = _gram([dx[0]], [halves])
+        return _stacked_tangents(fn, x, dx), matrix + matrix.T
 
 
-def split_forward(
-    fn: _Fn, x: _Arrays, dx: _Arrays, dual: _Arrays, adjoint: _Arrays
-) -> tuple[_Arrays, _Arrays, Scalar]:
-    r"""Any equation whose duals differ from its tangents: $\langle \hat z, D^2F[\dot x,
-    d] \rangle$, with both carried on."""
+class Generic(AbstractRule):
+    r"""Any primitive: `jvp` of `jvp` gives $DF[\dot x]$ and $D^2F[\dot x, \dot x]$."""
 
-    def along_dual(*x: Array) -> tuple[_Arrays, _Arrays]:
-        return jax.jvp(fn, x, dual)
+    def label(self, eqn: Any, products: ProductRule) -> str:
+        return "generic"
 
-    (_, duals), (tangents, second) = jax.jvp(along_dual, x, dx)
-    return tangents, duals, tree_dot(adjoint, second)
+    def tangent(self, equation, dx, adjoint, how):
+        fn, x = equation.fn, equation.primals
+        tangents, second = jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
+        return tangents, tree_dot(adjoint, second)
+
+    def split(self, equation, dx, dual, adjoint):
+        fn, x = equation.fn, equation.primals
+        (_, duals), (tangents, second) = jax.jvp(lambda *x: jax.jvp(fn, x, dual), x, dx)
+        return tangents, duals, tree_dot(adjoint, second)
+
+    def second(self, equation, dx, ddx, how):
+        fn, x = equation.fn, equation.primals
+        if all(dd is None for dd in ddx):
+            return jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
+        along = lambda x, dx: jax.jvp(fn, x, dx)[1]
+        return jax.jvp(along, (x, dx), (dx, _known(ddx, dx)))
+
+    def gram(self, equation, dx, adjoint, how):
+        fn, x = equation.fn, equation.primals
+
+        def hessian_vector(d: Arrays) -> Arrays:
+            return jax.grad(lambda x: tree_dot(adjoint, jax.jvp(fn, x, d)[1]))(x)
+
+        products = jax.vmap(hessian_vector, in_axes=-1, out_axes=-1)(dx)
+        return _stacked_tangents(fn, x, dx), _gram(dx, products)
 
 
-def split_custom_vjp(
-    fn: _Fn, x: _Arrays, dx: _Arrays, dual: _Arrays, adjoint: _Arrays
-) -> tuple[_Arrays, _Arrays, Scalar]:
+class ReverseOverReverse(AbstractRule):
     r"""An equation that contains a `custom_vjp`, by reverse mode alone.
 
     With $G(x, \hat z) = \langle d_x, B(x, \hat z) \rangle$, one gradient gives the term
@@ -85,46 +218,73 @@ def split_custom_vjp(
     mode: a forward rule that calls the function itself, as is common, has none.
     """
 
-    def values(*x: Array) -> _Arrays:
-        return jax.vjp(fn, *x)[0]
+    def label(self, eqn: Any, products: ProductRule) -> str:
+        return "reverse over reverse"
 
-    def paired(x: _Arrays, adjoint: _Arrays) -> Scalar:
-        _, pullback = jax.vjp(fn, *x)
-        return tree_dot(pullback(adjoint), dual)
+    def split(self, equation, dx, dual, adjoint):
+        fn, x = equation.fn, equation.primals
 
-    def paired_values(adjoint: _Arrays) -> Scalar:
-        _, pullback = jax.vjp(values, *x)
-        return tree_dot(pullback(adjoint), dx)
+        def values(*x: Array) -> Arrays:
+            return jax.vjp(fn, *x)[0]
 
-    along_x, duals = jax.grad(paired, argnums=(0, 1))(x, adjoint)
-    tangents = jax.grad(paired_values)(adjoint)
-    return tangents, duals, tree_dot(along_x, dx)
+        def paired(x: Arrays, adjoint: Arrays) -> Scalar:
+            _, pullback = jax.vjp(fn, *x)
+            return tree_dot(pullback(adjoint), dual)
+
+        def paired_values(adjoint: Arrays) -> Scalar:
+            _, pullback = jax.vjp(values, *x)
+            return tree_dot(pullback(adjoint), dx)
+
+        along_x, duals = jax.grad(paired, argnums=(0, 1))(x, adjoint)
+        tangents = jax.grad(paired_values)(adjoint)
+        return tangents, duals, tree_dot(along_x, dx)
+
+    def _refuse(self, equation: Any) -> Any:
+        raise TypeError(
+            f"{_compat.describe(equation.eqn)} is or contains a jax.custom_vjp, which has "
+            "no forward mode. Use method=curvopt.AdjointCurvature(), which needs none."
+        )
+
+    def tangent(self, equation, dx, adjoint, how):
+        return self._refuse(equation)
+
+    def second(self, equation, dx, ddx, how):
+        return self._refuse(equation)
+
+    def gram(self, equation, dx, adjoint, how):
+        return self._refuse(equation)
 
 
-# Linear in all their floating-point operands together.
+# Linear in all their floating-point operands together; or piecewise so, which is the
+# same wherever there is a second derivative at all.
 _LINEAR = frozenset(
     "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
-    "cumsum dynamic_slice gather imag neg pad real reduce_sum reshape rev "
-    "select_n slice split squeeze sub transpose".split()
+    "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
+    "optimization_barrier pad real reduce_sum reduce_window_sum reshape rev scatter "
+    "scatter-add select_and_scatter_add select_n sharding_constraint slice split "
+    "squeeze sub transpose "
+    "abs clamp max min reduce_max reduce_min sort".split()
 )
 
 # Linear in each of two operands, so linear where only one of them is active.
 _BILINEAR = frozenset({"conv_general_dilated", "dot_general", "mul"})
 
+# Linear in one operand, as long as the others do not depend on the parameters.
+_LINEAR_IN = {"div": 0, "triangular_solve": 1}
 
-def find_rule(eqn: Any, active: Sequence[int]) -> Rule | None:
+# Not linear for complex operands.
+_REAL_ONLY = frozenset({"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "sort"})
+
+
+def find_rule(eqn: Any, active: Sequence[int]) -> AbstractRule:
     """The cheapest rule that is exact for an equation whose operands number `active`
-    depend on the parameters; `None` where a `custom_vjp` sets tangents and duals apart."""
+    depend on the parameters."""
     name = eqn.primitive.name
-    if name in _LINEAR:
-        return linear
+    is_complex = any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.invars)
+    if name in _LINEAR and not (is_complex and name in _REAL_ONLY):
+        return Linear()
     if name in _BILINEAR:
-        return bilinear if len(active) == 2 else linear
-    if name == "div" and list(active) == [0]:
-        return linear
-    return None if _compat.contains_custom_vjp(eqn) else forward_over_forward
-
-
-def find_split_rule(eqn: Any) -> SplitRule:
-    """The rule for an equation whose tangents and duals are apart, or come apart."""
-    return split_custom_vjp if _compat.contains_custom_vjp(eqn) else split_forward
+        return Bilinear() if len(active) == 2 else Linear()
+    if list(active) == [_LINEAR_IN.get(name)]:
+        return Linear()
+    return ReverseOverReverse() if _compat.contains_custom_vjp(eqn) else Generic()

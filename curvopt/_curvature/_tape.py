@@ -1,11 +1,11 @@
-r"""The tape of a loss, and the three sweeps over it.
+r"""The tape of a loss, and the sweeps over it.
 
 Write the loss as a sequence of equations $z_i = F_i(\text{inputs})$, one for each
 primitive of its jaxpr. Then
 
 1. `record` evaluates it forward and keeps what the other sweeps need;
-2. `backward` carries the adjoints $\hat z_i = \partial f / \partial z_i$ back;
-3. `tangent_sweep` carries the tangents $\dot z_i$ along $u$ forward and adds up
+2. `run_backward` carries the adjoints $\hat z_i = \partial f / \partial z_i$ back;
+3. the `Curvature` sweep carries the tangents $\dot z_i$ along $u$ forward and adds up
 
 $$\langle u, H u \rangle = \sum_i \langle \hat z_i, D^2 F_i[\dot z, \dot z] \rangle .$$
 
@@ -17,174 +17,207 @@ form here, on jaxprs, is this project's own.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Scalar
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree, Scalar
 
 from .. import _compat
-from ._rules import find_rule, find_split_rule, Rule, SplitRule
+from ._analysis import is_differentiable, live_variables
+from ._equation import AbstractEquation, run_backward
+from ._primitive import record_primitive
+from ._remat import RematEquation
+from ._scan import record_scan
+from ._value import Value
 
 
-class _Value(NamedTuple):
-    """An array of the tape, and its number if it depends on the parameters."""
-
-    array: Any
-    number: int | None
+_Step: TypeAlias = Callable[[Any, Sequence[Value], Sequence[bool]], list[Value]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Equation:
-    """One recorded equation, as a function of its *active* inputs: those that depend
-    on the parameters and are floating-point."""
+def _interpret(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Value],
+    live_outputs: Sequence[bool],
+    step: _Step,
+) -> list[Value]:
+    """Walk a jaxpr, and those of nested `jit`s, with `step` for each equation."""
+    live = live_variables(jaxpr, live_outputs)
+    env = dict(zip(jaxpr.invars, inputs, strict=True))
+    env |= {v: Value(c, None) for v, c in zip(jaxpr.constvars, consts, strict=True)}
 
-    fn: Callable[..., tuple[Array, ...]]
-    rule: Rule | None
-    split_rule: SplitRule
-    primals: tuple[Array, ...]
-    pullback: Callable[[tuple[Array, ...]], tuple[Array, ...]]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    out_structs: tuple[jax.ShapeDtypeStruct, ...]
+    def read(atom: Any) -> Value:
+        return Value(atom.val, None) if _compat.is_literal(atom) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        needed = [v in live for v in eqn.outvars]
+        inner = _compat.inlined(eqn)
+        if inner is None:
+            outs = step(eqn, operands, needed)
+        else:
+            outs = _interpret(*_compat.open_jaxpr(inner), operands, needed, step)
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
 
 
 class Tape:
-    """The equations of a loss that depend on its parameters, in order."""
+    """The equations through which a loss depends on its parameters, in order."""
 
-    def __init__(self) -> None:
-        self.equations: list[Equation] = []
-        self._numbers = 0
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self.equations: list[AbstractEquation] = []
+        self._numbers = itertools.count() if numbers is None else numbers
 
     def number(self) -> int:
-        self._numbers += 1
-        return self._numbers - 1
+        """A number that no value has yet."""
+        return next(self._numbers)
 
-    def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[_Value]):
-        """Evaluate a jaxpr, recording its active equations; its outputs as `_Value`s."""
-        env = dict(zip(jaxpr.invars, inputs, strict=True))
-        env |= {v: _Value(c, None) for v, c in zip(jaxpr.constvars, consts, strict=True)}
+    def child(self) -> "Tape":
+        """An empty tape for the body of a loop, in which this one's numbers are valid."""
+        return Tape(self._numbers)
 
-        def read(atom: Any) -> _Value:
-            return _Value(atom.val, None) if _compat.is_literal(atom) else env[atom]
+    @property
+    def splits(self) -> bool:
+        return any(equation.splits for equation in self.equations)
 
-        for eqn in jaxpr.eqns:
-            operands = [read(atom) for atom in eqn.invars]
-            inner = _compat.inlined(eqn)
-            if inner is not None:
-                outs = self.run(*_compat.open_jaxpr(inner), operands)
-            elif _compat.stops_gradient(eqn) or all(o.number is None for o in operands):
-                outs = [
-                    _Value(out, None)
-                    for out in _compat.bind(eqn, *(o.array for o in operands))
-                ]
-            else:
-                outs = self._record(eqn, operands)
-            env.update(zip(eqn.outvars, outs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+    def _evaluate(
+        self, eqn: Any, operands: Sequence[Value], live: Sequence[bool]
+    ) -> list[Value]:
+        numbers = [operand.number for operand in operands]
+        chosen = [k for k, v in enumerate(eqn.outvars) if live[k] and is_differentiable(v)]
+        arrays = [operand.array for operand in operands]
+        active = any(number is not None for number in numbers)
+        if not active or not chosen or _compat.stops_gradient(eqn):
+            return [Value(out, None) for out in _compat.bind(eqn, *arrays)]
+        parts = _compat.scan_parts(eqn)
+        if parts is not None:
+            source = _compat.source(eqn)
+            equation, outs = record_scan(parts, operands, live, source, self)
+            self.equations.append(equation)
+            return outs
+        equation, outs = record_primitive(eqn, arrays, numbers, chosen, self.number)
+        own = dict(zip(chosen, equation.outputs))
+        if _compat.is_remat(eqn):
+            equation = RematEquation(equation, Tape)
+        self.equations.append(equation)
+        return [Value(out, own.get(k)) for k, out in enumerate(outs)]
 
-    def _record(self, eqn: Any, operands: Sequence[_Value]) -> list[_Value]:
-        active = [k for k, operand in enumerate(operands) if operand.number is not None]
-        # Integers and the like may come out beside the floating outputs (`sort`,
-        # `top_k`): they carry no derivative.
-        inexact = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+    def run(
+        self,
+        jaxpr: Any,
+        consts: Sequence[Any],
+        inputs: Sequence[Value],
+        live: Sequence[bool],
+        hoisted: Iterator[list[Value]] | None = None,
+    ) -> list[Value]:
+        """Evaluate a jaxpr, recording it.
 
-        def fn_and_rest(*primals: Array) -> tuple[tuple[Array, ...], list[Array]]:
-            arrays = [operand.array for operand in operands]
-            for k, primal in zip(active, primals, strict=True):
-                arrays[k] = primal
-            outs = _compat.bind(eqn, *arrays)
-            differentiable = tuple(o for o, is_in in zip(outs, inexact) if is_in)
-            return differentiable, [o for o, is_in in zip(outs, inexact) if not is_in]
+        **Arguments:**
 
-        primals = tuple(operands[k].array for k in active)
-        outs, pullback, rest = jax.vjp(fn_and_rest, *primals, has_aux=True)
-        outputs = tuple(self.number() for _ in outs)
-        self.equations.append(
-            Equation(
-                fn=lambda *xs: fn_and_rest(*xs)[0],
-                rule=find_rule(eqn, active),
-                split_rule=find_split_rule(eqn),
-                primals=primals,
-                pullback=pullback,
-                inputs=tuple(operands[k].number for k in active),  # pyright: ignore
-                outputs=outputs,
-                out_structs=tuple(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in outs),
-            )
-        )
-        outs, rest, numbers = iter(outs), iter(rest), iter(outputs)
-        return [
-            _Value(next(outs), next(numbers)) if is_in else _Value(next(rest), None)
-            for is_in in inexact
+        - `live`: which outputs are differentiated.
+        - `hoisted`: in a loop's body, the outputs of the equations that `hoist` has run.
+        """
+
+        def step(eqn: Any, operands: Sequence[Value], live: Sequence[bool]) -> list[Value]:
+            if hoisted is None:
+                return self._evaluate(eqn, operands, live)
+            if _is_hoisted(eqn, operands):
+                return next(hoisted)
+            outs = self._evaluate(eqn, operands, live)
+            return [out._replace(known=False) for out in outs]
+
+        return _interpret(jaxpr, consts, inputs, live, step)
+
+    def hoist(
+        self,
+        jaxpr: Any,
+        consts: Sequence[Any],
+        inputs: Sequence[Value],
+        live: Sequence[bool],
+        hoisted: list[list[Value]],
+    ) -> None:
+        """Evaluate and record, once, what is the same in all iterations of a loop."""
+
+        def step(eqn: Any, operands: Sequence[Value], live: Sequence[bool]) -> list[Value]:
+            if not _is_hoisted(eqn, operands):
+                return [Value(None, None, known=False)] * len(eqn.outvars)
+            hoisted.append(self._evaluate(eqn, operands, live))
+            return hoisted[-1]
+
+        _interpret(jaxpr, consts, inputs, live, step)
+
+
+def _is_hoisted(eqn: Any, operands: Sequence[Value]) -> bool:
+    return not eqn.effects and all(operand.known for operand in operands)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A loss after its first sweep.
+
+    **Attributes:**
+
+    - `tape`: its equations; the values number 0, 1, ... are the parameters' leaves.
+    - `value`, `aux`: what the loss returned.
+    - `number`: the number of the value; `None` if no parameter reaches it.
+    """
+
+    tape: Tape
+    leaves: list[Array]
+    treedef: Any
+    value: Scalar
+    aux: PyTree
+    number: int | None
+
+    def gradient(self) -> tuple[PyTree, list[PyTree]]:
+        """Sweep 2: the gradient, and what the third sweep needs of each equation."""
+        adjoints: dict[int, Array] = {}
+        if self.number is not None:
+            adjoints[self.number] = jnp.ones_like(self.value)
+        kept = run_backward(self.tape.equations, adjoints)
+        grad = [
+            adjoints[k] if k in adjoints else jnp.zeros_like(leaf)
+            for k, leaf in enumerate(self.leaves)
         ]
+        return jtu.tree_unflatten(self.treedef, grad), kept
 
-
-Adjoints = list[tuple[Array, ...] | None]
-
-
-def record(
-    fn: Callable[..., list[Array]], leaves: Sequence[Array]
-) -> tuple[Tape, list[Array], int | None]:
-    """Sweep 1: evaluate `fn(*leaves)` forward.
-
-    **Returns:**
-
-    The tape (its values `0 .. len(leaves) - 1` are the leaves), the outputs of `fn`,
-    and the number of the first output, which is the loss (`None` if it does not
-    depend on the leaves).
-    """
-    tape = Tape()
-    jaxpr, consts = _compat.open_jaxpr(jax.make_jaxpr(fn)(*leaves))
-    outs = tape.run(jaxpr, consts, [_Value(leaf, tape.number()) for leaf in leaves])
-    return tape, [jnp.asarray(out.array) for out in outs], outs[0].number
-
-
-def backward(
-    tape: Tape, leaves: Sequence[Array], loss: Array, loss_number: int | None
-) -> tuple[list[Array], Adjoints]:
-    """Sweep 2: the gradient, and for each equation the adjoints of its outputs
-    (`None` where the loss does not depend on them)."""
-    found: dict[int, Array] = {}
-    if loss_number is not None:
-        found[loss_number] = jnp.ones_like(loss)
-    adjoints: Adjoints = []
-    for equation in reversed(tape.equations):
-        if not any(number in found for number in equation.outputs):
-            adjoints.append(None)
-            continue
-        adjoint = tuple(
-            found.get(number, jnp.zeros(struct.shape, struct.dtype))
-            for number, struct in zip(equation.outputs, equation.out_structs)
+    def sweep(self, sweep: Any, kept: list[PyTree] | None, start: Any) -> tuple[Any, Any]:
+        """A sweep forward, from what travels with each leaf; what it adds up, and what
+        travels with the loss (`None` if nothing does)."""
+        carried = dict(enumerate(start))
+        equations = self.tape.equations
+        total = sweep.run(
+            equations, [()] * len(equations) if kept is None else kept, carried
         )
-        adjoints.append(adjoint)
-        for number, part in zip(equation.inputs, equation.pullback(adjoint)):
-            found[number] = found[number] + part if number in found else part
-    grad = [found.get(k, jnp.zeros_like(leaf)) for k, leaf in enumerate(leaves)]
-    return grad, adjoints[::-1]
+        return total, None if self.number is None else carried[self.number]
 
 
-def tangent_sweep(tape: Tape, adjoints: Adjoints, u: Sequence[Array]) -> Scalar:
-    """Sweep 3: the curvature along `u`, one array for each leaf.
+def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> Recorded:
+    """Sweep 1: evaluate `fn(y) -> (loss, aux)` forward."""
+    leaves, treedef = jtu.tree_flatten(y)
+    aux_treedef: Any = None
 
-    Tangents and duals are the same arrays until a `custom_vjp` sets them apart.
-    """
-    tangents = dict(enumerate(u))
-    duals = dict(tangents)
-    curvature = jnp.zeros((), jnp.float32)
-    for equation, adjoint in zip(tape.equations, adjoints, strict=True):
-        if adjoint is None:
-            continue
-        fn, x = equation.fn, equation.primals
-        dx = tuple(tangents[number] for number in equation.inputs)
-        dual = tuple(duals[number] for number in equation.inputs)
-        together = all(a is b for a, b in zip(dx, dual))
-        if together and equation.rule is not None:
-            outs, term = equation.rule(fn, x, dx, adjoint)
-            dual_outs = outs
-        else:
-            outs, dual_outs, term = equation.split_rule(fn, x, dx, dual, adjoint)
-        tangents.update(zip(equation.outputs, outs, strict=True))
-        duals.update(zip(equation.outputs, dual_outs, strict=True))
-        curvature = curvature + term
-    return curvature
+    def flat(*leaves: Array) -> list[Array]:
+        nonlocal aux_treedef
+        value, aux = fn(jtu.tree_unflatten(treedef, leaves))
+        aux_leaves, aux_treedef = jtu.tree_flatten(aux)
+        return [value, *aux_leaves]
+
+    jaxpr, consts = _compat.open_jaxpr(jax.make_jaxpr(flat)(*leaves))
+    tape = Tape()
+    live = [True] + [False] * (len(jaxpr.outvars) - 1)
+    inputs = [Value(leaf, tape.number()) for leaf in leaves]
+    outs = tape.run(jaxpr, consts, inputs, live)
+    value, *aux = [jnp.asarray(out.array) for out in outs]
+    return Recorded(
+        tape=tape,
+        leaves=leaves,
+        treedef=treedef,
+        value=value,
+        aux=jtu.tree_unflatten(aux_treedef, aux),
+        number=outs[0].number,
+    )

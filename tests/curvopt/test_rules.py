@@ -1,14 +1,19 @@
 """Every special rule of the third sweep against the generic one."""
 
+import itertools
+
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from curvopt import _compat
 from curvopt._curvature import _rules
+from curvopt._curvature._primitive import record_primitive
+from curvopt._curvature._products import ProductRule, two_products
 
 
 X = (2, 3)
@@ -41,6 +46,34 @@ EXAMPLES = {
     "sub": lambda a: a[0] - a[1],
     "transpose": lambda a: a.T,
     "div": lambda a: a / jnp.array([2.0, 3.0, 4.0]),
+    "triangular_solve": lambda a: lax.linalg.triangular_solve(
+        jnp.array([[2.0, 0.0], [1.0, 3.0]]), a, left_side=True, lower=True
+    ),
+    "abs": lambda a: jnp.abs(a),
+    "clamp": lambda a: lax.clamp(-0.5, a, 0.5),
+    "dynamic_update_slice": lambda a: lax.dynamic_update_slice(a, a[:1, :1], (1, 1)),
+    "fft": lambda a: jnp.fft.fft(a),
+    "max": lambda a: jnp.maximum(a[0], a[1]),
+    "min": lambda a: jnp.minimum(a[0], a[1]),
+    "name": lambda a: checkpoint_name(a, "here"),
+    "optimization_barrier": lambda a: lax.optimization_barrier(a),
+    "reduce_max": lambda a: jnp.max(a, axis=0),
+    "reduce_min": lambda a: jnp.min(a, axis=1),
+    "reduce_window_sum": lambda a: lax.reduce_window(
+        a, 0.0, lax.add, (1, 2), (1, 1), "VALID"
+    ),
+    "scatter": lambda a: a.at[0].set(a[1]),
+    "scatter-add": lambda a: a.at[jnp.array([0, 0])].add(a),
+    "select_and_scatter_add": lambda a: jax.grad(
+        lambda b: jnp.sum(
+            a[None, :1, :2, None]
+            * lax.reduce_window(b, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID")
+        )
+    )(lax.stop_gradient(a).reshape(1, 2, 3, 1)),
+    "sharding_constraint": lambda a: lax.with_sharding_constraint(
+        a, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    ),
+    "sort": lambda a: jnp.sort(a, axis=1),
 }
 
 
@@ -69,52 +102,115 @@ def _names(fn):
     return {eqn.primitive.name for eqn in _equations(fn)}
 
 
+def _draw(keys, atom):
+    """An operand with distinct entries, so that nothing is at a tie."""
+    if _compat.is_literal(atom):
+        return atom.val
+    if not jnp.issubdtype(atom.aval.dtype, jnp.inexact):
+        return jnp.zeros(atom.aval.shape, atom.aval.dtype)
+    return jr.normal(next(keys), atom.aval.shape).astype(atom.aval.dtype)
+
+
+def _record(eqn, operands, active):
+    numbers = [k if k in active else None for k in range(len(operands))]
+    chosen = [k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(v.aval.dtype, float)]
+    chosen = chosen or list(range(len(eqn.outvars)))
+    count = itertools.count(100)
+    equation, _ = record_primitive(eqn, operands, numbers, chosen, lambda: next(count))
+    return equation
+
+
+def _same(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def _compare(equation, keys, how=ProductRule()):
+    """Every sweep's step by the equation's rule, and by the generic one."""
+    x, special, generic = equation.primals, equation.rule, _rules.Generic()
+    like = lambda a: jr.normal(next(keys), a.shape).astype(a.dtype)
+    dx, dual, ddx = (tuple(map(like, x)) for _ in range(3))
+    adjoint = tuple(jnp.cos(1 + v) for v in equation.values)
+    stack = tuple(jnp.stack([a, b, c], -1) for a, b, c in zip(dx, dual, ddx))
+    exactly = ProductRule(products="three")
+    _same(
+        special.tangent(equation, dx, adjoint, how),
+        generic.tangent(equation, dx, adjoint, exactly),
+    )
+    _same(
+        special.split(equation, dx, dual, adjoint),
+        generic.split(equation, dx, dual, adjoint),
+    )
+    _same(
+        special.second(equation, dx, ddx, how), generic.second(equation, dx, ddx, exactly)
+    )
+    tangents, matrix = special.gram(equation, stack, adjoint, how)
+    expected, expected_matrix = generic.gram(equation, stack, adjoint, exactly)
+    _same((tangents, matrix + jnp.zeros((3, 3))), (expected, expected_matrix))
+    # Parameters have no second tangent: then `None` must mean zero.
+    nothing = special.second(equation, dx, [None] * len(x), how)[1]
+    wanted = generic.second(equation, dx, [None] * len(x), exactly)[1]
+    for a, b in zip(nothing, wanted, strict=True):
+        _same(jnp.zeros_like(b) if a is None else a, b)
+
+
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_special_rules_agree_with_the_generic_one(name, x64):
     equations = [e for e in _equations(EXAMPLES[name]) if e.primitive.name == name]
     assert equations, f"the example does not use {name}"
     for eqn in equations:
-        keys = iter(jr.split(jr.key(0), 20))
-        operands, active = [], []
-        for k, atom in enumerate(eqn.invars):
-            if _compat.is_literal(atom):
-                operands.append(atom.val)
-            elif not jnp.issubdtype(atom.aval.dtype, jnp.inexact):
-                operands.append(jnp.zeros(atom.aval.shape, atom.aval.dtype))
-            else:
-                draw = jr.normal(next(keys), atom.aval.shape)
-                operands.append(draw.astype(atom.aval.dtype))
-                active.append(k)
-        if name == "div":
-            active = [0]
-
-        def fn(*xs, eqn=eqn, operands=operands, active=active):
-            arrays = list(operands)
-            for k, x in zip(active, xs):
-                arrays[k] = x
-            return tuple(_compat.bind(eqn, *arrays))
-
-        rule = _rules.find_rule(eqn, active)
-        assert rule in (_rules.linear, _rules.bilinear)
-        x = tuple(operands[k] for k in active)
-        dx = tuple(jr.normal(next(keys), a.shape).astype(a.dtype) for a in x)
-        adjoint = tuple(jnp.cos(1 + o) for o in fn(*x))
-        tangents, term = rule(fn, x, dx, adjoint)
-        expected, expected_term = _rules.forward_over_forward(fn, x, dx, adjoint)
-        for a, b in zip(tangents, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-10)
-        np.testing.assert_allclose(term, expected_term, rtol=1e-10, atol=1e-12)
+        keys = iter(jr.split(jr.key(0), 40))
+        operands = [_draw(keys, atom) for atom in eqn.invars]
+        active = [
+            k
+            for k, atom in enumerate(eqn.invars)
+            if not _compat.is_literal(atom) and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+        ]
+        only = _rules._LINEAR_IN.get(name)
+        if only is not None:
+            active = [only]
+        equation = _record(eqn, operands, active)
+        assert isinstance(equation.rule, _rules.Linear | _rules.Bilinear)
+        _compare(equation, keys)
 
 
-def test_split_rules_with_equal_duals_agree_with_the_generic_rule(x64):
-    fn = lambda a, b: (jnp.sin(a) @ b, a * a)
-    x = (jr.normal(jr.key(0), (2, 3)), jr.normal(jr.key(1), (3, 2)))
-    dx = (jr.normal(jr.key(2), (2, 3)), jr.normal(jr.key(3), (3, 2)))
-    adjoint = tuple(jnp.cos(o) for o in fn(*x))
-    expected, term = _rules.forward_over_forward(fn, x, dx, adjoint)
-    for rule in (_rules.split_forward, _rules.split_custom_vjp):
-        tangents, duals, got = rule(fn, x, dx, dx, adjoint)
-        for out in (tangents, duals):
-            for a, b in zip(out, expected, strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-10)
-        np.testing.assert_allclose(got, term, rtol=1e-10)
+@pytest.mark.parametrize("name", ["dot_general", "conv_general_dilated"])
+@pytest.mark.parametrize("products", ["two", "three"])
+def test_number_of_products(name, products, x64):
+    keys = iter(jr.split(jr.key(1), 40))
+    (eqn,) = [e for e in _equations(EXAMPLES[name]) if e.primitive.name == name]
+    equation = _record(eqn, [_draw(keys, atom) for atom in eqn.invars], [0, 1])
+    how = ProductRule(products=products)
+    assert equation.rule.label(eqn, how) == f"bilinear, {products} products"
+    _compare(equation, keys, how)
+
+
+@pytest.mark.parametrize("scales", [(1e-6, 1e6), (1e8, 1.0), (1.0, 1e-12), (0.0, 1.0)])
+def test_rounding_of_two_products_is_bounded(scales):
+    """Guards the choice of h: the error is at most a few times that of three products,
+    in units of what the bound says, whatever the scales of the tangents."""
+    keys = jr.split(jr.key(2), 4)
+    x1, dx1 = (jr.normal(k, (64, 128)) for k in keys[:2])
+    x2, dx2 = (jr.normal(k, (128, 32)) for k in keys[2:])
+    dx1, dx2 = scales[0] * dx1, scales[1] * dx2
+    tangent, q = two_products(jnp.matmul, x1 @ x2, x1, x2, dx1, dx2)
+    with jax.enable_x64(True):
+        wide = [np.asarray(a, np.float64) for a in (x1, x2, dx1, dx2)]
+        exact = wide[2] @ wide[1] + wide[0] @ wide[3]
+    norm = np.linalg.norm
+    unit = norm(wide[2]) * norm(wide[1]) + norm(wide[0]) * norm(wide[3])
+    assert norm(np.asarray(tangent, np.float64) - exact) <= 4 * np.finfo("f4").eps * unit
+    np.testing.assert_allclose(q, wide[2] @ wide[3], rtol=1e-4, atol=1e-5 * norm(q))
+
+
+def test_the_automatic_choice_avoids_what_rounds_coarsely_or_saves_nothing():
+    def eqn_of(shape, dtype):
+        x, w = jnp.zeros(shape, dtype), jnp.zeros(shape[::-1], dtype)
+        (eqn,) = jax.make_jaxpr(jax.lax.dot)(x, w).jaxpr.eqns
+        return eqn
+
+    how = ProductRule()
+    assert how.uses_two(eqn_of((256, 512), jnp.float32))
+    assert not how.uses_two(eqn_of((256, 512), jnp.bfloat16))
+    assert not how.uses_two(eqn_of((8, 4), jnp.float32))
+    assert not ProductRule(dtype=jnp.bfloat16).uses_two(eqn_of((256, 512), jnp.float32))

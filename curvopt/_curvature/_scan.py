@@ -1,0 +1,304 @@
+r"""A `scan`, with the sweeps run inside it.
+
+Its body has a tape of its own, recorded once, whose arrays are stacked over the
+iterations; what the body computes from constants alone is recorded outside, once. So a
+scanned network costs what the unrolled one does: taken as one primitive, it would cost a
+nested `jvp`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+
+from ._analysis import active_outputs, is_differentiable, live_variables
+from ._equation import (
+    AbstractEquation,
+    AbstractSweep,
+    accumulate,
+    Arrays,
+    EquationReport,
+    run_backward,
+)
+from ._products import ProductRule
+from ._stacking import Stacked, Stacking
+from ._value import Value
+
+
+class Constant(NamedTuple):
+    """An active value outside that every iteration uses."""
+
+    number: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Carry(NamedTuple):
+    """An active value that goes round the loop: its numbers outside, before and after
+    (`None` where it is constant, or not needed), and inside, at the beginning and the end
+    of an iteration."""
+
+    before: int | None
+    begin: int
+    end: int | None
+    after: int | None
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Slice(NamedTuple):
+    """An active array that is scanned over or put out: numbers outside and inside."""
+
+    outside: int
+    inside: int
+    shape: tuple[int, ...]  # of one iteration's
+    dtype: Any
+
+
+class ScanEquation(AbstractEquation):
+    """A scan, by the tape of its body."""
+
+    body: Stacked
+    constants: tuple[Constant, ...] = eqx.field(static=True)
+    carries: tuple[Carry, ...] = eqx.field(static=True)
+    scanned: tuple[Slice, ...] = eqx.field(static=True)
+    put_out: tuple[Slice, ...] = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+    reverse: bool = eqx.field(static=True)
+    unroll: Any = eqx.field(static=True)
+    source: str = eqx.field(static=True)
+    # In order: constants, carries before, scanned; carries after, put out.
+    inputs: tuple[int, ...] = eqx.field(static=True)
+    outputs: tuple[int, ...] = eqx.field(static=True)
+    structs: tuple[jax.ShapeDtypeStruct, ...] = eqx.field(static=True)
+    splits: bool = eqx.field(static=True)
+
+    def _scan(self, body: Callable, init: PyTree, xs: PyTree, backward: bool) -> Any:
+        return jax.lax.scan(
+            body,
+            init,
+            xs,
+            length=self.length,
+            reverse=self.reverse != backward,
+            unroll=self.unroll,
+        )
+
+    def pullback(self, adjoint: Arrays) -> tuple[Arrays, PyTree]:
+        given = dict(zip(self.outputs, adjoint, strict=True))
+        zeros = lambda s: jnp.zeros(s.shape, s.dtype)
+        carries = [zeros(c) if c.after is None else given[c.after] for c in self.carries]
+        constants = [zeros(c) for c in self.constants]
+        stacking = Stacking(self.body.shared)
+
+        def body(carry: Any, x: Any) -> Any:
+            (carries, constants), (slices, put_out) = carry, x
+            adjoints: dict[int, Array] = {}
+            ends = [(c.end, a) for c, a in zip(self.carries, carries) if c.end is not None]
+            accumulate(adjoints, [n for n, _ in ends], [a for _, a in ends])
+            accumulate(adjoints, [s.inside for s in self.put_out], put_out)
+            kept = run_backward(self.body.at(slices), adjoints)
+            of = lambda number, s: adjoints[number] if number in adjoints else zeros(s)
+            begins = [of(c.begin, c) for c in self.carries]
+            constants = [
+                total + adjoints[c.number] if c.number in adjoints else total
+                for total, c in zip(constants, self.constants)
+            ]
+            scanned = [of(s.inside, s) for s in self.scanned]
+            return (begins, constants), (scanned, stacking.take_apart(kept))
+
+        put_out = [given[s.outside] for s in self.put_out]
+        (carries, constants), (scanned, kept) = self._scan(
+            body, (carries, constants), (self.body.stacked, put_out), backward=True
+        )
+        befores = [a for c, a in zip(self.carries, carries) if c.before is not None]
+        return (*constants, *befores, *scanned), stacking.put_together(kept)
+
+    def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
+        given = dict(zip(self.inputs, carried, strict=True))
+        constants = {c.number: given[c.number] for c in self.constants}
+        full = lambda item, s: sweep.instantiate(item, s.shape, s.dtype)
+        carries = [
+            full(None if c.before is None else given[c.before], c) for c in self.carries
+        ]
+        scanned = [given[s.outside] for s in self.scanned]
+
+        def body(carry: Any, x: Any) -> Any:
+            (carries, total), (slices, kept_slices, scanned) = carry, x
+            inside = dict(constants)
+            inside |= {c.begin: item for c, item in zip(self.carries, carries)}
+            inside |= {s.inside: item for s, item in zip(self.scanned, scanned)}
+            equations = self.body.at(slices)
+            # A sweep that uses no adjoints is given none.
+            own = kept.at(kept_slices) if kept else [()] * len(equations)
+            term = sweep.run(equations, own, inside)
+            ends = [
+                full(None if c.end is None else inside.get(c.end), c) for c in self.carries
+            ]
+            put_out = [full(inside.get(s.inside), s) for s in self.put_out]
+            return (ends, total + term), put_out
+
+        # The term's dtype is not known before the body has been traced.
+        zero = sweep.zero()
+        kept_stack = kept.stacked if kept else []
+        xs = (self.body.stacked, kept_stack, scanned)
+        one = jtu.tree_map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+        (_, total), _ = jax.eval_shape(body, (carries, zero), one)
+        init = (carries, zero.astype(total.dtype))
+        (carries, total), put_out = self._scan(body, init, xs, backward=False)
+        afters = [item for c, item in zip(self.carries, carries) if c.after is not None]
+        return [*afters, *put_out], total
+
+    def report(self, how: ProductRule) -> list[EquationReport]:
+        slices = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.body.stacked]
+        body = self.body.at(slices)
+        inner = [line for equation in body for line in equation.report(how)]
+        return [EquationReport("scan", "scan", self.source), *inner]
+
+
+def _round_the_loop(
+    jaxpr: Any, n_const: int, active: Sequence[bool], live: Sequence[bool], n_carry: int
+) -> tuple[list[bool], list[bool]]:
+    """Which carries are active, and which outputs of the body are live: round the loop
+    both spread until they no longer grow."""
+    consts, carries, xs = (
+        list(active[:n_const]),
+        list(active[n_const : n_const + n_carry]),
+        list(active[n_const + n_carry :]),
+    )
+    begins = jaxpr.invars[n_const : n_const + n_carry]
+    while True:
+        ends = active_outputs(jaxpr, [*consts, *carries, *xs])
+        grown = [
+            a or (end and is_differentiable(v)) for a, end, v in zip(carries, ends, begins)
+        ]
+        if grown == carries:
+            break
+        carries = grown
+    live_carries, live_ys = list(live[:n_carry]), list(live[n_carry:])
+    while True:
+        needed = live_variables(jaxpr, [*live_carries, *live_ys])
+        grown = [is_live or v in needed for is_live, v in zip(live_carries, begins)]
+        if grown == live_carries:
+            return carries, [*live_carries, *live_ys]
+        live_carries = grown
+
+
+def record_scan(
+    parts: Any,
+    operands: Sequence[Value],
+    live: Sequence[bool],
+    source: str,
+    tape: Any,
+) -> tuple[ScanEquation, list[Value]]:
+    """Sweep 1: run a scan, recording its body.
+
+    **Arguments:**
+
+    - `parts`: the scan, as `_compat.scan_parts` takes it apart.
+    - `operands`: its operands as values of the tape.
+    - `live`: which outputs are differentiated.
+    - `source`: where the scan stands in the user's code.
+    - `tape`: the tape around it, on which what is constant in the body is recorded.
+
+    **Returns:**
+
+    The equation, and the outputs as values of the tape.
+    """
+    jaxpr, n_const, n_carry = parts.jaxpr, parts.num_consts, parts.num_carry
+    consts, init, xs = (
+        list(operands[:n_const]),
+        list(operands[n_const : n_const + n_carry]),
+        list(operands[n_const + n_carry :]),
+    )
+    active_carries, live_ends = _round_the_loop(
+        jaxpr, n_const, [o.number is not None for o in operands], live, n_carry
+    )
+
+    # What all iterations have in common is evaluated here, once.
+    hoisted: list[list[Value]] = []
+    varying = [Value(None, None, known=False)] * (len(operands) - n_const)
+    tape.hoist(jaxpr, parts.consts, [*consts, *varying], live_ends, hoisted)
+
+    begins = [tape.number() if active else None for active in active_carries]
+    insides = [None if x.number is None else tape.number() for x in xs]
+    stacking = Stacking([consts, hoisted, parts.consts])
+    ends: list[int | None] = []
+    equations: list[AbstractEquation] = []
+
+    def body(carry: Any, x: Any) -> Any:
+        inner = tape.child()
+        inputs = [
+            *consts,
+            *(Value(a, n, known=False) for a, n in zip(carry, begins)),
+            *(Value(a, n, known=False) for a, n in zip(x, insides)),
+        ]
+        outs = inner.run(jaxpr, parts.consts, inputs, live_ends, iter(hoisted))
+        # A scan may trace its body more than once; all traces are alike.
+        ends[:], equations[:] = [o.number for o in outs], inner.equations
+        arrays = [jnp.asarray(o.array) for o in outs]
+        return arrays[:n_carry], (arrays[n_carry:], stacking.take_apart(inner.equations))
+
+    carry, (ys, stacked) = jax.lax.scan(
+        body,
+        [jnp.asarray(o.array) for o in init],
+        [o.array for o in xs],
+        length=parts.length,
+        reverse=parts.reverse,
+        unroll=parts.unroll,
+    )
+
+    used = {number for e in equations for number in e.inputs} | set(ends)
+    common = [v for group in (consts, *hoisted) for v in group]
+    shared = {v.number: v.array for v in common if v.number is not None}
+    constants = [
+        Constant(number, jnp.shape(shared[number]), shared[number].dtype)
+        for number in sorted(shared.keys() & used)
+    ]
+    carries, outputs = [], []
+    for value, begin, end, last, needed in zip(init, begins, ends, carry, live):
+        after = None
+        if begin is not None:
+            after = tape.number() if needed else None
+            carries.append(Carry(value.number, begin, end, after, last.shape, last.dtype))
+        outputs.append(Value(last, after))
+    scanned = [
+        Slice(x.number, inside, x.array.shape[1:], x.array.dtype)
+        for x, inside in zip(xs, insides)
+        if x.number is not None and inside is not None
+    ]
+    put_out = []
+    for y, end, needed in zip(ys, ends[n_carry:], live[n_carry:]):
+        outside = None
+        if needed and end is not None:
+            outside = tape.number()
+            put_out.append(Slice(outside, end, y.shape[1:], y.dtype))
+        outputs.append(Value(y, outside))
+
+    lasts = [c for c in carries if c.after is not None]
+    equation = ScanEquation(
+        body=stacking.put_together(stacked),
+        constants=tuple(constants),
+        carries=tuple(carries),
+        scanned=tuple(scanned),
+        put_out=tuple(put_out),
+        length=parts.length,
+        reverse=parts.reverse,
+        unroll=parts.unroll,
+        source=source,
+        inputs=(
+            *(c.number for c in constants),
+            *(c.before for c in carries if c.before is not None),
+            *(s.outside for s in scanned),
+        ),
+        outputs=(*(c.after for c in lasts), *(s.outside for s in put_out)),
+        structs=(
+            *(jax.ShapeDtypeStruct(c.shape, c.dtype) for c in lasts),
+            *(jax.ShapeDtypeStruct((parts.length, *s.shape), s.dtype) for s in put_out),
+        ),
+        splits=any(e.splits for e in equations),
+    )
+    return equation, outputs
