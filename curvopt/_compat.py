@@ -60,7 +60,7 @@ def bind(eqn: Any, *operands: ArrayLike, product_dtype: Any = None) -> Sequence[
     bound = eqn.primitive.get_bind_params(eqn.params)
     # A pair before jax 0.9.2, a dictionary since.
     subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
-    if product_dtype is not None and eqn.primitive.name in _PRODUCTS:
+    if product_dtype is not None and is_product(eqn):
         out_dtype = eqn.outvars[0].aval.dtype
         params = params | {"precision": None, "preferred_element_type": out_dtype}
         operands = tuple(jnp.asarray(x).astype(product_dtype) for x in operands)
@@ -108,6 +108,11 @@ def is_remat(eqn: Any) -> bool:
     return eqn.primitive.name in {"checkpoint", "remat", "remat2"}
 
 
+def is_product(eqn: Any) -> bool:
+    """Whether an equation is a matrix product or a convolution."""
+    return eqn.primitive.name in _PRODUCTS
+
+
 def has_highest_precision(eqn: Any) -> bool:
     """Whether a product is asked for in full precision on every backend."""
     precision = eqn.params.get("precision")
@@ -116,13 +121,9 @@ def has_highest_precision(eqn: Any) -> bool:
 
 
 def source(eqn: Any) -> str:
-    """The line of the user's code that an equation comes from."""
+    """The line of the user's code that an equation comes from; empty if it does not
+    know, as inside jax's own functions."""
     return source_info_util.summarize(eqn.source_info)
-
-
-def describe(eqn: Any) -> str:
-    """An equation, for an error message."""
-    return f"the primitive `{eqn.primitive.name}` ({source(eqn)})"
 
 
 def _inner_jaxprs(param: Any) -> Iterator[Any]:

@@ -5,9 +5,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from .. import _compat
 from ._analysis import reached_outputs
 from ._equation import AbstractEquation, AbstractSweep, Arrays, EquationReport
+from ._operation import Operation
 from ._products import ProductRule
 from ._rules import AbstractRule, find_rule, Linear, ReverseOverReverse
 
@@ -16,7 +16,7 @@ class PrimitiveEquation(AbstractEquation):
     """One equation of a jaxpr, as a function of its *active* operands: those that
     depend on the parameters."""
 
-    eqn: Any = eqx.field(static=True)
+    operation: Operation = eqx.field(static=True)
     active: tuple[int, ...] = eqx.field(static=True)
     # The outputs through which the loss depends on it.
     chosen: tuple[int, ...] = eqx.field(static=True)
@@ -37,7 +37,7 @@ class PrimitiveEquation(AbstractEquation):
         operands = list(self.operands)
         for k, primal in zip(self.active, primals, strict=True):
             operands[k] = primal
-        outs = _compat.bind(self.eqn, *operands, product_dtype=product_dtype)
+        outs = self.operation.bind(*operands, product_dtype=product_dtype)
         return tuple(outs[k] for k in self.chosen)
 
     def fn(self, *primals: Array) -> Arrays:
@@ -51,14 +51,14 @@ class PrimitiveEquation(AbstractEquation):
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
         try:
             parts = self.vjp(adjoint)
-            if len(self.inputs) > 1 and len(self.eqn.outvars) > 1:
+            if len(self.inputs) > 1 and len(self.outputs) > 1:
                 # Not every input need reach every output. Zeros that jax made real must
                 # not travel on: some equations refuse any adjoint (in the solves of
                 # Optimistix, say).
                 reached = reached_outputs(self.vjp, self.structs)
                 parts = tuple(p if r else None for p, r in zip(parts, reached))
         except (NotImplementedError, ValueError, RuntimeError) as error:
-            raise refusal(self.eqn, error) from error
+            raise refusal(self.operation, error) from error
         # A linear equation adds nothing to the curvature: its adjoint is not kept.
         return parts, () if isinstance(self.rule, Linear) else adjoint
 
@@ -66,37 +66,32 @@ class PrimitiveEquation(AbstractEquation):
         try:
             return sweep.through(self, kept, carried)
         except NotImplementedError as error:
-            raise refusal(self.eqn, error) from error
+            raise refusal(self.operation, error) from error
 
     def report(self, how: ProductRule) -> list[EquationReport]:
-        return [
-            EquationReport(
-                self.eqn.primitive.name,
-                self.rule.label(self.eqn, how),
-                _compat.source(self.eqn),
-            )
-        ]
+        own = self.operation
+        return [EquationReport(own.name, self.rule.label(own.eqn, how), own.source)]
 
 
-def refusal(eqn: Any, error: Exception) -> TypeError:
+def refusal(operation: Operation, error: Exception) -> TypeError:
     """What to say where jax cannot differentiate an equation."""
     remedy = "Write it with functions that jax differentiates in reverse and twice forward"
-    if eqn.primitive.name == "while":
+    if operation.name == "while":
         remedy = (
             "Give the loop a length that is known when it is traced (jax.lax.scan, or "
             "jax.lax.fori_loop with numbers for its bounds)"
         )
-    elif "callback" in eqn.primitive.name:
+    elif "callback" in operation.name:
         remedy = "Give the callback a derivative with jax.custom_jvp"
     return TypeError(
-        f"the loss cannot be differentiated through {_compat.describe(eqn)}: "
+        f"the loss cannot be differentiated through {operation.described}: "
         f"{str(error).splitlines()[0] if str(error) else type(error).__name__} "
         f"{remedy}, or keep the parameters out of it with jax.lax.stop_gradient."
     )
 
 
 def record_primitive(
-    eqn: Any,
+    operation: Operation,
     operands: Sequence[Any],
     numbers: Sequence[int | None],
     chosen: Sequence[int],
@@ -119,17 +114,17 @@ def record_primitive(
         arrays = list(operands)
         for k, primal in zip(active, primals, strict=True):
             arrays[k] = primal
-        outs = _compat.bind(eqn, *arrays)
+        outs = operation.bind(*arrays)
         return tuple(outs[k] for k in chosen), outs
 
     primals = [operands[k] for k in active]
     try:
         values, vjp, outs = jax.vjp(evaluate, *primals, has_aux=True)
     except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-        raise refusal(eqn, error) from error
-    rule = find_rule(eqn, active)
+        raise refusal(operation, error) from error
+    rule = find_rule(operation.eqn, active)
     equation = PrimitiveEquation(
-        eqn=eqn,
+        operation=operation,
         active=active,
         chosen=tuple(chosen),
         rule=rule,

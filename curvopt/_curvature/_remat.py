@@ -33,7 +33,7 @@ class RematEquation(AbstractEquation):
         self.primitive, self.new_tape = primitive, new_tape
         self.inputs, self.outputs = primitive.inputs, primitive.outputs
         self.structs = primitive.structs
-        self.splits = _compat.contains_custom_vjp(primitive.eqn)
+        self.splits = _compat.contains_custom_vjp(primitive.operation.eqn)
 
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
         parts, _ = self.primitive.pullback(adjoint)
@@ -44,15 +44,15 @@ class RematEquation(AbstractEquation):
         tape = self.new_tape()
         numbers = {k: tape.number() for k in own.active}
         values = [Value(x, numbers.get(k)) for k, x in enumerate(operands)]
-        jaxpr, consts = _compat.open_jaxpr(own.eqn.params["jaxpr"])
+        jaxpr, consts = _compat.open_jaxpr(own.operation.eqn.params["jaxpr"])
         live = [k in own.chosen for k in range(len(jaxpr.outvars))]
-        outs = tape.run(jaxpr, consts, values, live)
+        outs = tape.run(jaxpr, consts, values, live, own.operation.source)
         return tape, list(numbers.values()), [outs[k] for k in own.chosen]
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         own = self.primitive
         operands, kept = list(own.operands), kept or ()
-        if own.eqn.params.get("prevent_cse", True):
+        if own.operation.eqn.params.get("prevent_cse", True):
             # As in jax's own: or XLA would find the values computed already, and keep
             # them alive, which is what the user wanted to avoid.
             operands, kept = jax.lax.optimization_barrier((operands, kept))
@@ -78,5 +78,5 @@ class RematEquation(AbstractEquation):
             inner.extend(line for e in tape.equations for line in e.report(how))
 
         jax.eval_shape(trace, self.primitive.operands)
-        line = EquationReport("checkpoint", "remat", _compat.source(self.primitive.eqn))
+        line = EquationReport("checkpoint", "remat", self.primitive.operation.source)
         return [line, *inner]

@@ -139,7 +139,7 @@ class Bilinear(AbstractRule):
 
     def _products(self, equation, dx, how):
         product = lambda a, b: equation.bind_as(how)(a, b)[0]
-        if how.uses_two(equation.eqn):
+        if how.uses_two(equation.operation.eqn):
             return two_products(product, equation.values[0], *equation.primals, *dx)
         return three_products(product, *equation.primals, *dx)
 
@@ -241,7 +241,7 @@ class ReverseOverReverse(AbstractRule):
 
     def _refuse(self, equation: Any) -> Any:
         raise TypeError(
-            f"{_compat.describe(equation.eqn)} is or contains a jax.custom_vjp, which has "
+            f"{equation.operation.described} is or contains a jax.custom_vjp, which has "
             "no forward mode. Use method=curvopt.AdjointCurvature(), which needs none."
         )
 

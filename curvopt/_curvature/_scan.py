@@ -221,7 +221,7 @@ def record_scan(
     # What all iterations have in common is evaluated here, once.
     hoisted: list[list[Value]] = []
     varying = [Value(None, None, known=False)] * (len(operands) - n_const)
-    tape.hoist(jaxpr, parts.consts, [*consts, *varying], live_ends, hoisted)
+    tape.hoist(jaxpr, parts.consts, [*consts, *varying], live_ends, hoisted, source)
 
     begins = [tape.number() if active else None for active in active_carries]
     insides = [None if x.number is None else tape.number() for x in xs]
@@ -236,7 +236,7 @@ def record_scan(
             *(Value(a, n, known=False) for a, n in zip(carry, begins)),
             *(Value(a, n, known=False) for a, n in zip(x, insides)),
         ]
-        outs = inner.run(jaxpr, parts.consts, inputs, live_ends, iter(hoisted))
+        outs = inner.run(jaxpr, parts.consts, inputs, live_ends, source, iter(hoisted))
         # A scan may trace its body more than once; all traces are alike.
         ends[:], equations[:] = [o.number for o in outs], inner.equations
         arrays = [jnp.asarray(o.array) for o in outs]

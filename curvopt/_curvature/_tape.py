@@ -29,13 +29,14 @@ from jaxtyping import Array, PyTree, Scalar
 from .. import _compat
 from ._analysis import is_differentiable, live_variables
 from ._equation import AbstractEquation, run_backward
+from ._operation import Operation, operations
 from ._primitive import record_primitive
 from ._remat import RematEquation
 from ._scan import record_scan
 from ._value import Value
 
 
-_Step: TypeAlias = Callable[[Any, Sequence[Value], Sequence[bool]], list[Value]]
+_Step: TypeAlias = Callable[[Operation, Sequence[Value], Sequence[bool]], list[Value]]
 
 
 def _interpret(
@@ -43,6 +44,7 @@ def _interpret(
     consts: Sequence[Any],
     inputs: Sequence[Value],
     live_outputs: Sequence[bool],
+    source: str,
     step: _Step,
 ) -> list[Value]:
     """Walk a jaxpr, and those of nested `jit`s, with `step` for each equation."""
@@ -53,15 +55,16 @@ def _interpret(
     def read(atom: Any) -> Value:
         return Value(atom.val, None) if _compat.is_literal(atom) else env[atom]
 
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        needed = [v in live for v in eqn.outvars]
-        inner = _compat.inlined(eqn)
+    for operation in operations(jaxpr, source):
+        operands = [read(atom) for atom in operation.invars]
+        needed = [v in live for v in operation.outvars]
+        inner = _compat.inlined(operation.eqn)
         if inner is None:
-            outs = step(eqn, operands, needed)
+            outs = step(operation, operands, needed)
         else:
-            outs = _interpret(*_compat.open_jaxpr(inner), operands, needed, step)
-        env.update(zip(eqn.outvars, outs, strict=True))
+            jaxpr_consts = _compat.open_jaxpr(inner)
+            outs = _interpret(*jaxpr_consts, operands, needed, operation.source, step)
+        env.update(zip(operation.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -85,21 +88,21 @@ class Tape:
         return any(equation.splits for equation in self.equations)
 
     def _evaluate(
-        self, eqn: Any, operands: Sequence[Value], live: Sequence[bool]
+        self, operation: Operation, operands: Sequence[Value], live: Sequence[bool]
     ) -> list[Value]:
+        eqn, source = operation.eqn, operation.source
         numbers = [operand.number for operand in operands]
         chosen = [k for k, v in enumerate(eqn.outvars) if live[k] and is_differentiable(v)]
         arrays = [operand.array for operand in operands]
         active = any(number is not None for number in numbers)
         if not active or not chosen or _compat.stops_gradient(eqn):
-            return [Value(out, None) for out in _compat.bind(eqn, *arrays)]
+            return [Value(out, None) for out in operation.bind(*arrays)]
         parts = _compat.scan_parts(eqn)
         if parts is not None:
-            source = _compat.source(eqn)
             equation, outs = record_scan(parts, operands, live, source, self)
             self.equations.append(equation)
             return outs
-        equation, outs = record_primitive(eqn, arrays, numbers, chosen, self.number)
+        equation, outs = record_primitive(operation, arrays, numbers, chosen, self.number)
         own = dict(zip(chosen, equation.outputs))
         if _compat.is_remat(eqn):
             equation = RematEquation(equation, Tape)
@@ -112,6 +115,7 @@ class Tape:
         consts: Sequence[Any],
         inputs: Sequence[Value],
         live: Sequence[bool],
+        source: str = "",
         hoisted: Iterator[list[Value]] | None = None,
     ) -> list[Value]:
         """Evaluate a jaxpr, recording it.
@@ -119,18 +123,21 @@ class Tape:
         **Arguments:**
 
         - `live`: which outputs are differentiated.
+        - `source`: where the jaxpr as a whole comes from.
         - `hoisted`: in a loop's body, the outputs of the equations that `hoist` has run.
         """
 
-        def step(eqn: Any, operands: Sequence[Value], live: Sequence[bool]) -> list[Value]:
+        def step(
+            operation: Operation, operands: Sequence[Value], live: Sequence[bool]
+        ) -> list[Value]:
             if hoisted is None:
-                return self._evaluate(eqn, operands, live)
-            if _is_hoisted(eqn, operands):
+                return self._evaluate(operation, operands, live)
+            if _is_hoisted(operation, operands):
                 return next(hoisted)
-            outs = self._evaluate(eqn, operands, live)
+            outs = self._evaluate(operation, operands, live)
             return [out._replace(known=False) for out in outs]
 
-        return _interpret(jaxpr, consts, inputs, live, step)
+        return _interpret(jaxpr, consts, inputs, live, source, step)
 
     def hoist(
         self,
@@ -139,20 +146,23 @@ class Tape:
         inputs: Sequence[Value],
         live: Sequence[bool],
         hoisted: list[list[Value]],
+        source: str,
     ) -> None:
         """Evaluate and record, once, what is the same in all iterations of a loop."""
 
-        def step(eqn: Any, operands: Sequence[Value], live: Sequence[bool]) -> list[Value]:
-            if not _is_hoisted(eqn, operands):
-                return [Value(None, None, known=False)] * len(eqn.outvars)
-            hoisted.append(self._evaluate(eqn, operands, live))
+        def step(
+            operation: Operation, operands: Sequence[Value], live: Sequence[bool]
+        ) -> list[Value]:
+            if not _is_hoisted(operation, operands):
+                return [Value(None, None, known=False)] * len(operation.outvars)
+            hoisted.append(self._evaluate(operation, operands, live))
             return hoisted[-1]
 
-        _interpret(jaxpr, consts, inputs, live, step)
+        _interpret(jaxpr, consts, inputs, live, source, step)
 
 
-def _is_hoisted(eqn: Any, operands: Sequence[Value]) -> bool:
-    return not eqn.effects and all(operand.known for operand in operands)
+def _is_hoisted(operation: Operation, operands: Sequence[Value]) -> bool:
+    return not operation.eqn.effects and all(operand.known for operand in operands)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+import curvopt
 from curvopt import _compat
 from curvopt._curvature import _rules
+from curvopt._curvature._operation import operations
 from curvopt._curvature._primitive import record_primitive
 from curvopt._curvature._products import ProductRule, two_products
 
@@ -82,24 +84,19 @@ def test_every_rule_of_the_table_has_an_example():
     assert (_rules._LINEAR | _rules._BILINEAR) - {"add_any"} <= EXAMPLES.keys()
 
 
-def _equations(fn):
-    jaxpr, _ = _compat.open_jaxpr(jax.make_jaxpr(fn)(jnp.ones(X)))
+def _operations(fn):
     found = []
 
     def walk(jaxpr):
-        for eqn in jaxpr.eqns:
-            inner = _compat.inlined(eqn)
+        for operation in operations(_compat.open_jaxpr(jaxpr)[0], ""):
+            inner = _compat.inlined(operation.eqn)
             if inner is None:
-                found.append(eqn)
+                found.append(operation)
             else:
-                walk(_compat.open_jaxpr(inner)[0])
+                walk(inner)
 
-    walk(jaxpr)
+    walk(jax.make_jaxpr(fn)(jnp.ones(X)))
     return found
-
-
-def _names(fn):
-    return {eqn.primitive.name for eqn in _equations(fn)}
 
 
 def _draw(keys, atom):
@@ -111,12 +108,13 @@ def _draw(keys, atom):
     return jr.normal(next(keys), atom.aval.shape).astype(atom.aval.dtype)
 
 
-def _record(eqn, operands, active):
+def _record(operation, operands, active):
     numbers = [k if k in active else None for k in range(len(operands))]
-    chosen = [k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(v.aval.dtype, float)]
-    chosen = chosen or list(range(len(eqn.outvars)))
-    count = itertools.count(100)
-    equation, _ = record_primitive(eqn, operands, numbers, chosen, lambda: next(count))
+    outvars, count = operation.outvars, itertools.count(100)
+    chosen = [k for k, v in enumerate(outvars) if jnp.issubdtype(v.aval.dtype, float)]
+    equation, _ = record_primitive(
+        operation, operands, numbers, chosen or range(len(outvars)), lambda: next(count)
+    )
     return equation
 
 
@@ -156,20 +154,20 @@ def _compare(equation, keys, how=ProductRule()):
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_special_rules_agree_with_the_generic_one(name, x64):
-    equations = [e for e in _equations(EXAMPLES[name]) if e.primitive.name == name]
-    assert equations, f"the example does not use {name}"
-    for eqn in equations:
+    found = [o for o in _operations(EXAMPLES[name]) if o.name == name]
+    assert found, f"the example does not use {name}"
+    for operation in found:
         keys = iter(jr.split(jr.key(0), 40))
-        operands = [_draw(keys, atom) for atom in eqn.invars]
+        operands = [_draw(keys, atom) for atom in operation.invars]
         active = [
             k
-            for k, atom in enumerate(eqn.invars)
+            for k, atom in enumerate(operation.invars)
             if not _compat.is_literal(atom) and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
         ]
         only = _rules._LINEAR_IN.get(name)
         if only is not None:
             active = [only]
-        equation = _record(eqn, operands, active)
+        equation = _record(operation, operands, active)
         assert isinstance(equation.rule, _rules.Linear | _rules.Bilinear)
         _compare(equation, keys)
 
@@ -178,11 +176,39 @@ def test_special_rules_agree_with_the_generic_one(name, x64):
 @pytest.mark.parametrize("products", ["two", "three"])
 def test_number_of_products(name, products, x64):
     keys = iter(jr.split(jr.key(1), 40))
-    (eqn,) = [e for e in _equations(EXAMPLES[name]) if e.primitive.name == name]
-    equation = _record(eqn, [_draw(keys, atom) for atom in eqn.invars], [0, 1])
+    (operation,) = [o for o in _operations(EXAMPLES[name]) if o.name == name]
+    operands = [_draw(keys, atom) for atom in operation.invars]
+    equation = _record(operation, operands, [0, 1])
     how = ProductRule(products=products)
-    assert equation.rule.label(eqn, how) == f"bilinear, {products} products"
+    assert equation.rule.label(operation.eqn, how) == f"bilinear, {products} products"
     _compare(equation, keys, how)
+
+
+TRANSPOSED = {
+    "after": lambda a: (a @ a.T).T,
+    "before": lambda a: lax.dot(a, lax.transpose(a, (1, 0))),
+    "between": lambda a: lax.dot(lax.dot(a, a.reshape(3, 2)).T, a),
+    "vmap": lambda a: jax.vmap(lambda x: a @ x)(jnp.ones((4, 3)) + a[0]),
+    "einsum": lambda a: jnp.einsum("ij,kj->ki", a, jnp.sin(a)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_products_take_their_transpositions_along(name, x64):
+    """Guards the cost: a transposition of the sum of two products is a slow pass."""
+    fn = TRANSPOSED[name]
+    found = _operations(fn)
+    assert "transpose" not in {o.name for o in found}
+    loss = lambda y, _: jnp.sum(jnp.cos(fn(y)))
+    y, u = jr.normal(jr.key(0), (2, *X))
+    expected = jnp.einsum("ij,ijkl,kl", u, jax.hessian(loss)(y, None), u)
+    got = curvopt.quadratic_model(loss, y).curvature(u)
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_a_transposition_that_is_used_twice_stays():
+    fn = lambda a: (lambda t: t @ a + jnp.sum(t))(lax.transpose(a, (1, 0)))
+    assert "transpose" in {o.name for o in _operations(fn)}
 
 
 @pytest.mark.parametrize("scales", [(1e-6, 1e6), (1e8, 1.0), (1.0, 1e-12), (0.0, 1.0)])
