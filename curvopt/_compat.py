@@ -69,11 +69,16 @@ def bind(eqn: Any, *operands: ArrayLike, product_dtype: Any = None) -> Sequence[
     return out if eqn.primitive.multiple_results else [out]
 
 
+def custom_jvp_body(eqn: Any) -> Any | None:
+    """The jaxpr of the function that a `jax.custom_jvp` evaluates; `None` for any other
+    equation."""
+    return eqn.params["call_jaxpr"] if eqn.primitive.name == "custom_jvp_call" else None
+
+
 class ScanParts(NamedTuple):
     """A `scan`: its body, whose operands are constants, carries and slices, in order."""
 
     jaxpr: Any
-    consts: Sequence[Any]
     num_consts: int
     num_carry: int
     length: int
@@ -91,10 +96,8 @@ def scan_parts(eqn: Any) -> ScanParts | None:
     else:  # since jax 0.11
         consts, carry, _ = params["ft_in"].unpack()
         num_consts, num_carry = len(consts), len(carry)
-    jaxpr, consts = open_jaxpr(params["jaxpr"])
     return ScanParts(
-        jaxpr,
-        consts,
+        params["jaxpr"],
         num_consts,
         num_carry,
         params["length"],

@@ -1,74 +1,48 @@
-"""What a jaxpr tells before it is run: what the loss needs, and what can change."""
+"""What a program tells before it is run: what the loss needs, and what can change."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .. import _compat
+from ._program import AbstractOperation, flatten, is_variable, Operation, Program, Variable
 
 
-def is_differentiable(var: Any) -> bool:
-    """Whether a variable can carry a derivative; integers and booleans cannot."""
-    return jnp.issubdtype(var.aval.dtype, jnp.inexact)
+def stops_gradient(operation: AbstractOperation) -> bool:
+    """Whether an operation's outputs are to be taken as constants."""
+    return isinstance(operation, Operation) and _compat.stops_gradient(operation.eqn)
 
 
-def live_variables(jaxpr: Any, live_outputs: Sequence[bool]) -> set[Any]:
+def live_variables(program: Program, live_outputs: Sequence[bool]) -> set[Variable]:
     """The variables through which a derivative can flow to the live outputs.
 
     What only auxiliary outputs need is not among them: it is evaluated, never
     differentiated.
     """
-    live = {
-        v
-        for v, is_live in zip(jaxpr.outvars, live_outputs)
-        if is_live and not _compat.is_literal(v)
-    }
-    for eqn in reversed(jaxpr.eqns):
-        outputs = [v in live and is_differentiable(v) for v in eqn.outvars]
-        if not any(outputs) or _compat.stops_gradient(eqn):
+    outputs = zip(program.outvars, live_outputs, strict=True)
+    live = {v for v, is_live in outputs if is_live and is_variable(v)}
+    for operation in reversed(program.operations):
+        if stops_gradient(operation):
             continue
-        needed = live_inputs(eqn, outputs)
-        live.update(
-            v
-            for v, is_needed in zip(eqn.invars, needed)
-            if is_needed and not _compat.is_literal(v)
-        )
+        if any(v in live and v.is_differentiable for v in operation.outvars):
+            live.update(operation.variables)
     return live
 
 
-def live_inputs(eqn: Any, live_outputs: Sequence[bool]) -> list[bool]:
-    """Which operands of an equation its live outputs may need."""
-    inner = _compat.inlined(eqn)
-    if inner is None:
-        return [True] * len(eqn.invars)
-    jaxpr, _ = _compat.open_jaxpr(inner)
-    live = live_variables(jaxpr, live_outputs)
-    return [v in live for v in jaxpr.invars]
+def active_variables(program: Program, active_inputs: Sequence[bool]) -> set[Variable]:
+    """The variables that depend on the active inputs, differentiably."""
+    inputs = zip(program.invars, active_inputs, strict=True)
+    active = {v for v, is_active in inputs if is_active}
+    for operation in program.operations:
+        if not stops_gradient(operation) and not active.isdisjoint(operation.variables):
+            active.update(v for v in operation.outvars if v.is_differentiable)
+    return active
 
 
 def reached_outputs(fn: Callable, *args: Any) -> list[bool]:
     """Which outputs of a linear function depend on its arguments at all; the others are
     zero. It is traced, not run."""
-    closed = jax.make_jaxpr(fn)(*args)
-    jaxpr, _ = _compat.open_jaxpr(closed)
-    return active_outputs(jaxpr, [True] * len(jaxpr.invars))
-
-
-def active_outputs(jaxpr: Any, active_inputs: Sequence[bool]) -> list[bool]:
-    """Which outputs depend on the active inputs, differentiably."""
-    active = {v for v, is_active in zip(jaxpr.invars, active_inputs) if is_active}
-    for eqn in jaxpr.eqns:
-        operands = [not _compat.is_literal(v) and v in active for v in eqn.invars]
-        if not any(operands) or _compat.stops_gradient(eqn):
-            continue
-        inner = _compat.inlined(eqn)
-        if inner is None:
-            outputs = [True] * len(eqn.outvars)
-        else:
-            outputs = active_outputs(_compat.open_jaxpr(inner)[0], operands)
-        active.update(
-            v for v, is_out in zip(eqn.outvars, outputs) if is_out and is_differentiable(v)
-        )
-    return [not _compat.is_literal(v) and v in active for v in jaxpr.outvars]
+    program = flatten(jax.make_jaxpr(fn)(*args))
+    active = active_variables(program, [True] * len(program.invars))
+    return [is_variable(v) and v in active for v in program.outvars]

@@ -88,6 +88,9 @@ class AbstractSweep(eqx.Module):
         total = self.zero()
         for equation, own in zip(equations, kept, strict=True):
             if own is UNREACHED:
+                # Whatever uses it is not moved by it: zeros are as good as tangents.
+                for number, s in zip(equation.outputs, equation.structs):
+                    carried[number] = self.instantiate(None, s.shape, s.dtype)
                 continue
             inputs = [carried[number] for number in equation.inputs]
             outputs, term = equation.advance(self, own, inputs)

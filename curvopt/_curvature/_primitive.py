@@ -7,8 +7,8 @@ from jaxtyping import Array, PyTree
 
 from ._analysis import reached_outputs
 from ._equation import AbstractEquation, AbstractSweep, Arrays, EquationReport
-from ._operation import Operation
 from ._products import ProductRule
+from ._program import AbstractOperation
 from ._rules import AbstractRule, find_rule, Linear, ReverseOverReverse
 
 
@@ -16,7 +16,7 @@ class PrimitiveEquation(AbstractEquation):
     """One equation of a jaxpr, as a function of its *active* operands: those that
     depend on the parameters."""
 
-    operation: Operation = eqx.field(static=True)
+    operation: AbstractOperation = eqx.field(static=True)
     active: tuple[int, ...] = eqx.field(static=True)
     # The outputs through which the loss depends on it.
     chosen: tuple[int, ...] = eqx.field(static=True)
@@ -51,7 +51,7 @@ class PrimitiveEquation(AbstractEquation):
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
         try:
             parts = self.vjp(adjoint)
-            if len(self.inputs) > 1 and len(self.outputs) > 1:
+            if len(self.inputs) > 1 and len(self.operation.outvars) > 1:
                 # Not every input need reach every output. Zeros that jax made real must
                 # not travel on: some equations refuse any adjoint (in the solves of
                 # Optimistix, say).
@@ -70,10 +70,10 @@ class PrimitiveEquation(AbstractEquation):
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         own = self.operation
-        return [EquationReport(own.name, self.rule.label(own.eqn, how), own.source)]
+        return [EquationReport(own.name, self.rule.label(own, how), own.source)]
 
 
-def refusal(operation: Operation, error: Exception) -> TypeError:
+def refusal(operation: AbstractOperation, error: Exception) -> TypeError:
     """What to say where jax cannot differentiate an equation."""
     remedy = "Write it with functions that jax differentiates in reverse and twice forward"
     if operation.name == "while":
@@ -91,7 +91,7 @@ def refusal(operation: Operation, error: Exception) -> TypeError:
 
 
 def record_primitive(
-    operation: Operation,
+    operation: AbstractOperation,
     operands: Sequence[Any],
     numbers: Sequence[int | None],
     chosen: Sequence[int],
@@ -122,7 +122,7 @@ def record_primitive(
         values, vjp, outs = jax.vjp(evaluate, *primals, has_aux=True)
     except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
         raise refusal(operation, error) from error
-    rule = find_rule(operation.eqn, active)
+    rule = find_rule(operation, active)
     equation = PrimitiveEquation(
         operation=operation,
         active=active,

@@ -74,8 +74,9 @@ class ProductRule(eqx.Module):
                 " Give jnp.bfloat16, or None to leave the operands as they are."
             )
 
-    def uses_two(self, eqn: Any) -> bool:
-        """Whether two products serve an equation better than three."""
+    def uses_two(self, operation: Any) -> bool:
+        """Whether two products serve a bilinear operation better than three."""
+        eqn = operation.eqn
         if self.products != "auto":
             return self.products == "two" and self.dtype is None
         avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]

@@ -13,8 +13,10 @@ from ._equation import (
     EquationReport,
     run_backward,
 )
+from ._prepare import prepare
 from ._primitive import PrimitiveEquation
 from ._products import ProductRule
+from ._program import flatten
 from ._value import Value
 
 
@@ -23,17 +25,18 @@ class RematEquation(AbstractEquation):
     the second again, inside, from the inputs and the adjoints of the outputs."""
 
     primitive: PrimitiveEquation
+    eqn: Any = eqx.field(static=True)
     new_tape: Callable[[], Any] = eqx.field(static=True)
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
     structs: tuple[jax.ShapeDtypeStruct, ...] = eqx.field(static=True)
     splits: bool = eqx.field(static=True)
 
-    def __init__(self, primitive: PrimitiveEquation, new_tape: Callable[[], Any]):
-        self.primitive, self.new_tape = primitive, new_tape
+    def __init__(self, primitive: PrimitiveEquation, eqn: Any, new_tape: Callable[[], Any]):
+        self.primitive, self.eqn, self.new_tape = primitive, eqn, new_tape
         self.inputs, self.outputs = primitive.inputs, primitive.outputs
         self.structs = primitive.structs
-        self.splits = _compat.contains_custom_vjp(primitive.operation.eqn)
+        self.splits = _compat.contains_custom_vjp(eqn)
 
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
         parts, _ = self.primitive.pullback(adjoint)
@@ -44,15 +47,18 @@ class RematEquation(AbstractEquation):
         tape = self.new_tape()
         numbers = {k: tape.number() for k in own.active}
         values = [Value(x, numbers.get(k)) for k, x in enumerate(operands)]
-        jaxpr, consts = _compat.open_jaxpr(own.operation.eqn.params["jaxpr"])
-        live = [k in own.chosen for k in range(len(jaxpr.outvars))]
-        outs = tape.run(jaxpr, consts, values, live, own.operation.source)
+        program = flatten(self.eqn.params["jaxpr"], own.operation.source)
+        active = [k in numbers for k in range(len(values))]
+        program = prepare(program, active, [True] * len(values))
+        outs = tape.run(
+            program, values, [k in own.chosen for k in range(len(program.outvars))]
+        )
         return tape, list(numbers.values()), [outs[k] for k in own.chosen]
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         own = self.primitive
         operands, kept = list(own.operands), kept or ()
-        if own.operation.eqn.params.get("prevent_cse", True):
+        if self.eqn.params.get("prevent_cse", True):
             # As in jax's own: or XLA would find the values computed already, and keep
             # them alive, which is what the user wanted to avoid.
             operands, kept = jax.lax.optimization_barrier((operands, kept))

@@ -15,6 +15,7 @@ class CurvatureReport:
     - `linear`: nothing to add;
     - `bilinear`, `bilinear, two products`, `bilinear, three products`: a product of two
         values that both depend on the parameters;
+    - `elementwise`: a chain of elementwise operations, evaluated once more;
     - `generic`: exact, at the cost of a nested `jvp` of this equation;
     - `scan`, `remat`: the sweeps run inside; the equations of the body follow;
     - `reverse over reverse`: it contains a `jax.custom_vjp`.

@@ -36,8 +36,10 @@ from jaxtyping import Array, Scalar
 
 from .. import _compat
 from .._tree import at_least_float32, tree_dot
+from ._elementwise import Elementwise
 from ._equation import Arrays
 from ._products import ProductRule, three_products, two_products
+from ._program import AbstractOperation, is_variable, Operation
 
 
 if TYPE_CHECKING:
@@ -58,11 +60,30 @@ def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
     return total
 
 
+def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
+    r"""$\langle \hat z, s \rangle$ for an $s$ that is cheap to compute: it is not to be
+    kept."""
+    if jax.default_backend() != "cpu":
+        return tree_dot(adjoint, second)
+    # On CPUs XLA hands a sum to a library with each array of the chain that leads to it,
+    # all written to memory. A product with ones makes it write the summand alone. On an
+    # MLP 784-1024-10, batch 512: 2.8 times the gradient's memory instead of 7.0, and 1.5
+    # times its time instead of 1.7.
+    total = jnp.zeros((), jnp.float32)
+    for a, s in zip(adjoint, second, strict=True):
+        summand = jnp.real(at_least_float32(a) * at_least_float32(s))
+        if summand.ndim > 1:
+            rows = summand.reshape(summand.shape[0], -1)
+            summand = jnp.ones(len(rows), rows.dtype) @ rows
+        total = total + jnp.sum(summand)
+    return total
+
+
 class AbstractRule(eqx.Module):
     """What an equation does in each of the sweeps."""
 
     @abc.abstractmethod
-    def label(self, eqn: Any, products: ProductRule) -> str:
+    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         """Its name in a report."""
 
     @abc.abstractmethod
@@ -108,7 +129,7 @@ def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
 class Linear(AbstractRule):
     """$D^2F = 0$ (almost everywhere): the tangent, and nothing to add."""
 
-    def label(self, eqn: Any, products: ProductRule) -> str:
+    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return "linear"
 
     def tangent(self, equation, dx, adjoint, how):
@@ -132,14 +153,14 @@ class Linear(AbstractRule):
 class Bilinear(AbstractRule):
     r"""$F(x_1, x_2)$ linear in each: $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$."""
 
-    def label(self, eqn: Any, products: ProductRule) -> str:
-        if eqn.primitive.name == "mul":
+    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+        if operation.name == "mul":
             return "bilinear"
-        return f"bilinear, {'two' if products.uses_two(eqn) else 'three'} products"
+        return f"bilinear, {'two' if products.uses_two(operation) else 'three'} products"
 
     def _products(self, equation, dx, how):
         product = lambda a, b: equation.bind_as(how)(a, b)[0]
-        if how.uses_two(equation.operation.eqn):
+        if how.uses_two(equation.operation):
             return two_products(product, equation.values[0], *equation.primals, *dx)
         return three_products(product, *equation.primals, *dx)
 
@@ -177,20 +198,22 @@ class Bilinear(AbstractRule):
 
 
 class Generic(AbstractRule):
-    r"""Any primitive: `jvp` of `jvp` gives $DF[\dot x]$ and $D^2F[\dot x, \dot x]$."""
+    r"""Any operation: `jvp` of `jvp` gives $DF[\dot x]$ and $D^2F[\dot x, \dot x]$."""
 
-    def label(self, eqn: Any, products: ProductRule) -> str:
-        return "generic"
+    name: str = eqx.field(static=True, default="generic")
+
+    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+        return self.name
 
     def tangent(self, equation, dx, adjoint, how):
         fn, x = equation.fn, equation.primals
         tangents, second = jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
-        return tangents, tree_dot(adjoint, second)
+        return tangents, _pairing(adjoint, second)
 
     def split(self, equation, dx, dual, adjoint):
         fn, x = equation.fn, equation.primals
         (_, duals), (tangents, second) = jax.jvp(lambda *x: jax.jvp(fn, x, dual), x, dx)
-        return tangents, duals, tree_dot(adjoint, second)
+        return tangents, duals, _pairing(adjoint, second)
 
     def second(self, equation, dx, ddx, how):
         fn, x = equation.fn, equation.primals
@@ -218,7 +241,7 @@ class ReverseOverReverse(AbstractRule):
     mode: a forward rule that calls the function itself, as is common, has none.
     """
 
-    def label(self, eqn: Any, products: ProductRule) -> str:
+    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return "reverse over reverse"
 
     def split(self, equation, dx, dual, adjoint):
@@ -276,15 +299,33 @@ _LINEAR_IN = {"div": 0, "triangular_solve": 1}
 _REAL_ONLY = frozenset({"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "sort"})
 
 
-def find_rule(eqn: Any, active: Sequence[int]) -> AbstractRule:
-    """The cheapest rule that is exact for an equation whose operands number `active`
+def find_rule(operation: AbstractOperation, active: Sequence[int]) -> AbstractRule:
+    """The cheapest rule that is exact for an operation whose operands number `active`
     depend on the parameters."""
-    name = eqn.primitive.name
-    is_complex = any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.invars)
+    if isinstance(operation, Elementwise):
+        return _rule_of_chain(operation, active)
+    assert isinstance(operation, Operation)
+    name = operation.name
+    dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in operation.invars]
+    is_complex = any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes)
     if name in _LINEAR and not (is_complex and name in _REAL_ONLY):
         return Linear()
     if name in _BILINEAR:
         return Bilinear() if len(active) == 2 else Linear()
     if list(active) == [_LINEAR_IN.get(name)]:
         return Linear()
-    return ReverseOverReverse() if _compat.contains_custom_vjp(eqn) else Generic()
+    if _compat.contains_custom_vjp(operation.eqn):
+        return ReverseOverReverse()
+    return Generic()
+
+
+def _rule_of_chain(chain: Elementwise, active: Sequence[int]) -> AbstractRule:
+    """Linear if all its members are."""
+    reached = {chain.invars[k] for k in active}
+    for member in chain.members:
+        own = [k for k, v in enumerate(member.invars) if is_variable(v) and v in reached]
+        if own and any(v.is_differentiable for v in member.outvars):
+            if not isinstance(find_rule(member, own), Linear):
+                return Generic("elementwise")
+            reached.update(v for v in member.outvars if v.is_differentiable)
+    return Linear()

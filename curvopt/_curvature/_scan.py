@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
-from ._analysis import active_outputs, is_differentiable, live_variables
+from ._analysis import active_variables, live_variables
 from ._equation import (
     AbstractEquation,
     AbstractSweep,
@@ -24,7 +24,9 @@ from ._equation import (
     EquationReport,
     run_backward,
 )
+from ._prepare import prepare
 from ._products import ProductRule
+from ._program import flatten, is_variable, Program
 from ._stacking import Stacked, Stacking
 from ._value import Value
 
@@ -160,7 +162,11 @@ class ScanEquation(AbstractEquation):
 
 
 def _round_the_loop(
-    jaxpr: Any, n_const: int, active: Sequence[bool], live: Sequence[bool], n_carry: int
+    program: Program,
+    n_const: int,
+    active: Sequence[bool],
+    live: Sequence[bool],
+    n_carry: int,
 ) -> tuple[list[bool], list[bool]]:
     """Which carries are active, and which outputs of the body are live: round the loop
     both spread until they no longer grow."""
@@ -169,18 +175,17 @@ def _round_the_loop(
         list(active[n_const : n_const + n_carry]),
         list(active[n_const + n_carry :]),
     )
-    begins = jaxpr.invars[n_const : n_const + n_carry]
+    ends = program.outvars[:n_carry]
+    begins = program.invars[n_const : n_const + n_carry]
     while True:
-        ends = active_outputs(jaxpr, [*consts, *carries, *xs])
-        grown = [
-            a or (end and is_differentiable(v)) for a, end, v in zip(carries, ends, begins)
-        ]
+        reached = active_variables(program, [*consts, *carries, *xs])
+        grown = [a or (is_variable(v) and v in reached) for a, v in zip(carries, ends)]
         if grown == carries:
             break
         carries = grown
     live_carries, live_ys = list(live[:n_carry]), list(live[n_carry:])
     while True:
-        needed = live_variables(jaxpr, [*live_carries, *live_ys])
+        needed = live_variables(program, [*live_carries, *live_ys])
         grown = [is_live or v in needed for is_live, v in zip(live_carries, begins)]
         if grown == live_carries:
             return carries, [*live_carries, *live_ys]
@@ -208,24 +213,26 @@ def record_scan(
 
     The equation, and the outputs as values of the tape.
     """
-    jaxpr, n_const, n_carry = parts.jaxpr, parts.num_consts, parts.num_carry
+    n_const, n_carry = parts.num_consts, parts.num_carry
+    program = flatten(parts.jaxpr, source)
     consts, init, xs = (
         list(operands[:n_const]),
         list(operands[n_const : n_const + n_carry]),
         list(operands[n_const + n_carry :]),
     )
-    active_carries, live_ends = _round_the_loop(
-        jaxpr, n_const, [o.number is not None for o in operands], live, n_carry
-    )
+    active = [o.number is not None for o in operands]
+    active_carries, live_ends = _round_the_loop(program, n_const, active, live, n_carry)
+    active[n_const : n_const + n_carry] = active_carries
+    n_varying = len(operands) - n_const
+    program = prepare(program, active, [True] * n_const + [False] * n_varying)
 
     # What all iterations have in common is evaluated here, once.
-    hoisted: list[list[Value]] = []
-    varying = [Value(None, None, known=False)] * (len(operands) - n_const)
-    tape.hoist(jaxpr, parts.consts, [*consts, *varying], live_ends, hoisted, source)
+    varying = [Value(None, None, known=False)] * n_varying
+    hoisted = tape.hoist(program, [*consts, *varying], live_ends)
 
     begins = [tape.number() if active else None for active in active_carries]
     insides = [None if x.number is None else tape.number() for x in xs]
-    stacking = Stacking([consts, hoisted, parts.consts])
+    stacking = Stacking([consts, hoisted])
     ends: list[int | None] = []
     equations: list[AbstractEquation] = []
 
@@ -236,7 +243,7 @@ def record_scan(
             *(Value(a, n, known=False) for a, n in zip(carry, begins)),
             *(Value(a, n, known=False) for a, n in zip(x, insides)),
         ]
-        outs = inner.run(jaxpr, parts.consts, inputs, live_ends, source, iter(hoisted))
+        outs = inner.run(program, inputs, live_ends, iter(hoisted))
         # A scan may trace its body more than once; all traces are alike.
         ends[:], equations[:] = [o.number for o in outs], inner.equations
         arrays = [jnp.asarray(o.array) for o in outs]

@@ -19,7 +19,7 @@ form here, on jaxprs, is this project's own.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,45 +27,14 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .. import _compat
-from ._analysis import is_differentiable, live_variables
+from ._analysis import live_variables, stops_gradient
 from ._equation import AbstractEquation, run_backward
-from ._operation import Operation, operations
+from ._prepare import prepare
 from ._primitive import record_primitive
+from ._program import AbstractOperation, flatten, is_variable, Operation, Program, Variable
 from ._remat import RematEquation
 from ._scan import record_scan
 from ._value import Value
-
-
-_Step: TypeAlias = Callable[[Operation, Sequence[Value], Sequence[bool]], list[Value]]
-
-
-def _interpret(
-    jaxpr: Any,
-    consts: Sequence[Any],
-    inputs: Sequence[Value],
-    live_outputs: Sequence[bool],
-    source: str,
-    step: _Step,
-) -> list[Value]:
-    """Walk a jaxpr, and those of nested `jit`s, with `step` for each equation."""
-    live = live_variables(jaxpr, live_outputs)
-    env = dict(zip(jaxpr.invars, inputs, strict=True))
-    env |= {v: Value(c, None) for v, c in zip(jaxpr.constvars, consts, strict=True)}
-
-    def read(atom: Any) -> Value:
-        return Value(atom.val, None) if _compat.is_literal(atom) else env[atom]
-
-    for operation in operations(jaxpr, source):
-        operands = [read(atom) for atom in operation.invars]
-        needed = [v in live for v in operation.outvars]
-        inner = _compat.inlined(operation.eqn)
-        if inner is None:
-            outs = step(operation, operands, needed)
-        else:
-            jaxpr_consts = _compat.open_jaxpr(inner)
-            outs = _interpret(*jaxpr_consts, operands, needed, operation.source, step)
-        env.update(zip(operation.outvars, outs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
 
 
 class Tape:
@@ -88,48 +57,45 @@ class Tape:
         return any(equation.splits for equation in self.equations)
 
     def _evaluate(
-        self, operation: Operation, operands: Sequence[Value], live: Sequence[bool]
+        self, operation: AbstractOperation, operands: Sequence[Value], live: set[Variable]
     ) -> list[Value]:
-        eqn, source = operation.eqn, operation.source
         numbers = [operand.number for operand in operands]
-        chosen = [k for k, v in enumerate(eqn.outvars) if live[k] and is_differentiable(v)]
         arrays = [operand.array for operand in operands]
+        needed = [v in live and v.is_differentiable for v in operation.outvars]
         active = any(number is not None for number in numbers)
-        if not active or not chosen or _compat.stops_gradient(eqn):
+        if not active or not any(needed) or stops_gradient(operation):
             return [Value(out, None) for out in operation.bind(*arrays)]
-        parts = _compat.scan_parts(eqn)
+        eqn = operation.eqn if isinstance(operation, Operation) else None
+        parts = None if eqn is None else _compat.scan_parts(eqn)
         if parts is not None:
-            equation, outs = record_scan(parts, operands, live, source, self)
+            equation, outs = record_scan(parts, operands, needed, operation.source, self)
             self.equations.append(equation)
             return outs
+        chosen = [k for k, is_needed in enumerate(needed) if is_needed]
         equation, outs = record_primitive(operation, arrays, numbers, chosen, self.number)
         own = dict(zip(chosen, equation.outputs))
-        if _compat.is_remat(eqn):
-            equation = RematEquation(equation, Tape)
+        if eqn is not None and _compat.is_remat(eqn):
+            equation = RematEquation(equation, eqn, Tape)
         self.equations.append(equation)
         return [Value(out, own.get(k)) for k, out in enumerate(outs)]
 
     def run(
         self,
-        jaxpr: Any,
-        consts: Sequence[Any],
+        program: Program,
         inputs: Sequence[Value],
-        live: Sequence[bool],
-        source: str = "",
+        live_outputs: Sequence[bool],
         hoisted: Iterator[list[Value]] | None = None,
     ) -> list[Value]:
-        """Evaluate a jaxpr, recording it.
+        """Evaluate a program, recording it.
 
         **Arguments:**
 
-        - `live`: which outputs are differentiated.
-        - `source`: where the jaxpr as a whole comes from.
-        - `hoisted`: in a loop's body, the outputs of the equations that `hoist` has run.
+        - `live_outputs`: which outputs are differentiated.
+        - `hoisted`: in a loop's body, the outputs of the operations that `hoist` has run.
         """
+        live = live_variables(program, live_outputs)
 
-        def step(
-            operation: Operation, operands: Sequence[Value], live: Sequence[bool]
-        ) -> list[Value]:
+        def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if hoisted is None:
                 return self._evaluate(operation, operands, live)
             if _is_hoisted(operation, operands):
@@ -137,32 +103,42 @@ class Tape:
             outs = self._evaluate(operation, operands, live)
             return [out._replace(known=False) for out in outs]
 
-        return _interpret(jaxpr, consts, inputs, live, source, step)
+        return _walk(program, inputs, step)
 
     def hoist(
-        self,
-        jaxpr: Any,
-        consts: Sequence[Any],
-        inputs: Sequence[Value],
-        live: Sequence[bool],
-        hoisted: list[list[Value]],
-        source: str,
-    ) -> None:
-        """Evaluate and record, once, what is the same in all iterations of a loop."""
+        self, program: Program, inputs: Sequence[Value], live_outputs: Sequence[bool]
+    ) -> list[list[Value]]:
+        """Evaluate and record, once, what is the same in all iterations of a loop.
 
-        def step(
-            operation: Operation, operands: Sequence[Value], live: Sequence[bool]
-        ) -> list[Value]:
+        **Returns:**
+
+        The outputs of each of these operations, in order.
+        """
+        live, hoisted = live_variables(program, live_outputs), []
+
+        def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if not _is_hoisted(operation, operands):
                 return [Value(None, None, known=False)] * len(operation.outvars)
             hoisted.append(self._evaluate(operation, operands, live))
             return hoisted[-1]
 
-        _interpret(jaxpr, consts, inputs, live, source, step)
+        _walk(program, inputs, step)
+        return hoisted
 
 
-def _is_hoisted(operation: Operation, operands: Sequence[Value]) -> bool:
-    return not operation.eqn.effects and all(operand.known for operand in operands)
+def _walk(program: Program, inputs: Sequence[Value], step: Callable) -> list[Value]:
+    """Evaluate a program with `step(operation, operands)` for each operation."""
+    env = dict(zip(program.invars, inputs, strict=True))
+    read = lambda atom: env[atom] if is_variable(atom) else Value(atom, None)
+    for operation in program.operations:
+        outs = step(operation, [read(atom) for atom in operation.invars])
+        env.update(zip(operation.outvars, outs, strict=True))
+    return [read(atom) for atom in program.outvars]
+
+
+def _is_hoisted(operation: AbstractOperation, operands: Sequence[Value]) -> bool:
+    effects = isinstance(operation, Operation) and operation.eqn.effects
+    return not effects and all(operand.known for operand in operands)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,11 +193,12 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
         aux_leaves, aux_treedef = jtu.tree_flatten(aux)
         return [value, *aux_leaves]
 
-    jaxpr, consts = _compat.open_jaxpr(jax.make_jaxpr(flat)(*leaves))
+    active = [True] * len(leaves)
+    program = prepare(flatten(jax.make_jaxpr(flat)(*leaves)), active, active)
     tape = Tape()
-    live = [True] + [False] * (len(jaxpr.outvars) - 1)
+    live = [True] + [False] * (len(program.outvars) - 1)
     inputs = [Value(leaf, tape.number()) for leaf in leaves]
-    outs = tape.run(jaxpr, consts, inputs, live)
+    outs = tape.run(program, inputs, live)
     value, *aux = [jnp.asarray(out.array) for out in outs]
     return Recorded(
         tape=tape,

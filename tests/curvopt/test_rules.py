@@ -11,11 +11,12 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import curvopt
-from curvopt import _compat
 from curvopt._curvature import _rules
-from curvopt._curvature._operation import operations
+from curvopt._curvature._elementwise import Elementwise, with_chains
 from curvopt._curvature._primitive import record_primitive
 from curvopt._curvature._products import ProductRule, two_products
+from curvopt._curvature._program import flatten, is_variable
+from curvopt._curvature._transposition import with_transpositions
 
 
 X = (2, 3)
@@ -84,25 +85,18 @@ def test_every_rule_of_the_table_has_an_example():
     assert (_rules._LINEAR | _rules._BILINEAR) - {"add_any"} <= EXAMPLES.keys()
 
 
+def _program(fn, shape=X):
+    return with_transpositions(flatten(jax.make_jaxpr(fn)(jnp.ones(shape))))
+
+
 def _operations(fn):
-    found = []
-
-    def walk(jaxpr):
-        for operation in operations(_compat.open_jaxpr(jaxpr)[0], ""):
-            inner = _compat.inlined(operation.eqn)
-            if inner is None:
-                found.append(operation)
-            else:
-                walk(inner)
-
-    walk(jax.make_jaxpr(fn)(jnp.ones(X)))
-    return found
+    return _program(fn).operations
 
 
 def _draw(keys, atom):
     """An operand with distinct entries, so that nothing is at a tie."""
-    if _compat.is_literal(atom):
-        return atom.val
+    if not is_variable(atom):
+        return atom
     if not jnp.issubdtype(atom.aval.dtype, jnp.inexact):
         return jnp.zeros(atom.aval.shape, atom.aval.dtype)
     return jr.normal(next(keys), atom.aval.shape).astype(atom.aval.dtype)
@@ -162,7 +156,7 @@ def test_special_rules_agree_with_the_generic_one(name, x64):
         active = [
             k
             for k, atom in enumerate(operation.invars)
-            if not _compat.is_literal(atom) and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+            if is_variable(atom) and atom.is_differentiable
         ]
         only = _rules._LINEAR_IN.get(name)
         if only is not None:
@@ -180,7 +174,7 @@ def test_number_of_products(name, products, x64):
     operands = [_draw(keys, atom) for atom in operation.invars]
     equation = _record(operation, operands, [0, 1])
     how = ProductRule(products=products)
-    assert equation.rule.label(operation.eqn, how) == f"bilinear, {products} products"
+    assert equation.rule.label(operation, how) == f"bilinear, {products} products"
     _compare(equation, keys, how)
 
 
@@ -211,6 +205,47 @@ def test_a_transposition_that_is_used_twice_stays():
     assert "transpose" in {o.name for o in _operations(fn)}
 
 
+CHAINS = {  # with the number of operations that are left
+    "activation": (lambda a: jnp.sum(jax.nn.gelu(a)), 2),
+    "residual": (
+        lambda a: jnp.sum(jnp.tanh(jnp.tanh(a) @ jnp.ones((3, 3)) + jnp.cos(jnp.tanh(a)))),
+        None,
+    ),
+    "softmax": (
+        lambda a: jnp.sum(jnp.sin(jnp.exp(a) / jnp.sum(jnp.exp(a), 1, keepdims=True))),
+        None,
+    ),
+    "two shapes": (
+        lambda a: jnp.sum(jnp.sin(jnp.cos(a[0]))) + jnp.sum(jnp.exp(jnp.sin(a))),
+        None,
+    ),
+    "custom rule": (lambda a: jnp.sum(jax.nn.softplus(2 * a) * a), 2),
+    "nothing to join": (lambda a: jnp.sum(a @ a.T), 2),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_elementwise_operations(name, x64):
+    """A chain is joined, never across another operation that needs a part of it."""
+    fn, left = CHAINS[name]
+    before = _program(fn)
+    after = with_chains(before, [True], [True])
+    known = set(after.invars)
+    for operation in after.operations:
+        assert known.issuperset(operation.variables), "an operand is not known yet"
+        known.update(operation.outvars)
+    joined = [o for o in after.operations if isinstance(o, Elementwise)]
+    size = lambda o: len(o.members) if isinstance(o, Elementwise) else 1
+    assert sum(map(size, after.operations)) == len(before.operations)
+    assert bool(joined) == (name != "nothing to join")
+    assert left is None or len(after.operations) == left
+    y, u = jr.normal(jr.key(0), (2, *X))
+    loss = lambda y, _: fn(y)
+    expected = jnp.einsum("ij,ijkl,kl", u, jax.hessian(fn)(y), u)
+    model = curvopt.quadratic_model(loss, y)
+    np.testing.assert_allclose(model.curvature(u), expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("scales", [(1e-6, 1e6), (1e8, 1.0), (1.0, 1e-12), (0.0, 1.0)])
 def test_rounding_of_two_products_is_bounded(scales):
     """Guards the choice of h: the error is at most a few times that of three products,
@@ -230,13 +265,13 @@ def test_rounding_of_two_products_is_bounded(scales):
 
 
 def test_the_automatic_choice_avoids_what_rounds_coarsely_or_saves_nothing():
-    def eqn_of(shape, dtype):
+    def product(shape, dtype):
         x, w = jnp.zeros(shape, dtype), jnp.zeros(shape[::-1], dtype)
-        (eqn,) = jax.make_jaxpr(jax.lax.dot)(x, w).jaxpr.eqns
-        return eqn
+        (operation,) = flatten(jax.make_jaxpr(jax.lax.dot)(x, w)).operations
+        return operation
 
     how = ProductRule()
-    assert how.uses_two(eqn_of((256, 512), jnp.float32))
-    assert not how.uses_two(eqn_of((256, 512), jnp.bfloat16))
-    assert not how.uses_two(eqn_of((8, 4), jnp.float32))
-    assert not ProductRule(dtype=jnp.bfloat16).uses_two(eqn_of((256, 512), jnp.float32))
+    assert how.uses_two(product((256, 512), jnp.float32))
+    assert not how.uses_two(product((256, 512), jnp.bfloat16))
+    assert not how.uses_two(product((8, 4), jnp.float32))
+    assert not ProductRule(dtype=jnp.bfloat16).uses_two(product((256, 512), jnp.float32))

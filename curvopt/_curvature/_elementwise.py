@@ -1,0 +1,179 @@
+"""Chains of elementwise operations, taken as one.
+
+An activation is a handful of primitives. Taken one by one, each keeps the adjoint of its
+own output and adds a sum of its own to the curvature, and each of these becomes an array
+in memory. Taken as one function $z = F(x_1, x_2, \\dots)$ of what goes into the chain, only
+the adjoints of what comes out of it are kept, and the third sweep evaluates the rest
+again from the chain's operands.
+"""
+
+import collections
+import dataclasses
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import _compat
+from ._program import (
+    AbstractOperation,
+    flatten,
+    is_variable,
+    Operation,
+    Program,
+    Variable,
+)
+
+
+_ELEMENTWISE = frozenset(
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp "
+    "convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 "
+    "floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg "
+    "not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor".split()
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Elementwise(AbstractOperation):
+    """A chain of elementwise operations on arrays of one shape."""
+
+    members: Sequence[AbstractOperation]
+    source: str
+    invars: Sequence[Any]
+    outvars: Sequence[Variable]
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return ", ".join(dict.fromkeys(member.name for member in self.members))
+
+    def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
+        env = dict(zip(self.invars, operands, strict=True))
+        for member in self.members:
+            inputs = [env[v] if is_variable(v) else v for v in member.invars]
+            env.update(zip(member.outvars, member.bind(*inputs), strict=True))
+        return [env[v] for v in self.outvars]
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return atom.aval.shape if is_variable(atom) else jnp.shape(atom)
+
+
+def _is_elementwise(operation: AbstractOperation) -> bool:
+    if not isinstance(operation, Operation) or not operation.outvars:
+        return False
+    shape, *others = [v.aval.shape for v in operation.outvars]
+    fits = lambda s: len(s) == len(shape) and all(n in (1, m) for n, m in zip(s, shape))
+    if any(s != shape for s in others):
+        return False
+    if not all(s == () or fits(s) for s in map(_shape, operation.invars)):
+        return False
+    body = _compat.custom_jvp_body(operation.eqn)
+    if body is not None:  # of an activation, say; its rule is respected
+        return all(map(_is_elementwise, flatten(body).operations))
+    dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in operation.invars]
+    is_complex = any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes)
+    return operation.name in _ELEMENTWISE and not is_complex
+
+
+def _components(
+    program: Program, active: Sequence[bool], known: Sequence[bool]
+) -> dict[int, int]:
+    """The chain that each operation belongs to, as the place of one of its members.
+
+    Two operations, one of which uses the other, are of one chain if they are on the same
+    *level*: the number of operations of other kinds on the longest way to them. So no way
+    leads out of a chain and back into it.
+    """
+    level = dict.fromkeys(program.invars, 0)
+    touched = {v for v, is_active in zip(program.invars, active) if is_active}
+    fixed = {v for v, is_known in zip(program.invars, known) if is_known}
+    producer: dict[Variable, int] = {}
+    chain: dict[int, int] = {}
+
+    def root(k: int) -> int:
+        while chain[k] != k:
+            k = chain[k]
+        return k
+
+    for k, operation in enumerate(program.operations):
+        inputs = operation.variables
+        height = max((level[v] for v in inputs), default=0)
+        is_touched = not touched.isdisjoint(inputs)
+        if fixed.issuperset(inputs):
+            fixed.update(operation.outvars)
+        if is_touched and _is_elementwise(operation):
+            chain[k] = k
+            own = operation.outvars[0]
+            for v in inputs:
+                alike = (
+                    level[v] == height
+                    and (v in fixed) == (own in fixed)
+                    and v.aval.shape == own.aval.shape
+                )
+                if alike and producer.get(v) in chain:
+                    chain[root(producer[v])] = k
+        else:
+            height += 1
+        if is_touched:
+            touched.update(operation.outvars)
+        level.update(dict.fromkeys(operation.outvars, height))
+        producer.update(dict.fromkeys(operation.outvars, k))
+    return {k: root(k) for k in chain}
+
+
+def _joined(
+    members: Sequence[AbstractOperation], program: Program, uses: Any
+) -> AbstractOperation:
+    """Several operations as one."""
+    if len(members) == 1:
+        return members[0]
+    made = {v for member in members for v in member.outvars}
+    inside = collections.Counter(v for member in members for v in member.variables)
+    inputs = dict.fromkeys(v for m in members for v in m.variables if v not in made)
+    outputs = [v for m in members for v in m.outvars if uses[v] > inside[v]]
+    return Elementwise(members, members[-1].source, list(inputs), outputs)
+
+
+def _in_order(
+    operations: Sequence[AbstractOperation], inputs: Sequence[Variable]
+) -> list[AbstractOperation]:
+    """Operations in an order in which they can be evaluated, else as they stand."""
+    users, missing = collections.defaultdict(list), []
+    for k, operation in enumerate(operations):
+        needed = set(operation.variables) - set(inputs)
+        missing.append(len(needed))
+        for v in needed:
+            users[v].append(k)
+    ready = [k for k, n in enumerate(missing) if n == 0]
+    ordered = []
+    while ready:
+        operation = operations[heapq.heappop(ready)]
+        ordered.append(operation)
+        for v in operation.outvars:
+            for k in users[v]:
+                missing[k] -= 1
+                if missing[k] == 0:
+                    heapq.heappush(ready, k)
+    return ordered
+
+
+def with_chains(program: Program, active: Sequence[bool], known: Sequence[bool]) -> Program:
+    """The program with its chains of elementwise operations taken together.
+
+    **Arguments:**
+
+    - `active`: which inputs depend on the parameters; only what they reach is joined.
+    - `known`: which inputs are the same in all iterations of a loop; what depends on
+        these alone stays apart, to be evaluated once.
+    """
+    if any(isinstance(o, Operation) and o.eqn.effects for o in program.operations):
+        return program  # effects stay in their order
+    chains = _components(program, active, known)
+    members = collections.defaultdict(list)
+    for k, operation in enumerate(program.operations):
+        members[chains.get(k, k)].append(operation)
+    uses = program.uses()
+    joined = [_joined(group, program, uses) for group in members.values()]
+    return dataclasses.replace(program, operations=_in_order(joined, program.invars))
