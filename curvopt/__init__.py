@@ -34,7 +34,7 @@ from ._line_search import (
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
-from ._study import run_study as run_study
+from ._study import run_study as run_study, versions as versions
 from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
     as_hyperparameter as as_hyperparameter,

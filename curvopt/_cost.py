@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,15 @@ class CompiledFunction:
         body of a loop whose length XLA does not know is counted once.
     - `temporary_bytes`: the memory it needs beside its inputs and outputs; `nan` where
         the backend gives none.
+    - `total_bytes`: the same with its inputs and outputs.
+    - `compile_seconds`: how long it took to trace, lower and compile it.
     """
 
     run: Callable[[], Any]
     flops: float
     temporary_bytes: float
+    total_bytes: float
+    compile_seconds: float
 
 
 def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
@@ -52,12 +57,17 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
     def traced(dynamic: Any) -> Any:
         return eqx.filter(fn(*eqx.combine(dynamic, static)), eqx.is_array)
 
+    began = time.perf_counter()
     program = jax.jit(traced).lower(dynamic).compile()
+    compile_seconds = time.perf_counter() - began
     costs, memory = program.cost_analysis() or {}, program.memory_analysis()
+    size = lambda kind: float(getattr(memory, f"{kind}_size_in_bytes", math.nan))
     return CompiledFunction(
         run=lambda: jax.block_until_ready(program(dynamic)),
         flops=float(costs.get("flops", math.nan)),
-        temporary_bytes=float(getattr(memory, "temp_size_in_bytes", math.nan)),
+        temporary_bytes=size("temp"),
+        total_bytes=size("temp") + size("argument") + size("output"),
+        compile_seconds=compile_seconds,
     )
 
 

@@ -1,26 +1,34 @@
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import tyro
 
 from ._catalogue import UsageError
 from .compare import Compare, compare
+from .cost import Cost, cost
 from .data import DataError
 from .step_cost import step_cost, StepCost
 
 
 _Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Cost, tyro.conf.subcommand("cost")]
     | Annotated[StepCost, tyro.conf.subcommand("step-cost")]
 )
+
+_RUN: dict[type, Callable[[Any], None]] = {
+    Compare: compare,
+    Cost: cost,
+    StepCost: step_cost,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 2 for what cannot be run as it was asked."""
     command = tyro.cli(_Command, args=args, prog="python -m experiments")
     try:
-        compare(command) if isinstance(command, Compare) else step_cost(command)
+        _RUN[type(command)](command)
     except (UsageError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -90,7 +90,9 @@ def test_help(arguments, capsys):
         main(arguments)
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    expected = ["compare", "step-cost"] if len(arguments) == 1 else ["--line-searches"]
+    expected = (
+        ["compare", "cost", "step-cost"] if len(arguments) == 1 else ["--line-searches"]
+    )
     assert all(word in out for word in expected)
 
 

@@ -1,0 +1,82 @@
+import json
+from collections.abc import Iterator
+
+import xarray as xr
+
+from ._table import failures, table, title, unit
+from ._variants import GRADIENT
+
+
+_QUANTITIES = {
+    "time": "time_median",
+    "FLOPs": "flops_ratio",
+    "temporary memory": "temporary_ratio",
+    "memory with inputs and outputs": "total_ratio",
+}
+
+
+def larger_batches(data: xr.Dataset) -> xr.Dataset:
+    """Each workload at its largest batch only."""
+    largest: dict[str, int] = {}
+    for k, workload in enumerate(data.workload.values):
+        best = largest.setdefault(str(workload), k)
+        if data.batch_size.values[k] > data.batch_size.values[best]:
+            largest[str(workload)] = k
+    return data.isel(case=list(largest.values()))
+
+
+def _overview(data: xr.Dataset, variable: str) -> str:
+    """One quantity of all workloads: a row for each, a column for each method."""
+    methods = [m for m in data.variant.values if m != GRADIENT]
+    lines = [
+        ["", *(data.label.sel(variant=m).item() for m in methods)],
+        ["---", *("---:" for _ in methods)],
+    ]
+    for k in range(data.sizes["case"]):
+        case = data.isel(case=k)
+        values = (float(case[variable].sel(variant=m)) for m in methods)
+        lines.append([title(case), *(f"{x:.2f}" if x == x else "-" for x in values)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _sections(data: xr.Dataset) -> Iterator[str]:
+    yield "# What the curvature costs"
+    yield (
+        "Value, gradient and curvature along the negative gradient, each way over one "
+        f"value-and-gradient. Made by\n\n```\n{data.attrs['command']}\n```"
+    )
+    yield (
+        "Times are medians over paired runs, interleaved in random order, with "
+        "quartiles. FLOPs are XLA's count, which has the body of a loop once; where the "
+        "model has a loop, they are therefore those of its unrolled form, for the GRU "
+        "that of eight steps. Temporaries are what XLA sets aside beside inputs and "
+        "outputs (the gradient is an output), all memory is both. The error of the "
+        "curvature is relative to float64, along the same direction. Data are synthetic, "
+        "parameters as initialised."
+    )
+    yield "![Time, FLOPs and memory of every method](figures/cost.png)"
+    yield "## Overview"
+    for name, variable in _QUANTITIES.items():
+        yield f"Of one gradient's {name}, at the larger batch:"
+        yield _overview(larger_batches(data), variable)
+    for k in range(data.sizes["case"]):
+        case = data.isel(case=k)
+        yield f"## {title(case)}"
+        yield table(case)
+        yield unit(case)
+        broken = failures(case)
+        if broken:
+            yield "What does not work here:\n\n" + "\n".join(
+                f"- {line.replace('<', '&lt;')}" for line in broken
+            )
+    yield "## Workloads"
+    models = json.loads(data.attrs["models"])
+    yield "\n".join(f"- {name}: `{model}`" for name, model in models.items())
+    yield "## Versions and hardware"
+    versions = json.loads(data.attrs["versions"]) | json.loads(data.attrs["hardware"])
+    yield ", ".join(f"{name} {value}" for name, value in versions.items()) + "."
+
+
+def report(data: xr.Dataset) -> str:
+    """The whole report, in Markdown, with its figure."""
+    return "\n\n".join(_sections(data)) + "\n"

@@ -1,0 +1,118 @@
+"""The ways to the curvature that are compared: a line for each in `VARIANTS`."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.experimental import jet
+from jaxtyping import Array, PyTree, Scalar
+
+import curvopt
+
+from ._instance import Loss
+
+
+# Value, auxiliary output, gradient g, and the curvature along u = -g.
+Expansion: TypeAlias = tuple[Scalar, PyTree, PyTree[Array], Scalar]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A way to the curvature.
+
+    **Attributes:**
+
+    - `label`: its name in tables and figures.
+    - `expand`: `expand(loss, y, args)`, the loss to second order along its own negative
+        gradient: the direction depends on the gradient, as in real use.
+    """
+
+    label: str
+    expand: Callable[[Loss, PyTree, PyTree], Expansion]
+
+
+def gradient(loss: Loss, y: PyTree, args: PyTree) -> tuple[Scalar, PyTree, PyTree[Array]]:
+    """The unit of all costs: one value-and-gradient."""
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(y, args)
+    return value, aux, grad
+
+
+def _method(
+    method: curvopt.AbstractCurvatureMethod, loss: Loss, y: PyTree, args: PyTree
+) -> Expansion:
+    model = curvopt.quadratic_model(loss, y, args, method, has_aux=True)
+    u = jtu.tree_map(jnp.negative, model.grad)
+    return model.value, model.aux, model.grad, model.curvature(u)
+
+
+def _linearize(loss: Loss, y: PyTree, args: PyTree) -> Expansion:
+    def grad_first(y: PyTree) -> tuple[PyTree, tuple[Scalar, PyTree]]:
+        value, aux, grad = gradient(loss, y, args)
+        return grad, (value, aux)
+
+    grad, product, (value, aux) = jax.linearize(grad_first, y, has_aux=True)
+    u = jtu.tree_map(jnp.negative, grad)
+    return value, aux, grad, curvopt.tree_dot(u, product(u))
+
+
+def nested_jvp(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
+    """The curvature along `u`, as the derivative of the slope."""
+
+    def slope(y: PyTree) -> Scalar:
+        return jax.jvp(lambda y: loss(y, args)[0], (y,), (u,))[1]
+
+    return jax.jvp(slope, (y,), (u,))[1]
+
+
+def _taylor(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
+    leaves, treedef = jtu.tree_flatten(y)
+
+    def flat(*leaves: Array) -> Scalar:
+        return loss(jtu.tree_unflatten(treedef, leaves), args)[0]
+
+    # Through t -> y + t u it would take a few FLOPs more.
+    series = [(dy, jnp.zeros_like(dy)) for dy in jtu.tree_leaves(u)]
+    _, (_, curvature) = jet.jet(flat, leaves, series)
+    return curvature
+
+
+def _after_gradient(
+    curvature: Callable[[Loss, PyTree, PyTree, PyTree], Scalar],
+    loss: Loss,
+    y: PyTree,
+    args: PyTree,
+) -> Expansion:
+    """A gradient, and then a curvature that takes nothing from it but the direction
+    (and what XLA finds to be common)."""
+    value, aux, grad = gradient(loss, y, args)
+    u = jtu.tree_map(jnp.negative, grad)
+    return value, aux, grad, curvature(loss, y, args, u)
+
+
+def _of(method: curvopt.AbstractCurvatureMethod) -> Callable[..., Expansion]:
+    return eqx.Partial(_method, method)
+
+
+GRADIENT = "gradient"
+
+# The last one is the way of Bu & Xu, arXiv 2407.02772.
+VARIANTS = {
+    "adjoint": Variant("adjoint", _of(curvopt.AdjointCurvature())),
+    "adjoint-two": Variant(
+        "adjoint, two products", _of(curvopt.AdjointCurvature(products="two"))
+    ),
+    "adjoint-three": Variant(
+        "adjoint, three products", _of(curvopt.AdjointCurvature(products="three"))
+    ),
+    "forward": Variant("forward", _of(curvopt.ForwardCurvature())),
+    "jvp-grad": Variant("jvp(grad)", _of(curvopt.HvpCurvature())),
+    "linearize-grad": Variant("linearize(grad)", _linearize),
+    "nested-jvp": Variant("jvp(jvp)", partial(_after_gradient, nested_jvp)),
+    "jet": Variant("jet", partial(_after_gradient, _taylor)),
+    "two-losses": Variant("two more losses", _of(curvopt.FiniteDifferenceCurvature())),
+}

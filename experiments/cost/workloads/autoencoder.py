@@ -1,0 +1,46 @@
+import dataclasses
+from itertools import pairwise
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from .._instance import Instance
+from ._data import keys
+
+
+def _digits(key: PRNGKeyArray, batch_size: int, pixels: int) -> Float[Array, "batch pixel"]:
+    """Grey values, a fifth of them not black, as in MNIST."""
+    grey, ink = jr.split(key)
+    values = jr.uniform(grey, (batch_size, pixels), jnp.float32)
+    return values * jr.bernoulli(ink, 0.2, values.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder:
+    """Fully connected layers that narrow and widen again, with gelu; the loss takes each
+    pixel as the probability of a Bernoulli variable."""
+
+    widths: tuple[int, ...]
+
+    def __call__(self, batch_size: int) -> Instance:
+        model_key, data_key = keys()
+        layers: list[Any] = []
+        layer_keys = jr.split(model_key, len(self.widths) - 1)
+        for (before, after), key in zip(pairwise(self.widths), layer_keys):
+            layers += [
+                eqx.nn.Linear(before, after, key=key),
+                eqx.nn.Lambda(jax.nn.gelu),
+            ]
+        y, static = eqx.partition(eqx.nn.Sequential(layers[:-1]), eqx.is_inexact_array)
+
+        def loss(y: PyTree, images: Array) -> tuple[Scalar, None]:
+            logits = jax.vmap(eqx.combine(y, static))(images)
+            losses = optax.sigmoid_binary_cross_entropy(logits, images)
+            return losses.sum(axis=-1).mean(), None
+
+        return Instance(loss, y, _digits(data_key, batch_size, self.widths[0]))
