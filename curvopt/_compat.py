@@ -51,11 +51,16 @@ def stops_gradient(eqn: Any) -> bool:
 _PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
-def bind(eqn: Any, *operands: ArrayLike, product_dtype: Any = None) -> Sequence[Array]:
+def bind(
+    eqn: Any, *operands: ArrayLike, product_dtype: Any = None, swapped: bool = False
+) -> Sequence[Array]:
     """Evaluate one equation; its outputs always as a sequence.
 
-    With `product_dtype` the operands of a matrix product or a convolution are rounded
-    to it, and their products added up in the precision of the output.
+    **Arguments:**
+
+    - `product_dtype`: to what the operands of a matrix product or a convolution are
+        rounded; their products are added up in the precision of the output.
+    - `swapped`: take a matrix product's factors the other way round.
     """
     bound = eqn.primitive.get_bind_params(eqn.params)
     # A pair before jax 0.9.2, a dictionary since.
@@ -64,6 +69,12 @@ def bind(eqn: Any, *operands: ArrayLike, product_dtype: Any = None) -> Sequence[
         out_dtype = eqn.outvars[0].aval.dtype
         params = params | {"precision": None, "preferred_element_type": out_dtype}
         operands = tuple(jnp.asarray(x).astype(product_dtype) for x in operands)
+    if swapped:
+        operands = operands[::-1]
+        contracted, batch = params["dimension_numbers"]
+        params = params | {"dimension_numbers": (contracted[::-1], batch[::-1])}
+        if isinstance(params["precision"], tuple):
+            params["precision"] = params["precision"][::-1]
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*subfuns, *operands, **params)
     return out if eqn.primitive.multiple_results else [out]
@@ -114,6 +125,18 @@ def is_remat(eqn: Any) -> bool:
 def is_product(eqn: Any) -> bool:
     """Whether an equation is a matrix product or a convolution."""
     return eqn.primitive.name in _PRODUCTS
+
+
+def swapping(eqn: Any) -> tuple[int, ...] | None:
+    """The permutation of its output that swapping the factors of a matrix product makes;
+    `None` if they cannot be swapped."""
+    if eqn.primitive.name != "dot_general" or eqn.params.get("out_sharding") is not None:
+        return None
+    (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
+    ndim = eqn.outvars[0].aval.ndim
+    end_of_first = eqn.invars[0].aval.ndim - len(contracted)
+    first, second = range(len(batch), end_of_first), range(end_of_first, ndim)
+    return (*range(len(batch)), *second, *first)
 
 
 def has_highest_precision(eqn: Any) -> bool:

@@ -57,8 +57,9 @@ class AbstractOperation(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation(AbstractOperation):
-    """One equation of a jaxpr. A matrix product may have transpositions around it: the
-    permutations `before`, of each operand, and `after`; see `_transposition.py`."""
+    """One equation of a jaxpr. A product may have transpositions around it, the
+    permutations `before`, of each operand, and `after`; and its factors the other way
+    round, `swapped`: see `_transposition.py`."""
 
     eqn: Any
     source: str
@@ -66,6 +67,7 @@ class Operation(AbstractOperation):
     outvars: Sequence[Variable]
     before: Sequence[Sequence[int] | None] | None = None
     after: Sequence[int] | None = None
+    swapped: bool = False
 
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -74,7 +76,9 @@ class Operation(AbstractOperation):
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         if self.before is not None:
             operands = tuple(map(_transposed, operands, self.before))
-        outs = _compat.bind(self.eqn, *operands, product_dtype=product_dtype)
+        outs = _compat.bind(
+            self.eqn, *operands, product_dtype=product_dtype, swapped=self.swapped
+        )
         return outs if self.after is None else [_transposed(outs[0], self.after)]
 
 

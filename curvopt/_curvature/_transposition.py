@@ -3,7 +3,8 @@
 `jax.vmap` and `einsum` put transpositions beside matrix products. XLA folds one into the
 product that it stands beside; but the tangent of a product is a sum of products, and the
 transposition of a sum becomes strided reads in all that follows. So a product and its
-transpositions are one bilinear operation.
+transpositions are one bilinear operation; and where the transposition only changes the
+order of the factors, so is the product, and nothing is transposed at all.
 """
 
 import dataclasses
@@ -37,7 +38,9 @@ def with_transpositions(program: Program) -> Program:
             return operation
         around = [ahead.get(v) if is_variable(v) else None for v in operation.invars]
         end = behind.get(operation.outvars[0])
-        permutation = lambda o: None if o is None else o.eqn.params["permutation"]
+        permutation = lambda o: None if o is None else tuple(o.eqn.params["permutation"])
+        after = permutation(end)
+        swapped = after is not None and after == _compat.swapping(operation.eqn)
         return dataclasses.replace(
             operation,
             invars=[
@@ -45,7 +48,8 @@ def with_transpositions(program: Program) -> Program:
             ],
             outvars=operation.outvars if end is None else end.outvars,
             before=[permutation(o) for o in around],
-            after=permutation(end),
+            after=None if swapped else after,
+            swapped=swapped,
         )
 
     kept = [widened(o) for o in program.operations if id(o) not in taken]
