@@ -6,5 +6,6 @@ from .line_searches import (
     BacktrackingArmijo as BacktrackingArmijo,
     CDAT as CDAT,
     CurvatureRescaling as CurvatureRescaling,
+    EveryK as EveryK,
     LearningRate as LearningRate,
 )

@@ -11,6 +11,7 @@ from strategies import (
     BacktrackingArmijo,
     CDAT,
     CurvatureRescaling,
+    EveryK,
     LearningRate,
     Momentum,
     RMSProp,
@@ -34,6 +35,7 @@ LINE_SEARCHES = {
         0.25, average=0.9, along="fresh", growth=1.5, first=0.1
     ),
     "CDAT": CDAT(1.0),
+    "EveryK": EveryK(CurvatureRescaling(0.25, average=0.5), 3),
     "BacktrackingArmijo": BacktrackingArmijo(),
 }
 STEPS = 40

@@ -1,0 +1,62 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class EveryKState(eqx.Module):
+    """What is kept between two steps: the step that is repeated, and the inner state."""
+
+    step_size: Scalar
+    inner: PyTree[Array]
+
+
+class EveryK(curvopt.AbstractLineSearch):
+    r"""Asks another rule at every $k$-th step, beginning with the first, and repeats the
+    step size in between.
+
+    What `inner` asks for (a curvature sweep, losses) is paid at its own steps only: it
+    stands in a branch of `jax.lax.cond`. The condition is on the step count, which all
+    lanes of a study share, so it stays a branch under `jax.vmap` there; where the count
+    itself is batched (`jax.vmap` of `optx.minimise`) both branches run.
+
+    In between nothing is measured: `inner`'s schedule and its guards act when it is asked.
+
+    **Arguments:**
+
+    - `inner`: any line search.
+    - `k`: an integer of at least 1.
+
+    This project's.
+    """
+
+    inner: curvopt.AbstractLineSearch
+    k: int = eqx.field(static=True, converter=lambda k: curvopt.check_count("k", k))
+
+    def init(self, y: PyTree[Array]) -> EveryKState:
+        return EveryKState(jnp.zeros((), curvopt.scalar_dtype(y)), self.inner.init(y))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: EveryKState
+    ) -> tuple[Scalar, curvopt.StepInfo, EveryKState]:
+        dtype = state.step_size.dtype
+
+        def typed(info: curvopt.StepInfo) -> curvopt.StepInfo:
+            return jtu.tree_map(
+                lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, info
+            )
+
+        def ask() -> tuple[curvopt.StepInfo, EveryKState]:
+            step_size, info, inner = self.inner.step(line, count, state.inner)
+            # The branches must agree in their dtypes.
+            inner = jtu.tree_map(lambda new, old: new.astype(old.dtype), inner, state.inner)
+            return typed(info), EveryKState(jnp.asarray(step_size, dtype), inner)
+
+        def repeat() -> tuple[curvopt.StepInfo, EveryKState]:
+            return typed(curvopt.StepInfo()), state
+
+        info, state = jax.lax.cond(count % self.k == 0, ask, repeat)
+        return state.step_size, info, state
