@@ -14,13 +14,17 @@ from ._cost import (
 from ._curvature import (
     AbstractCurvatureMethod as AbstractCurvatureMethod,
     AdjointCurvature as AdjointCurvature,
+    CompositeLoss as CompositeLoss,
     CurvatureReport as CurvatureReport,
     EquationReport as EquationReport,
     FiniteDifferenceCurvature as FiniteDifferenceCurvature,
     ForwardCurvature as ForwardCurvature,
+    GaussNewtonCurvature as GaussNewtonCurvature,
     HvpCurvature as HvpCurvature,
     quadratic_model as quadratic_model,
     QuadraticModel as QuadraticModel,
+    SubsampledCurvature as SubsampledCurvature,
+    tag_output as tag_output,
 )
 from ._dataset import final_metric as final_metric
 from ._direction import AbstractDirection as AbstractDirection, Descent as Descent

@@ -4,7 +4,7 @@ A jaxpr is walked, never rebuilt: equations are bound again with the parameters
 they carry, so that no parameter needs to be understood here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -77,13 +77,19 @@ def bind(
             params["precision"] = params["precision"][::-1]
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*subfuns, *operands, **params)
-    return out if eqn.primitive.multiple_results else [out]
+    # Some primitives return a pytree of their own kind.
+    return [as_array(x) for x in (out if eqn.primitive.multiple_results else [out])]
 
 
 def custom_jvp_body(eqn: Any) -> Any | None:
     """The jaxpr of the function that a `jax.custom_jvp` evaluates; `None` for any other
     equation."""
     return eqn.params["call_jaxpr"] if eqn.primitive.name == "custom_jvp_call" else None
+
+
+def as_array(x: Any) -> Array:
+    """What jax made of a literal, as an array: it has types of its own for these."""
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 class ScanParts(NamedTuple):
@@ -160,11 +166,27 @@ def _inner_jaxprs(param: Any) -> Iterator[Any]:
             yield from _inner_jaxprs(item)
 
 
-def contains_custom_vjp(eqn: Any) -> bool:
-    """Whether an equation is, or has somewhere inside it, a `jax.custom_vjp`."""
-    return eqn.primitive.name in _CUSTOM_VJP or any(
-        contains_custom_vjp(inner)
+def _contains(eqn: Any, wanted: Callable[[Any], bool]) -> bool:
+    inner = (
+        own
         for param in eqn.params.values()
         for jaxpr in _inner_jaxprs(param)
-        for inner in jaxpr.eqns
+        for own in jaxpr.eqns
     )
+    return wanted(eqn) or any(_contains(own, wanted) for own in inner)
+
+
+def contains_custom_vjp(eqn: Any) -> bool:
+    """Whether an equation is, or has somewhere inside it, a `jax.custom_vjp`."""
+    return _contains(eqn, lambda own: own.primitive.name in _CUSTOM_VJP)
+
+
+def is_named(eqn: Any, name: str) -> bool:
+    """Whether an equation is the tag of that name of a value."""
+    return eqn.primitive.name == "name" and eqn.params["name"] == name
+
+
+def contains_name(jaxpr: Any, name: str) -> bool:
+    """Whether a value has that name, anywhere in a jaxpr."""
+    eqns = open_jaxpr(jaxpr)[0].eqns
+    return any(_contains(eqn, lambda own: is_named(own, name)) for eqn in eqns)

@@ -8,7 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import tree_dot
-from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 from ._products import ProductRule, Products
 from ._report import CurvatureReport
 from ._sweeps import Curvature, CurvatureMatrix, SplitCurvature
@@ -49,9 +49,9 @@ class AdjointCurvature(AbstractCurvatureMethod):
     def __check_init__(self) -> None:
         ProductRule(self.products, self.product_dtype)
 
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
+    def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
-        recorded = record(fn, y)
+        recorded = record(lambda y: fn(y, args), y)
         tape = recorded.tape
         grad, kept = recorded.gradient()
 
@@ -72,10 +72,6 @@ class AdjointCurvature(AbstractCurvatureMethod):
             along = jax.vmap(split_along, in_axes=(-1, None))
             return jax.vmap(along, in_axes=(None, -1), out_axes=-1)(stacks, stacks)
 
-        def report() -> CurvatureReport:
-            lines = (line for equation in tape.equations for line in equation.report(how))
-            return CurvatureReport(tuple(lines), type(self).__name__)
-
         return QuadraticModel(
             value=recorded.value,
             grad=grad,
@@ -83,5 +79,5 @@ class AdjointCurvature(AbstractCurvatureMethod):
             _slope=lambda u: tree_dot(grad, u),
             _curvature=curvature,
             _matrix=matrix,
-            _report=report,
+            _report=lambda: CurvatureReport.of(tape, how, self),
         )

@@ -48,6 +48,9 @@ class Elementwise(AbstractOperation):
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return ", ".join(dict.fromkeys(member.name for member in self.members))
 
+    def is_named(self, name: str) -> bool:
+        return False
+
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         env = dict(zip(self.invars, operands, strict=True))
         for member in self.members:
@@ -60,7 +63,8 @@ def _shape(atom: Any) -> tuple[int, ...]:
     return atom.aval.shape if is_variable(atom) else jnp.shape(atom)
 
 
-def _is_elementwise(operation: AbstractOperation) -> bool:
+def is_elementwise(operation: AbstractOperation) -> bool:
+    """Whether each number that goes out depends on those in its own place alone."""
     if not isinstance(operation, Operation) or not operation.outvars:
         return False
     shape, *others = [v.aval.shape for v in operation.outvars]
@@ -71,7 +75,7 @@ def _is_elementwise(operation: AbstractOperation) -> bool:
         return False
     body = _compat.custom_jvp_body(operation.eqn)
     if body is not None:  # of an activation, say; its rule is respected
-        return all(map(_is_elementwise, flatten(body).operations))
+        return all(map(is_elementwise, flatten(body).operations))
     dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in operation.invars]
     is_complex = any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes)
     return operation.name in _ELEMENTWISE and not is_complex
@@ -103,7 +107,7 @@ def _components(
         is_touched = not touched.isdisjoint(inputs)
         if fixed.issuperset(inputs):
             fixed.update(operation.outvars)
-        if is_touched and _is_elementwise(operation):
+        if is_touched and is_elementwise(operation):
             chain[k] = k
             own = operation.outvars[0]
             for v in inputs:

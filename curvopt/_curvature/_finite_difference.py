@@ -13,7 +13,7 @@ from .._tree import (
     tree_dot,
     tree_norm,
 )
-from ._model import AbstractCurvatureMethod, ClosedLoss, polarised, QuadraticModel
+from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
 from ._report import CurvatureReport
 
 
@@ -37,8 +37,8 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
     def __check_init__(self) -> None:
         check_range("relative_step", self.relative_step, above=0)
 
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y)
+    def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
+        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
 
         def curvature(u: PyTree[Array]) -> Scalar:
             dtype = scalar_dtype(y)
@@ -52,7 +52,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
                 moved = jtu.tree_map(
                     lambda y, u: at_least_float32(y) + t * at_least_float32(u), y, u
                 )
-                return at_least_float32(fn(tree_cast(moved, y))[0])
+                return at_least_float32(fn(tree_cast(moved, y), args)[0])
 
             return (loss(h) - 2 * at_least_float32(value) + loss(-h)) / h**2
 

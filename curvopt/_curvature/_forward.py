@@ -6,11 +6,45 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import at_least_float32
-from ._model import AbstractCurvatureMethod, ClosedLoss, polarised, QuadraticModel
+from ._equation import AbstractSweep
+from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
 from ._products import ProductRule, Products
 from ._report import CurvatureReport
 from ._sweeps import FirstOrder, SecondOrder
-from ._tape import record
+from ._tape import record, Recorded
+
+
+def forward_model(
+    method: AbstractCurvatureMethod,
+    recorded: Recorded,
+    sweep: AbstractSweep,
+    how: ProductRule,
+) -> QuadraticModel:
+    r"""A model whose curvature is what a sweep of tangents $(\dot z, \ddot z)$ brings to
+    the loss as $\ddot z$."""
+    grad, _ = recorded.gradient()
+    zero = jnp.zeros((), jnp.float32)
+
+    def slope(u: PyTree[Array]) -> Scalar:
+        first = FirstOrder(ProductRule())
+        _, tangent = recorded.sweep(first, None, jtu.tree_leaves(u))
+        return zero if tangent is None else at_least_float32(tangent)
+
+    def curvature(u: PyTree[Array]) -> Scalar:
+        start = [(leaf, None) for leaf in jtu.tree_leaves(u)]
+        _, tangents = recorded.sweep(sweep, None, start)
+        second = None if tangents is None else tangents[1]
+        return zero if second is None else at_least_float32(second)
+
+    return QuadraticModel(
+        value=recorded.value,
+        grad=grad,
+        aux=recorded.aux,
+        _slope=slope,
+        _curvature=curvature,
+        _matrix=polarised(curvature),
+        _report=lambda: CurvatureReport.of(recorded.tape, how, method),
+    )
 
 
 class ForwardCurvature(AbstractCurvatureMethod):
@@ -37,34 +71,7 @@ class ForwardCurvature(AbstractCurvatureMethod):
     def __check_init__(self) -> None:
         ProductRule(self.products, self.product_dtype)
 
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
+    def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
-        recorded = record(fn, y)
-        tape = recorded.tape
-        grad, _ = recorded.gradient()
-        zero = jnp.zeros((), jnp.float32)
-
-        def slope(u: PyTree[Array]) -> Scalar:
-            sweep = FirstOrder(ProductRule())
-            _, tangent = recorded.sweep(sweep, None, jtu.tree_leaves(u))
-            return zero if tangent is None else at_least_float32(tangent)
-
-        def curvature(u: PyTree[Array]) -> Scalar:
-            start = [(leaf, None) for leaf in jtu.tree_leaves(u)]
-            _, tangents = recorded.sweep(SecondOrder(how), None, start)
-            second = None if tangents is None else tangents[1]
-            return zero if second is None else at_least_float32(second)
-
-        def report() -> CurvatureReport:
-            lines = (line for equation in tape.equations for line in equation.report(how))
-            return CurvatureReport(tuple(lines), type(self).__name__)
-
-        return QuadraticModel(
-            value=recorded.value,
-            grad=grad,
-            aux=recorded.aux,
-            _slope=slope,
-            _curvature=curvature,
-            _matrix=polarised(curvature),
-            _report=report,
-        )
+        recorded = record(lambda y: fn(y, args), y)
+        return forward_model(self, recorded, SecondOrder(how), how)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._tree import tree_dot
-from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 from ._report import CurvatureReport
 
 
@@ -20,11 +20,11 @@ class HvpCurvature(AbstractCurvatureMethod):
     `TypeError` from jax for a loss that contains a `jax.custom_vjp`.
     """
 
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y)
+    def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
+        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
 
         def product(u: PyTree[Array]) -> PyTree[Array]:
-            return jax.jvp(jax.grad(lambda y: fn(y)[0]), (y,), (u,))[1]
+            return jax.jvp(jax.grad(lambda y: fn(y, args)[0]), (y,), (u,))[1]
 
         def matrix(us: Sequence[PyTree[Array]]) -> Array:
             products = [product(u) for u in us]

@@ -14,7 +14,9 @@ from .._tree import tree_cast
 from ._report import CurvatureReport
 
 
-# `fn(y) -> (loss, aux)`: the arguments are closed over.
+# `fn(y, args) -> (loss, aux)`, whatever the user's own returned; and the same with the
+# arguments closed over.
+Loss: TypeAlias = Callable[[PyTree, PyTree], tuple[Scalar, PyTree]]
 ClosedLoss: TypeAlias = Callable[[PyTree], tuple[Scalar, PyTree]]
 
 
@@ -120,13 +122,15 @@ class AbstractCurvatureMethod(eqx.Module):
     """How the curvature along a direction is had."""
 
     @abc.abstractmethod
-    def model(self, fn: ClosedLoss, y: PyTree[Array]) -> QuadraticModel:
+    def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         """Expand a loss at `y`.
 
         **Arguments:**
 
-        - `fn`: the loss with its arguments closed over, `fn(y) -> (scalar, aux)`.
+        - `fn`: the loss, `fn(y, args) -> (scalar, aux)`; it checks what the user's own
+            loss returns.
         - `y`: the parameters, a pytree of floating-point arrays; already checked.
+        - `args`: what else the loss needs.
 
         **Returns:**
 

@@ -3,8 +3,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
+from .. import _compat
 from ._analysis import reached_outputs
 from ._equation import AbstractEquation, AbstractSweep, Arrays, EquationReport
 from ._products import ProductRule
@@ -64,9 +66,10 @@ class PrimitiveEquation(AbstractEquation):
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         try:
-            return sweep.through(self, kept, carried)
+            outputs, term = sweep.through(self, kept, carried)
         except NotImplementedError as error:
             raise refusal(self.operation, error) from error
+        return jtu.tree_map(_compat.as_array, outputs), term
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         own = self.operation

@@ -31,7 +31,7 @@ from jaxtyping import Array, Scalar
 
 from .. import _compat
 from .._checks import check_choice
-from .._tree import tree_norm
+from .._tree import at_least_float32, tree_norm
 
 
 Products: TypeAlias = Literal["auto", "two", "three"]
@@ -112,10 +112,12 @@ def two_products(
     dx2: Array,
 ) -> tuple[Array, Array]:
     """The tangent $T$ and $Q$ of a bilinear equation whose `value` is known."""
-    h = balanced_step(x1, x2, dx1, dx2).astype(value.dtype)
-    q = product(dx1, dx2)
-    p = product(x1 + h.astype(x1.dtype) * dx1, x2 + h.astype(x2.dtype) * dx2)
-    return (p - value) / h - h * q, q
+    h = balanced_step(x1, x2, dx1, dx2)
+    # In half precision h itself may be out of range.
+    moved = lambda x, dx: (at_least_float32(x) + h * dx).astype(x.dtype)
+    p, q = product(moved(x1, dx1), moved(x2, dx2)), product(dx1, dx2)
+    tangent = (at_least_float32(p) - value) / h - h * q
+    return tangent.astype(value.dtype), q
 
 
 def three_products(

@@ -49,6 +49,10 @@ class AbstractOperation(abc.ABC):
         """Name and source, for an error message."""
         return f"the primitive `{self.name}` ({self.source})"
 
+    @abc.abstractmethod
+    def is_named(self, name: str) -> bool:
+        """Whether it is the tag of that name, of `jax.ad_checkpoint.checkpoint_name`."""
+
     @property
     def variables(self) -> list[Variable]:
         """The operands that are no constants."""
@@ -72,6 +76,9 @@ class Operation(AbstractOperation):
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.eqn.primitive.name
+
+    def is_named(self, name: str) -> bool:
+        return _compat.is_named(self.eqn, name)
 
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         if self.before is not None:

@@ -6,7 +6,7 @@ from jaxtyping import Array, PyTree, Scalar
 
 from .._checks import check_loss, check_parameters, unpack_aux
 from ._adjoint import AdjointCurvature
-from ._model import AbstractCurvatureMethod, ClosedLoss, QuadraticModel
+from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
 
 
 def _fresh_copy(args: PyTree) -> PyTree:
@@ -15,15 +15,20 @@ def _fresh_copy(args: PyTree) -> PyTree:
     return jtu.tree_map(lambda x: x, args)
 
 
-def close_loss(fn: Callable, args: PyTree, has_aux: bool) -> ClosedLoss:
-    """`fn(y, args)` as a function of `y` alone that always returns `(loss, aux)`."""
+def _with_aux(fn: Callable, has_aux: bool) -> Loss:
+    """A user's loss, checked, as one that always returns `(loss, aux)`."""
 
-    def closed(y: PyTree[Array]) -> tuple[Scalar, PyTree]:
+    def loss(y: PyTree[Array], args: PyTree) -> tuple[Scalar, PyTree]:
         out = fn(y, _fresh_copy(args))
         value, aux = unpack_aux(out) if has_aux else (out, None)
         return check_loss(value), aux
 
-    return closed
+    return loss
+
+
+def close_loss(fn: Callable, args: PyTree, has_aux: bool) -> ClosedLoss:
+    """`fn(y, args)` as a function of `y` alone that always returns `(loss, aux)`."""
+    return lambda y: _with_aux(fn, has_aux)(y, args)
 
 
 def quadratic_model(
@@ -49,8 +54,9 @@ def quadratic_model(
     - `y`: the parameters, a pytree of real floating-point arrays of any shapes.
     - `args`: whatever else the loss needs; passed on as it is.
     - `method`: how the curvature is had: [`curvopt.AdjointCurvature`][] (the
-      default), [`curvopt.ForwardCurvature`][], [`curvopt.HvpCurvature`][] or
-      [`curvopt.FiniteDifferenceCurvature`][].
+      default), [`curvopt.ForwardCurvature`][], [`curvopt.HvpCurvature`][],
+      [`curvopt.FiniteDifferenceCurvature`][], [`curvopt.GaussNewtonCurvature`][], or
+      any of them on a part of the batch, [`curvopt.SubsampledCurvature`][].
     - `has_aux`: whether `fn` returns auxiliary arrays beside the loss.
 
     **Returns:**
@@ -63,4 +69,4 @@ def quadratic_model(
     if the loss is not a real floating-point scalar.
     """
     check_parameters(y)
-    return method.model(close_loss(fn, args, has_aux), y)
+    return method.model(_with_aux(fn, has_aux), y, args)

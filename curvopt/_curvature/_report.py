@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from typing import Any
 
 from ._equation import EquationReport
 
@@ -29,6 +30,12 @@ class CurvatureReport:
 
     equations: tuple[EquationReport, ...]
     method: str
+
+    @staticmethod
+    def of(tape: Any, products: Any, method: Any) -> "CurvatureReport":
+        """The report of a method that sweeps over a tape."""
+        lines = (line for equation in tape.equations for line in equation.report(products))
+        return CurvatureReport(tuple(lines), type(method).__name__)
 
     def __str__(self) -> str:
         if not self.equations:

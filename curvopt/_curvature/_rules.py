@@ -36,7 +36,7 @@ from jaxtyping import Array, Scalar
 
 from .. import _compat
 from .._tree import at_least_float32, tree_dot
-from ._elementwise import Elementwise
+from ._elementwise import Elementwise, is_elementwise
 from ._equation import Arrays
 from ._products import ProductRule, three_products, two_products
 from ._program import AbstractOperation, is_variable, Operation
@@ -283,10 +283,10 @@ class ReverseOverReverse(AbstractRule):
 _LINEAR = frozenset(
     "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
     "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
-    "optimization_barrier pad real reduce_sum reduce_window_sum reshape rev scatter "
-    "scatter-add select_and_scatter_add select_n sharding_constraint slice split "
-    "squeeze sub transpose "
-    "abs clamp max min reduce_max reduce_min sort".split()
+    "optimization_barrier pad real reduce_precision reduce_sum reduce_window_sum reshape "
+    "rev scatter scatter-add scatter-sub select_and_scatter_add select_n "
+    "sharding_constraint slice split squeeze sub transpose "
+    "abs clamp cummax cummin max min reduce_max reduce_min sort top_k".split()
 )
 
 # Linear in each of two operands, so linear where only one of them is active.
@@ -316,7 +316,7 @@ def find_rule(operation: AbstractOperation, active: Sequence[int]) -> AbstractRu
         return Linear()
     if _compat.contains_custom_vjp(operation.eqn):
         return ReverseOverReverse()
-    return Generic()
+    return Generic("elementwise") if is_elementwise(operation) else Generic()
 
 
 def _rule_of_chain(chain: Elementwise, active: Sequence[int]) -> AbstractRule:

@@ -21,6 +21,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -150,6 +151,7 @@ class Recorded:
     - `tape`: its equations; the values number 0, 1, ... are the parameters' leaves.
     - `value`, `aux`: what the loss returned.
     - `number`: the number of the value; `None` if no parameter reaches it.
+    - `jaxpr`: what was evaluated.
     """
 
     tape: Tape
@@ -158,6 +160,7 @@ class Recorded:
     value: Scalar
     aux: PyTree
     number: int | None
+    jaxpr: Any
 
     def gradient(self) -> tuple[PyTree, list[PyTree]]:
         """Sweep 2: the gradient, and what the third sweep needs of each equation."""
@@ -185,16 +188,18 @@ class Recorded:
 def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> Recorded:
     """Sweep 1: evaluate `fn(y) -> (loss, aux)` forward."""
     leaves, treedef = jtu.tree_flatten(y)
-    aux_treedef: Any = None
+    aux_treedef, aux_static = None, None
 
-    def flat(*leaves: Array) -> list[Array]:
-        nonlocal aux_treedef
+    def flat(*leaves: Array) -> list[Any]:
+        nonlocal aux_treedef, aux_static
         value, aux = fn(jtu.tree_unflatten(treedef, leaves))
+        aux, aux_static = eqx.partition(aux, eqx.is_array_like)
         aux_leaves, aux_treedef = jtu.tree_flatten(aux)
         return [value, *aux_leaves]
 
     active = [True] * len(leaves)
-    program = prepare(flatten(jax.make_jaxpr(flat)(*leaves)), active, active)
+    jaxpr = jax.make_jaxpr(flat)(*leaves)
+    program = prepare(flatten(jaxpr), active, active)
     tape = Tape()
     live = [True] + [False] * (len(program.outvars) - 1)
     inputs = [Value(leaf, tape.number()) for leaf in leaves]
@@ -205,6 +210,7 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
         leaves=leaves,
         treedef=treedef,
         value=value,
-        aux=jtu.tree_unflatten(aux_treedef, aux),
+        aux=eqx.combine(jtu.tree_unflatten(aux_treedef, aux), aux_static),
         number=outs[0].number,
+        jaxpr=jaxpr,
     )

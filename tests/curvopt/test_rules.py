@@ -30,6 +30,8 @@ EXAMPLES = {
     ),
     "convert_element_type": lambda a: a.astype(jnp.bfloat16),
     "copy": lambda a: lax.copy_p.bind(a),
+    "cummax": lambda a: lax.cummax(a, axis=1),
+    "cummin": lambda a: lax.cummin(a, axis=1),
     "cumsum": lambda a: jnp.cumsum(a, axis=1),
     "dot_general": lambda a: a @ a.T,
     "dynamic_slice": lambda a: lax.dynamic_slice(a, (0, 1), (1, 2)),
@@ -39,6 +41,7 @@ EXAMPLES = {
     "neg": lambda a: -a,
     "pad": lambda a: lax.pad(a, a[0, 0], ((1, 0, 0), (0, 2, 1))),
     "real": lambda a: lax.real(lax.complex(a[0], a[1])),
+    "reduce_precision": lambda a: lax.reduce_precision(a, 8, 10),
     "reduce_sum": lambda a: jnp.sum(a, axis=0),
     "reshape": lambda a: a.reshape(3, 2),
     "rev": lambda a: lax.rev(a, (0,)),
@@ -67,6 +70,7 @@ EXAMPLES = {
     ),
     "scatter": lambda a: a.at[0].set(a[1]),
     "scatter-add": lambda a: a.at[jnp.array([0, 0])].add(a),
+    "scatter-sub": lambda a: a.at[jnp.array([0, 0])].subtract(a),
     "select_and_scatter_add": lambda a: jax.grad(
         lambda b: jnp.sum(
             a[None, :1, :2, None]
@@ -76,6 +80,7 @@ EXAMPLES = {
     "sharding_constraint": lambda a: lax.with_sharding_constraint(
         a, jax.sharding.SingleDeviceSharding(jax.devices()[0])
     ),
+    "top_k": lambda a: lax.top_k(a, 2)[0],
     "sort": lambda a: jnp.sort(a, axis=1),
 }
 

@@ -1,4 +1,4 @@
-"""Loops, recomputation, solvers, several devices: exact, and at the cost of what they hold."""
+"""Loops, recomputation, solvers: exact, and at the cost of what they hold."""
 
 import jax
 import jax.numpy as jnp
