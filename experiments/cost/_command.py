@@ -30,6 +30,10 @@ class Cost:
     Time, FLOPs, memory, compilation and accuracy of each method, over one
     value-and-gradient, on each workload at two batch sizes. Prints the tables as it
     goes; writes results.nc, report.md and a figure, again after each workload.
+
+    XLA sets its temporary memory aside anew at every call. On Linux the allocator gives
+    large pieces back in between, and mapping them again can take longer than computing:
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment prevents it.
     """
 
     workloads: tuple[str, ...] = tuple(WORKLOADS)
@@ -37,8 +41,9 @@ class Cost:
     scanned-transformer, gru."""
 
     methods: tuple[str, ...] = tuple(VARIANTS)
-    """What to measure beside the gradient: adjoint, adjoint-two, adjoint-three, forward,
-    jvp-grad, linearize-grad, nested-jvp, jet, two-losses."""
+    """What to measure beside the gradient: adjoint, adjoint-two, adjoint-three,
+    adjoint-bfloat16, forward, gauss-newton, part, jvp-grad, linearize-grad, nested-jvp,
+    jet, two-losses."""
 
     seconds: float = 10.0
     """How long the timing of a workload at one batch size goes on; three repetitions are

@@ -17,5 +17,9 @@ def hardware() -> dict[str, str]:
     return {
         "processor": _cpu_model(),
         "cores": str(os.cpu_count()),
+        "allocator": ", ".join(
+            f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("MALLOC_")
+        )
+        or "default",
         "system": f"{platform.system()} {platform.machine()}",
     }

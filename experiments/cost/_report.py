@@ -51,7 +51,8 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
         "model has a loop, they are therefore those of its unrolled form, for the GRU "
         "that of eight steps. Temporaries are what XLA sets aside beside inputs and "
         "outputs (the gradient is an output), all memory is both. The error of the "
-        "curvature is relative to float64, along the same direction. Data are synthetic, "
+        "curvature is relative to float64, along the same direction; Gauss-Newton and a "
+        "part of the batch are other quantities by design. Data are synthetic, "
         "parameters as initialised."
     )
     yield "![Time, FLOPs and memory of every method](figures/cost.png)"

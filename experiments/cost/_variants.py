@@ -69,6 +69,10 @@ def nested_jvp(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
     return jax.jvp(slope, (y,), (u,))[1]
 
 
+# The workloads tag their outputs: the identity, for which jet has no rule.
+jet.deflinear(jax.make_jaxpr(curvopt.tag_output)(0.0).eqns[0].primitive)
+
+
 def _taylor(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
     leaves, treedef = jtu.tree_flatten(y)
 
@@ -100,6 +104,12 @@ def _of(method: curvopt.AbstractCurvatureMethod) -> Callable[..., Expansion]:
 
 GRADIENT = "gradient"
 
+# A workload's args are its batch.
+_EIGHTH = curvopt.SubsampledCurvature(1 / 8, batch=lambda args: args)
+
+# What is another number than the curvature of the whole batch, by design.
+OTHER_QUANTITIES = ("gauss-newton", "part")
+
 # The last one is the way of Bu & Xu, arXiv 2407.02772.
 VARIANTS = {
     "adjoint": Variant("adjoint", _of(curvopt.AdjointCurvature())),
@@ -109,7 +119,12 @@ VARIANTS = {
     "adjoint-three": Variant(
         "adjoint, three products", _of(curvopt.AdjointCurvature(products="three"))
     ),
+    "adjoint-bfloat16": Variant(
+        "adjoint, bfloat16", _of(curvopt.AdjointCurvature(product_dtype=jnp.bfloat16))
+    ),
     "forward": Variant("forward", _of(curvopt.ForwardCurvature())),
+    "gauss-newton": Variant("Gauss-Newton", _of(curvopt.GaussNewtonCurvature())),
+    "part": Variant("an eighth of the batch", _of(_EIGHTH)),
     "jvp-grad": Variant("jvp(grad)", _of(curvopt.HvpCurvature())),
     "linearize-grad": Variant("linearize(grad)", _linearize),
     "nested-jvp": Variant("jvp(jvp)", partial(_after_gradient, nested_jvp)),

@@ -14,7 +14,13 @@ from experiments.__main__ import main
 from experiments.cost._measure import Case, measure
 from experiments.cost._reference import reference_curvature
 from experiments.cost._timing import interleaved
-from experiments.cost._variants import GRADIENT, gradient, Variant, VARIANTS
+from experiments.cost._variants import (
+    GRADIENT,
+    gradient,
+    OTHER_QUANTITIES,
+    Variant,
+    VARIANTS,
+)
 from experiments.cost.workloads import WORKLOADS
 
 
@@ -44,6 +50,10 @@ def test_all_variants_agree():
         assert row.total_bytes > row.temporary_bytes > 0
         if name == "two-losses":
             assert row.relative_error < 0.05
+        elif name == "adjoint-bfloat16":
+            assert row.relative_error < 0.1
+        elif name in OTHER_QUANTITIES:
+            assert np.isfinite(row.relative_error)
         elif name != GRADIENT:
             assert row.relative_error < 1e-5
     assert rows["adjoint-three"].flops < rows["jvp-grad"].flops

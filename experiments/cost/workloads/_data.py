@@ -5,6 +5,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
+import curvopt
+
 
 def keys() -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """The keys of model and data, the same in every run."""
@@ -31,5 +33,6 @@ def text(
 def cross_entropy(
     logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
 ) -> Scalar:
-    """The mean cross-entropy."""
+    """The mean cross-entropy of what a model puts out."""
+    logits = curvopt.tag_output(logits)
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))

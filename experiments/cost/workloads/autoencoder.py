@@ -9,6 +9,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
+import curvopt
+
 from .._instance import Instance
 from ._data import keys
 
@@ -39,7 +41,7 @@ class Autoencoder:
         y, static = eqx.partition(eqx.nn.Sequential(layers[:-1]), eqx.is_inexact_array)
 
         def loss(y: PyTree, images: Array) -> tuple[Scalar, None]:
-            logits = jax.vmap(eqx.combine(y, static))(images)
+            logits = curvopt.tag_output(jax.vmap(eqx.combine(y, static))(images))
             losses = optax.sigmoid_binary_cross_entropy(logits, images)
             return losses.sum(axis=-1).mean(), None
 
