@@ -181,6 +181,11 @@ def contains_custom_vjp(eqn: Any) -> bool:
     return _contains(eqn, lambda own: own.primitive.name in _CUSTOM_VJP)
 
 
+def contains_while(eqn: Any) -> bool:
+    """Whether an equation is, or has somewhere inside it, a loop of unknown length."""
+    return _contains(eqn, lambda own: own.primitive.name == "while")
+
+
 def is_named(eqn: Any, name: str) -> bool:
     """Whether an equation is the tag of that name of a value."""
     return eqn.primitive.name == "name" and eqn.params["name"] == name

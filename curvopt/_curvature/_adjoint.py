@@ -68,9 +68,9 @@ class AdjointCurvature(AbstractCurvatureMethod):
             stacks = [jnp.stack(s, axis=-1) for s in zip(*map(jtu.tree_leaves, us))]
             if not tape.splits:
                 return recorded.sweep(CurvatureMatrix(how, len(us)), kept, stacks)[0]
-            # Tangents along one direction, duals along the other: each pair on its own.
-            along = jax.vmap(split_along, in_axes=(-1, None))
-            return jax.vmap(along, in_axes=(None, -1), out_axes=-1)(stacks, stacks)
+            # Duals along one direction, tangents along the other: each pair on its own.
+            row = jax.vmap(split_along, in_axes=(-1, None))
+            return jax.vmap(row, in_axes=(None, -1))(stacks, stacks)
 
         return QuadraticModel(
             value=recorded.value,

@@ -10,7 +10,7 @@ from .. import _compat
 from ._analysis import reached_outputs
 from ._equation import AbstractEquation, AbstractSweep, Arrays, EquationReport
 from ._products import ProductRule
-from ._program import AbstractOperation
+from ._program import AbstractOperation, Operation
 from ._rules import AbstractRule, find_rule, Linear, ReverseOverReverse
 
 
@@ -67,7 +67,7 @@ class PrimitiveEquation(AbstractEquation):
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         try:
             outputs, term = sweep.through(self, kept, carried)
-        except NotImplementedError as error:
+        except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error
         return jtu.tree_map(_compat.as_array, outputs), term
 
@@ -79,16 +79,22 @@ class PrimitiveEquation(AbstractEquation):
 def refusal(operation: AbstractOperation, error: Exception) -> TypeError:
     """What to say where jax cannot differentiate an equation."""
     remedy = "Write it with functions that jax differentiates in reverse and twice forward"
-    if operation.name == "while":
+    eqn = operation.eqn if isinstance(operation, Operation) else None
+    if eqn is not None and _compat.contains_custom_vjp(eqn):
+        remedy = (
+            "Its backward rule must have a reverse mode of its own. Where it has a forward "
+            "mode, use method=curvopt.HvpCurvature()"
+        )
+    elif eqn is not None and _compat.contains_while(eqn):
         remedy = (
             "Give the loop a length that is known when it is traced (jax.lax.scan, or "
             "jax.lax.fori_loop with numbers for its bounds)"
         )
     elif "callback" in operation.name:
         remedy = "Give the callback a derivative with jax.custom_jvp"
+    cause = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return TypeError(
-        f"the loss cannot be differentiated through {operation.described}: "
-        f"{str(error).splitlines()[0] if str(error) else type(error).__name__} "
+        f"the loss cannot be differentiated through {operation.described}: {cause}. "
         f"{remedy}, or keep the parameters out of it with jax.lax.stop_gradient."
     )
 

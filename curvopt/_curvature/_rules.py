@@ -72,7 +72,7 @@ def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
     total = jnp.zeros((), jnp.float32)
     for a, s in zip(adjoint, second, strict=True):
         summand = jnp.real(at_least_float32(a) * at_least_float32(s))
-        if summand.ndim > 1:
+        if summand.ndim > 1 and summand.size > 0:
             rows = summand.reshape(summand.shape[0], -1)
             summand = jnp.ones(len(rows), rows.dtype) @ rows
         total = total + jnp.sum(summand)
@@ -225,10 +225,11 @@ class Generic(AbstractRule):
     def gram(self, equation, dx, adjoint, how):
         fn, x = equation.fn, equation.primals
 
-        def hessian_vector(d: Arrays) -> Arrays:
-            return jax.grad(lambda x: tree_dot(adjoint, jax.jvp(fn, x, d)[1]))(x)
+        def adjoints(*x: Array) -> Arrays:
+            return jax.vjp(fn, *x)[1](adjoint)
 
-        products = jax.vmap(hessian_vector, in_axes=-1, out_axes=-1)(dx)
+        along = lambda d: jax.jvp(adjoints, x, d)[1]
+        products = jax.vmap(along, in_axes=-1, out_axes=-1)(dx)
         return _stacked_tangents(fn, x, dx), _gram(dx, products)
 
 
