@@ -39,7 +39,7 @@ Products: TypeAlias = Literal["auto", "two", "three"]
 # Two products pass over operands and output about four times more than three do, to
 # save one product. Measured on CPUs on an MLP, an autoencoder, a CNN, a transformer and a
 # GRU: with fewer multiplications than this for each number that is passed over, two
-# were never faster than three, and kept more.
+# were never faster than three, and kept more. (`python -m experiments cost` has both.)
 _WORTHWHILE = 32
 
 

@@ -15,7 +15,7 @@ class Instance(NamedTuple):
 
     - `loss`: `loss(y, args) -> (scalar, aux)`.
     - `y`: the parameters, arrays in float32.
-    - `args`: the batch, and whatever else the loss needs.
+    - `args`: a tuple of the batch and whatever else the loss needs.
     """
 
     loss: Loss

@@ -104,9 +104,6 @@ def _of(method: curvopt.AbstractCurvatureMethod) -> Callable[..., Expansion]:
 
 GRADIENT = "gradient"
 
-# A workload's args are its batch.
-_EIGHTH = curvopt.SubsampledCurvature(1 / 8, batch=lambda args: args)
-
 # What is another number than the curvature of the whole batch, by design.
 OTHER_QUANTITIES = ("gauss-newton", "part")
 
@@ -124,7 +121,7 @@ VARIANTS = {
     ),
     "forward": Variant("forward", _of(curvopt.ForwardCurvature())),
     "gauss-newton": Variant("Gauss-Newton", _of(curvopt.GaussNewtonCurvature())),
-    "part": Variant("an eighth of the batch", _of(_EIGHTH)),
+    "part": Variant("an eighth of the batch", _of(curvopt.SubsampledCurvature(1 / 8))),
     "jvp-grad": Variant("jvp(grad)", _of(curvopt.HvpCurvature())),
     "linearize-grad": Variant("linearize(grad)", _linearize),
     "nested-jvp": Variant("jvp(jvp)", partial(_after_gradient, nested_jvp)),

@@ -40,9 +40,10 @@ class Autoencoder:
             ]
         y, static = eqx.partition(eqx.nn.Sequential(layers[:-1]), eqx.is_inexact_array)
 
-        def loss(y: PyTree, images: Array) -> tuple[Scalar, None]:
+        def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
+            (images,) = args
             logits = curvopt.tag_output(jax.vmap(eqx.combine(y, static))(images))
             losses = optax.sigmoid_binary_cross_entropy(logits, images)
             return losses.sum(axis=-1).mean(), None
 
-        return Instance(loss, y, _digits(data_key, batch_size, self.widths[0]))
+        return Instance(loss, y, (_digits(data_key, batch_size, self.widths[0]),))

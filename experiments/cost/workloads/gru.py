@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -47,11 +48,13 @@ class GRU:
         model = _Network(self.width, self.vocabulary, self.unroll, model_key)
         y, static = eqx.partition(model, eqx.is_inexact_array)
 
-        def loss(y: PyTree, characters: Array) -> tuple[Scalar, None]:
+        def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
+            (characters,) = args
             logits = jax.vmap(eqx.combine(y, static))(characters[:, :-1])
             return cross_entropy(logits, characters[:, 1:]), None
 
-        return Instance(loss, y, text(data_key, batch_size, self.length, self.vocabulary))
+        data = text(data_key, batch_size, self.length, self.vocabulary)
+        return Instance(loss, y, (data,))
 
     def loop_free(self) -> "GRU":
         """Eight steps, unrolled: all 128 would compile for minutes. Sixteen change the

@@ -47,8 +47,9 @@ class LeNet:
         y, static = eqx.partition(model, eqx.is_inexact_array)
 
         def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
-            images, labels = args
+            ((images, labels),) = args
             return cross_entropy(jax.vmap(eqx.combine(y, static))(images), labels), None
 
         shape = (1, self.size, self.size)
-        return Instance(loss, y, labelled(data_key, batch_size, shape, self.classes))
+        data = labelled(data_key, batch_size, shape, self.classes)
+        return Instance(loss, y, (data,))

@@ -26,9 +26,8 @@ class MLP:
         y, static = eqx.partition(model, eqx.is_inexact_array)
 
         def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
-            images, labels = args
+            ((images, labels),) = args
             return cross_entropy(jax.vmap(eqx.combine(y, static))(images), labels), None
 
-        return Instance(
-            loss, y, labelled(data_key, batch_size, (self.pixels,), self.classes)
-        )
+        data = labelled(data_key, batch_size, (self.pixels,), self.classes)
+        return Instance(loss, y, (data,))

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -99,11 +100,13 @@ class Transformer:
         model_key, data_key = keys()
         y, static = eqx.partition(_Network(self, model_key), eqx.is_inexact_array)
 
-        def loss(y: PyTree, characters: Array) -> tuple[Scalar, None]:
+        def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
+            (characters,) = args
             logits = jax.vmap(eqx.combine(y, static))(characters[:, :-1])
             return cross_entropy(logits, characters[:, 1:]), None
 
-        return Instance(loss, y, text(data_key, batch_size, self.length, self.vocabulary))
+        data = text(data_key, batch_size, self.length, self.vocabulary)
+        return Instance(loss, y, (data,))
 
     def loop_free(self) -> "Transformer":
         """The same model, its loop over layers unrolled."""
