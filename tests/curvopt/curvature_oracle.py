@@ -38,7 +38,8 @@ def tolerance(method):
 def dense_hessian(fn, y):
     """H written out, for the parameters in one row."""
     flat, unravel = jax.flatten_util.ravel_pytree(y)
-    return jax.jit(jax.hessian(lambda v: fn(unravel(v))))(flat)
+    hessian = jax.hessian(lambda v: fn(unravel(v)))
+    return jax.jit(hessian, compiler_options=quickly())(flat)
 
 
 def random_like(y, seed=7):
@@ -50,12 +51,12 @@ def random_like(y, seed=7):
 
 def check(fn, y, methods=METHODS):
     """Value, gradient, slope and curvature of all methods against jax and the oracle."""
-    value, grad = jax.jit(jax.value_and_grad(fn))(y)
+    value, grad = jax.jit(jax.value_and_grad(fn), compiler_options=quickly())(y)
     hessian = dense_hessian(fn, y)
     directions = [jax.tree.map(jnp.negative, grad), random_like(y)]
     for method in methods:
 
-        @jax.jit
+        @partial(jax.jit, compiler_options=quickly())
         def run(y, directions, method=method):
             model = curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
             slopes = [model.slope(u) for u in directions]

@@ -1,11 +1,14 @@
 """Loops, recomputation, solvers: exact, and at the cost of what they hold."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optimistix as optx
 import pytest
+from quick_compile import quickly
 
 import curvopt
 
@@ -166,7 +169,7 @@ def test_curvature_is_exact(fn, x64):
     y = jax.tree.map(lambda a: a.astype(float), WEIGHTS)
     us = directions(y, 2)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=quickly())
     def run(y):
         along = lambda u: jax.jvp(jax.grad(fn), (y,), (u,))[1]
         expected = [[curvopt.tree_dot(along(u), w) for w in us] for u in us]
