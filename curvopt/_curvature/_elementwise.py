@@ -45,7 +45,7 @@ class Elementwise(AbstractOperation):
     outvars: Sequence[Variable]
 
     @property
-    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def name(self) -> str:
         return ", ".join(dict.fromkeys(member.name for member in self.members))
 
     def is_named(self, name: str) -> bool:

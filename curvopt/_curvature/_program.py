@@ -29,15 +29,18 @@ class AbstractOperation(abc.ABC):
 
     **Attributes:**
 
-    - `name`: that of jax's primitive.
     - `source`: the line of the user's code that it comes from.
     - `invars`, `outvars`: its operands, of which some may be constants, and its outputs.
     """
 
-    name: str
     source: str
     invars: Sequence[Any]
     outvars: Sequence[Variable]
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The name of jax's primitive."""
 
     @abc.abstractmethod
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
@@ -74,8 +77,8 @@ class Operation(AbstractOperation):
     swapped: bool = False
 
     @property
-    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.eqn.primitive.name
+    def name(self) -> str:
+        return "checkpoint" if _compat.is_remat(self.eqn) else self.eqn.primitive.name
 
     def is_named(self, name: str) -> bool:
         return _compat.is_named(self.eqn, name)

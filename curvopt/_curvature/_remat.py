@@ -84,5 +84,7 @@ class RematEquation(AbstractEquation):
             inner.extend(line for e in tape.equations for line in e.report(how))
 
         jax.eval_shape(trace, self.primitive.operands)
-        line = EquationReport("checkpoint", "remat", self.primitive.operation.source)
+        line = EquationReport(
+            self.primitive.operation.name, "remat", self.primitive.operation.source
+        )
         return [line, *inner]
