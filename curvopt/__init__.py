@@ -3,6 +3,7 @@
 from . import statistics as statistics
 from ._checks import (
     check_count as check_count,
+    check_instance as check_instance,
     check_range as check_range,
     check_schedule as check_schedule,
 )

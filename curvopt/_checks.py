@@ -209,6 +209,22 @@ def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
             )
 
 
+def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
+    """Refuse what is not an object of a class, and the class itself.
+
+    **Raises:**
+
+    `ValueError` naming the field, its value and the class.
+    """
+    if not isinstance(value, kind):
+        if isinstance(value, type) and issubclass(value, kind):
+            remedy = f"It is the class: call it, {value.__name__}(...)."
+        raise ValueError(
+            f"{name} must be an instance of curvopt.{kind.__name__}, but it is {value!r}. "
+            f"{remedy}".rstrip()
+        )
+
+
 def check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
     """Refuse what is not one of a few names."""
     if value not in valid:

@@ -189,9 +189,3 @@ def contains_while(eqn: Any) -> bool:
 def is_named(eqn: Any, name: str) -> bool:
     """Whether an equation is the tag of that name of a value."""
     return eqn.primitive.name == "name" and eqn.params["name"] == name
-
-
-def contains_name(jaxpr: Any, name: str) -> bool:
-    """Whether a value has that name, anywhere in a jaxpr."""
-    eqns = open_jaxpr(jaxpr)[0].eqns
-    return any(_contains(eqn, lambda own: is_named(own, name)) for eqn in eqns)

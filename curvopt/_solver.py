@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
-from ._checks import check_direction
+from ._checks import check_direction, check_instance
 from ._curvature import (
     AbstractCurvatureMethod,
     AdjointCurvature,
@@ -149,10 +149,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             ("line_search", line_search, AbstractLineSearch),
             ("curvature", curvature, AbstractCurvatureMethod),
         ):
-            if not isinstance(value, kind):
+            check_instance(name, value, kind)
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            if isinstance(value, eqx.Module):
                 raise ValueError(
-                    f"{name} must be an instance of curvopt.{kind.__name__}, but it is "
-                    f"{value!r}. (A class? Then call it.)"
+                    f"{name} must be a number, but it is {value!r}. A curvature method is "
+                    "given by name: `curvature=...`."
                 )
         self.direction = direction
         self.line_search = line_search

@@ -2,7 +2,7 @@ import equinox as eqx
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ._checks import check_count
+from ._checks import check_count, check_instance
 from ._cost import EvaluationCosts
 from ._dataset import dataset
 from ._problem import AbstractProblem
@@ -63,6 +63,12 @@ def train(
     `ValueError` if a count is below 1, or for parameters, losses and directions as
     [`curvopt.quadratic_model`][] does.
     """
+    check_instance(
+        "solver",
+        solver,
+        LineSearchMinimiser,
+        "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`.",
+    )
     check_count("steps", steps)
     check_count("evaluations", evaluations)
     check_count("chunk", chunk)

@@ -3,7 +3,6 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, PyTree, Scalar
 
-from .. import _compat
 from ._equation import AbstractSweep
 from ._forward import forward_model
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
@@ -69,10 +68,12 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
         recorded = record(lambda y: fn(y, args), y)
-        if not _compat.contains_name(recorded.jaxpr, OUTPUT):
+        model = forward_model(self, recorded, _CutAtOutput(SecondOrder(how)), how)
+        if not any(line.primitive == "tag_output" for line in model.report().equations):
             raise ValueError(
                 "GaussNewtonCurvature must know where in the loss the model's output is, "
-                "but nothing is tagged. Wrap the output in `curvopt.tag_output`, or give "
-                "the loss as a `curvopt.CompositeLoss`."
+                "but no tagged value leads from the parameters to the loss. Write "
+                "`z = curvopt.tag_output(z)`, and go on with that z; or give the loss as a "
+                "`curvopt.CompositeLoss`."
             )
-        return forward_model(self, recorded, _CutAtOutput(SecondOrder(how)), how)
+        return model

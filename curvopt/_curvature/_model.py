@@ -90,8 +90,12 @@ class QuadraticModel(eqx.Module):
 
         `ValueError` if there is no direction, or one does not match `y`.
         """
-        if not len(us):
-            raise ValueError("curvature_matrix needs at least one direction, got none.")
+        if not isinstance(us, (list, tuple)) or (len(us) == 0):
+            what = "an empty one" if isinstance(us, (list, tuple)) else type(us).__name__
+            raise ValueError(
+                "curvature_matrix takes a list of at least one direction, but it was given "
+                f"{what}. For one direction: `curvature_matrix([u])`."
+            )
         for u in us:
             check_direction(u, self.grad)
         return self._matrix([tree_cast(u, self.grad) for u in us])

@@ -23,7 +23,9 @@ def tag_output(z: PyTree) -> PyTree:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     ```
 
-    It may stand inside `jit`, `vmap` and `scan`, and costs nothing.
+    It may stand inside `jit`, `vmap` and `scan`, and costs nothing. Go on with what it
+    returns: the tag is on that. Where several outputs are tagged, one after the other,
+    the curvature of what lies before the last is left out.
 
     **Arguments:**
 
@@ -32,7 +34,16 @@ def tag_output(z: PyTree) -> PyTree:
     **Returns:**
 
     `z`.
+
+    **Raises:**
+
+    `ValueError` if `z` holds anything but arrays.
     """
+    if not all(eqx.is_array_like(x) for x in jtu.tree_leaves(z)):
+        raise ValueError(
+            "tag_output takes what the model puts out, arrays, but it was given "
+            f"{jtu.tree_structure(z)}. Tag the model's output, not the model."
+        )
     return jtu.tree_map(lambda x: checkpoint_name(x, OUTPUT), z)
 
 

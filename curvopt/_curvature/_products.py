@@ -69,10 +69,15 @@ class ProductRule(eqx.Module):
 
     def __check_init__(self) -> None:
         check_choice("products", self.products, ("auto", "two", "three"))
-        if self.dtype is not None and not jnp.issubdtype(self.dtype, jnp.floating):
+        try:
+            bits = None if self.dtype is None else jnp.finfo(self.dtype).bits
+        except (TypeError, ValueError):
+            bits = 64
+        if bits is not None and bits > 32:
             raise ValueError(
-                f"product_dtype must be a floating-point dtype, but it is {self.dtype!r}."
-                " Give jnp.bfloat16, or None to leave the operands as they are."
+                "product_dtype must be a floating-point dtype of at most 32 bits, but it "
+                f"is {self.dtype!r}. Give jnp.bfloat16, or None to leave the operands as "
+                "they are."
             )
 
     def uses_two(self, operation: Any) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .._checks import check_loss, check_parameters, unpack_aux
+from .._checks import check_instance, check_loss, check_parameters, unpack_aux
 from ._adjoint import AdjointCurvature
 from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
 
@@ -53,15 +53,17 @@ def quadratic_model(
         traced as `jax.jit` would trace it.
     - `y`: the parameters, a pytree of real floating-point arrays of any shapes.
     - `args`: whatever else the loss needs; passed on as it is.
-    - `method`: how the curvature is had: [`curvopt.AdjointCurvature`][] (the
-      default), [`curvopt.ForwardCurvature`][], [`curvopt.HvpCurvature`][],
-      [`curvopt.FiniteDifferenceCurvature`][], [`curvopt.GaussNewtonCurvature`][], or
-      any of them on a part of the batch, [`curvopt.SubsampledCurvature`][].
+    - `method`: how the curvature is had (a solver's is its `curvature`):
+      [`curvopt.AdjointCurvature`][] (the default), [`curvopt.ForwardCurvature`][],
+      [`curvopt.HvpCurvature`][], [`curvopt.FiniteDifferenceCurvature`][],
+      [`curvopt.GaussNewtonCurvature`][], or any of them on a part of the batch,
+      [`curvopt.SubsampledCurvature`][].
     - `has_aux`: whether `fn` returns auxiliary arrays beside the loss.
 
     **Returns:**
 
-    A [`curvopt.QuadraticModel`][]. Works under `jit`, `vmap` and `scan`.
+    A [`curvopt.QuadraticModel`][]. Works under `jit`, `vmap` and `scan`; it cannot be
+    returned from them, only the numbers asked of it.
 
     **Raises:**
 
@@ -69,4 +71,5 @@ def quadratic_model(
     if the loss is not a real floating-point scalar.
     """
     check_parameters(y)
+    check_instance("method", method, AbstractCurvatureMethod)
     return method.model(_with_aux(fn, has_aux), y, args)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
+from .._checks import check_instance
 from .._tree import tree_dot
 from ._forward import ForwardCurvature
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
@@ -19,10 +20,14 @@ class SubsampledCurvature(AbstractCurvatureMethod):
     r"""The curvature on a part of the batch: its first examples. Value, gradient and slope
     are those of the whole.
 
+    ```python
+    curvopt.SubsampledCurvature(1 / 4, batch=lambda args: args)  # args are (x, labels)
+    ```
+
     An unbiased estimate where the loss is a mean over the examples and these come in
     random order, as mini-batches do; a loss that is a *sum* would need the factor
     $1 / \text{fraction}$, which is not applied. Normalisation over the batch sees the
-    part alone.
+    part alone. Examples in another order, by class for instance, must be shuffled first.
 
     It evaluates the loss anew on the part, so it costs about `fraction` times a whole
     forward method: with the default, about 1.3 `fraction` gradients.
@@ -46,19 +51,28 @@ class SubsampledCurvature(AbstractCurvatureMethod):
     method: AbstractCurvatureMethod = ForwardCurvature()
 
     def __check_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
+        number = isinstance(self.fraction, (int, float))
+        if not number or not 0 < self.fraction <= 1:
             raise ValueError(
                 f"fraction must be above 0 and at most 1, but it is {self.fraction!r}."
             )
+        if not callable(self.batch):
+            raise ValueError(
+                "batch must be a function that picks the examples out of the loss's args, "
+                f"but it is {self.batch!r}. (A curvature method is given as `method=`.)"
+            )
+        check_instance("method", self.method, AbstractCurvatureMethod)
 
     def _part(self, args: PyTree) -> PyTree:
         try:
             examples = self.batch(args)
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(
-                f"SubsampledCurvature found no examples in the loss's args: {error}. Give "
+                "SubsampledCurvature found no examples in the loss's args: "
+                f"{type(error).__name__}: {error}. The default is args[0]; else give "
                 "`batch=lambda args: ...`, which picks them out."
             ) from error
+        self._check_rest(args, examples)
         sizes = {jnp.shape(x)[:1] for x in jtu.tree_leaves(examples)}
         if len(sizes) != 1 or () in sizes:
             raise ValueError(
@@ -69,7 +83,28 @@ class SubsampledCurvature(AbstractCurvatureMethod):
         ((size,),) = sizes
         size = max(1, math.ceil(self.fraction * size))
         part = jtu.tree_map(lambda x: x[:size], examples)
-        return eqx.tree_at(self.batch, args, part, is_leaf=lambda x: x is None)
+        try:
+            return eqx.tree_at(self.batch, args, part, is_leaf=lambda x: x is None)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError(
+                "batch must pick parts of the loss's args as they are, without computing "
+                "or slicing: the cutting is done by `fraction`. If args is one array, give "
+                "`batch=lambda args: args`."
+            ) from error
+
+    def _check_rest(self, args: PyTree, examples: PyTree) -> None:
+        """Refuse `(x, labels)` of which only `x` was picked: a loss that gathers would
+        go wrong silently."""
+        if not (isinstance(args, tuple) and eqx.is_array(examples)):
+            return
+        for k, other in enumerate(args):
+            alike = eqx.is_array(other) and jnp.shape(other)[:1] == examples.shape[:1]
+            if alike and examples.ndim > 0 and other is not examples:
+                raise ValueError(
+                    f"args[{k}] has {examples.shape[0]} on its first axis, as the examples "
+                    "have, but it is not among them. Give `batch=lambda args: args`, or "
+                    "whichever part of args holds all that belongs to the examples."
+                )
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)

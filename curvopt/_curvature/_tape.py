@@ -151,7 +151,6 @@ class Recorded:
     - `tape`: its equations; the values number 0, 1, ... are the parameters' leaves.
     - `value`, `aux`: what the loss returned.
     - `number`: the number of the value; `None` if no parameter reaches it.
-    - `jaxpr`: what was evaluated.
     """
 
     tape: Tape
@@ -160,7 +159,6 @@ class Recorded:
     value: Scalar
     aux: PyTree
     number: int | None
-    jaxpr: Any
 
     def gradient(self) -> tuple[PyTree, list[PyTree]]:
         """Sweep 2: the gradient, and what the third sweep needs of each equation."""
@@ -198,8 +196,7 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
         return [value, *aux_leaves]
 
     active = [True] * len(leaves)
-    jaxpr = jax.make_jaxpr(flat)(*leaves)
-    program = prepare(flatten(jaxpr), active, active)
+    program = prepare(flatten(jax.make_jaxpr(flat)(*leaves)), active, active)
     tape = Tape()
     live = [True] + [False] * (len(program.outvars) - 1)
     inputs = [Value(leaf, tape.number()) for leaf in leaves]
@@ -212,5 +209,4 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
         value=value,
         aux=eqx.combine(jtu.tree_unflatten(aux_treedef, aux), aux_static),
         number=outs[0].number,
-        jaxpr=jaxpr,
     )

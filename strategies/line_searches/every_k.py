@@ -23,7 +23,10 @@ class EveryK(curvopt.AbstractLineSearch):
     lanes of a study share, so it stays a branch under `jax.vmap` there; where the count
     itself is batched (`jax.vmap` of `optx.minimise`) both branches run.
 
-    In between nothing is measured: `inner`'s schedule and its guards act when it is asked.
+    In between nothing is measured (the record has `nan`): `inner`'s schedule and its
+    guards act when it is asked. So a step that is too long, as the first may be where the
+    curvature is close to zero, is made $k$ times: limit it, as the rules of
+    `strategies.recipes` do (`growth` acts once in $k$ steps).
 
     **Arguments:**
 
@@ -35,6 +38,9 @@ class EveryK(curvopt.AbstractLineSearch):
 
     inner: curvopt.AbstractLineSearch
     k: int = eqx.field(static=True, converter=lambda k: curvopt.check_count("k", k))
+
+    def __check_init__(self) -> None:
+        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
 
     def init(self, y: PyTree[Array]) -> EveryKState:
         return EveryKState(jnp.zeros((), curvopt.scalar_dtype(y)), self.inner.init(y))

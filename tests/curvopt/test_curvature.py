@@ -406,3 +406,16 @@ class TestBadInput:
         for ask in (model.slope, model.curvature):
             with pytest.raises(ValueError, match="a direction must"):
                 ask(u)
+
+    @pytest.mark.parametrize(
+        "method, remedy",
+        [(curvopt.AdjointCurvature, r"call it, Adj"), ("adjoint", "AbstractCurvature")],
+    )
+    def test_method(self, method, remedy, unchecked):
+        with pytest.raises(ValueError, match=remedy):
+            curvopt.quadratic_model(lambda y, _: jnp.sum(y), jnp.ones(2), None, method)
+
+    @pytest.mark.parametrize("dtype", [jnp.float64, jnp.int8, "bf16", True])
+    def test_product_dtype(self, dtype):
+        with pytest.raises(ValueError, match=r"product_dtype.*Give jnp.bfloat16"):
+            curvopt.AdjointCurvature(product_dtype=dtype)

@@ -128,7 +128,7 @@ def test_vmap_and_low_precision(method, x64):
 @pytest.mark.parametrize("method", METHODS, ids=name)
 def test_bad_directions(method):
     model = curvopt.quadratic_model(lambda y, _: jnp.sum(y**2), jnp.ones(2), method=method)
-    with pytest.raises(ValueError, match="at least one direction, got none"):
+    with pytest.raises(ValueError, match="at least one direction.*an empty one"):
         model.curvature_matrix([])
     for bad in (jnp.ones(3), {"a": jnp.ones(2)}, jnp.arange(2)):
         with pytest.raises(ValueError, match="a direction must"):

@@ -113,11 +113,24 @@ def test_it_survives_a_solver():
     assert abs(solution.value) < 1e-2
 
 
-def test_a_loss_without_a_tag_is_refused():
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, _: jnp.sum(y**2),
+        lambda y, _: (curvopt.tag_output(y), jnp.sum(y**2))[1],
+        lambda y, _: jnp.sum(curvopt.tag_output(jnp.ones(2)) * y**2),
+    ],
+    ids=["no tag", "result dropped", "constant"],
+)
+def test_a_tag_that_cuts_nothing_is_refused(loss):
+    """Guards against the exact curvature in the name of Gauss-Newton."""
     with pytest.raises(ValueError, match=r"curvopt.tag_output.*curvopt.CompositeLoss"):
-        curvopt.quadratic_model(
-            lambda y, _: jnp.sum(y**2), jnp.ones(2), None, curvopt.GaussNewtonCurvature()
-        )
+        curvopt.quadratic_model(loss, jnp.ones(2), None, curvopt.GaussNewtonCurvature())
+
+
+def test_a_model_is_no_output():
+    with pytest.raises(ValueError, match="Tag the model's output, not the model"):
+        curvopt.tag_output(eqx.nn.MLP(2, 1, 3, 1, key=jr.key(0)))
 
 
 def test_cost_is_that_of_a_tangent_sweep():

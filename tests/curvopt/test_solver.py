@@ -218,7 +218,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "direction, rule, message",
         [
-            (SGD, LearningRate(0.1), "direction must be an instance.*Then call it"),
+            (SGD, LearningRate(0.1), "direction must be an instance.*call it, SGD"),
             (SGD(), optx.LearningRate(0.1), "line_search must be an instance"),
         ],
     )

@@ -91,6 +91,8 @@ class TestBadInput:
             ((), "found no examples"),
             (((jnp.ones((3, 2)), jnp.ones(2)), None), r"\[\(2,\), \(3,\)\]"),
             ((jnp.ones(()),), r"on their first axis.*\[\(\)\]"),
+            (jnp.ones((4, 2)), r"batch=lambda args: args"),
+            ((jnp.ones((3, 2)), jnp.arange(3)), r"args\[1\] has 3 on its first axis"),
         ],
     )
     def test_args_without_a_batch(self, args, message):
@@ -101,3 +103,12 @@ class TestBadInput:
                 args,
                 curvopt.SubsampledCurvature(0.5),
             )
+
+    def test_batch_that_computes(self):
+        method = curvopt.SubsampledCurvature(0.5, batch=lambda args: args[0][0] * 2)
+        with pytest.raises(ValueError, match="without computing or slicing"):
+            curvopt.quadratic_model(loss, *setting(), method, has_aux=True)
+
+    def test_fields_in_the_wrong_order(self, unchecked):
+        with pytest.raises(ValueError, match="batch must be a function.*`method=`"):
+            curvopt.SubsampledCurvature(0.5, curvopt.ForwardCurvature())

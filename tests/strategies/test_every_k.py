@@ -74,3 +74,11 @@ def test_every_step_is_the_inner_rule(dtype):
 def test_k_is_a_count(k):
     with pytest.raises(ValueError, match="k must be an integer of at least 1"):
         EveryK(LearningRate(0.1), k)
+
+
+@pytest.mark.parametrize(
+    "inner, remedy", [(LearningRate, r"call it, LearningRate\("), (0.1, "but it is 0.1")]
+)
+def test_inner_is_a_line_search(inner, remedy, unchecked):
+    with pytest.raises(ValueError, match=remedy):
+        EveryK(inner, 2)
