@@ -1,8 +1,7 @@
 """What one training step costs, in the gradient's FLOPs and time."""
 
 import dataclasses
-import time
-from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import curvopt
 from strategies import CurvatureRescaling, LearningRate, SGD
 
 from ._catalogue import choose, DIRECTIONS, UsageError
+from ._timing import interleaved
 from .problems import PROBLEMS
 
 
@@ -47,12 +47,6 @@ class StepCost:
 
     data_dir: Path | None = None
     """Where the IDX files of the full data sets are."""
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
 
 
 def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
@@ -114,11 +108,8 @@ def step_cost(config: StepCost) -> None:
     gradient, *_ = compiled = list(programs.values())
     for program in compiled:
         program.run()
-    rng = np.random.default_rng(0)
-    times = np.empty((config.repeats, len(compiled)))
-    for row in times:
-        for k in rng.permutation(len(compiled)):
-            row[k] = _seconds(compiled[k].run)
+    runs = [program.run for program in compiled]
+    times = interleaved(runs, seconds=math.inf, repeats=config.repeats)
     low, middle, high = np.quantile(times / times[:, :1], [0.25, 0.5, 0.75], axis=0)
     print(
         f"One gradient: {gradient.flops / 1e6:.1f} MFLOP, "

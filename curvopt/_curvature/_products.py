@@ -45,14 +45,12 @@ _WORTHWHILE = 32
 
 def _multiplications(eqn: Any) -> int:
     """How many multiplications go into each number of the output."""
-    operand, name = eqn.invars[1].aval, eqn.primitive.name
-    if name == "dot_general":
+    operand = eqn.invars[1].aval
+    if eqn.primitive.name == "dot_general":
         (_, contracted), _ = eqn.params["dimension_numbers"]
         return math.prod(operand.shape[k] for k in contracted)
-    if name == "conv_general_dilated":
-        features = eqn.params["dimension_numbers"].rhs_spec[0]
-        return operand.size // max(operand.shape[features], 1)
-    return 1
+    features = eqn.params["dimension_numbers"].rhs_spec[0]
+    return operand.size // max(operand.shape[features], 1)
 
 
 class ProductRule(eqx.Module):
@@ -83,6 +81,8 @@ class ProductRule(eqx.Module):
     def uses_two(self, operation: Any) -> bool:
         """Whether two products serve a bilinear operation better than three."""
         eqn = operation.eqn
+        if not _compat.is_product(eqn):  # an elementwise one: nothing to save
+            return False
         if self.products != "auto":
             return self.products == "two" and self.dtype is None
         avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]

@@ -7,13 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, PyTree, Scalar
+from jaxtyping import Array, PyTree
 
 from .._checks import check_instance
 from .._tree import tree_dot
 from ._forward import ForwardCurvature
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
-from ._report import CurvatureReport
 
 
 class SubsampledCurvature(AbstractCurvatureMethod):
@@ -114,18 +113,12 @@ class SubsampledCurvature(AbstractCurvatureMethod):
         def of_part() -> QuadraticModel:
             return self.method.model(fn, y, part)
 
-        def slope(u: PyTree[Array]) -> Scalar:
-            return tree_dot(grad, u)
-
-        def report() -> CurvatureReport:
-            return of_part().report()
-
         return QuadraticModel(
             value=value,
             grad=grad,
             aux=aux,
-            _slope=slope,
+            _slope=lambda u: tree_dot(grad, u),
             _curvature=lambda u: of_part().curvature(u),
             _matrix=lambda us: of_part().curvature_matrix(us),
-            _report=report,
+            _report=lambda: of_part().report(),
         )

@@ -12,9 +12,9 @@ from jaxtyping import PyTree
 
 import curvopt
 
+from .._timing import interleaved
 from ._instance import Instance
 from ._reference import reference_curvature
-from ._timing import interleaved
 from ._variants import GRADIENT, gradient, Variant
 from .workloads import Builder
 

@@ -280,3 +280,9 @@ def test_the_automatic_choice_avoids_what_rounds_coarsely_or_saves_nothing():
     assert not how.uses_two(product((256, 512), jnp.bfloat16))
     assert not how.uses_two(product((8, 4), jnp.float32))
     assert not ProductRule(dtype=jnp.bfloat16).uses_two(product((256, 512), jnp.float32))
+
+
+def test_an_elementwise_product_is_never_taken_in_two():
+    """Guards against norms and shifted operands where there is no product to save."""
+    (operation,) = flatten(jax.make_jaxpr(lax.mul)(jnp.ones(X), jnp.ones(X))).operations
+    assert not ProductRule(products="two").uses_two(operation)

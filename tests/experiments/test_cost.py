@@ -11,9 +11,9 @@ import xarray as xr
 
 import curvopt
 from experiments.__main__ import main
+from experiments._timing import interleaved
 from experiments.cost._measure import Case, measure
 from experiments.cost._reference import reference_curvature
-from experiments.cost._timing import interleaved
 from experiments.cost._variants import (
     GRADIENT,
     gradient,
