@@ -2,6 +2,7 @@
 
 from . import statistics as statistics
 from ._checks import (
+    check_choice as check_choice,
     check_count as check_count,
     check_instance as check_instance,
     check_range as check_range,
@@ -35,6 +36,7 @@ from ._line_search import (
     AbstractLineSearch as AbstractLineSearch,
     Guards as Guards,
     StepInfo as StepInfo,
+    steps_per_batch as steps_per_batch,
 )
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
@@ -43,6 +45,7 @@ from ._study import run_study as run_study, versions as versions
 from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
     as_hyperparameter as as_hyperparameter,
+    cast_hyperparameters as cast_hyperparameters,
     safe_divide as safe_divide,
     scalar_dtype as scalar_dtype,
     tree_dot as tree_dot,

@@ -125,10 +125,10 @@ def check_range(
     name: str,
     x: Array | int | float | None,
     *,
-    above: int | float | None = None,
-    at_least: int | float | None = None,
-    below: int | float | None = None,
-    at_most: int | float | None = None,
+    above: Array | int | float | None = None,
+    at_least: Array | int | float | None = None,
+    below: Array | int | float | None = None,
+    at_most: Array | int | float | None = None,
 ) -> None:
     """Refuse a hyper-parameter that is not one number, or outside its range; `None`
     passes, and so do traced values of any size.
@@ -153,11 +153,12 @@ def check_range(
         (below, lambda b: value >= b, "below"),
         (at_most, lambda b: value > b, "at most"),
     ):
-        if bound is not None:
+        if bound is not None and _concrete(bound):
             wrong = wrong | fails(bound)
-            bounds.append(f"{word} {bound:g}")
+            bounds.append(f"{word} {float(bound):g}")
     if np.any(wrong):
-        raise ValueError(f"{name} must be {' and '.join(bounds)}, but it is {value}.")
+        range_ = " and ".join(bounds) or "a number"
+        raise ValueError(f"{name} must be {range_}, but it is {value}.")
 
 
 def check_count(name: str, n: Any) -> int:

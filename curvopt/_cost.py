@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import jax.tree_util as jtu
 from jaxtyping import Scalar
 
 from ._curvature import AbstractCurvatureMethod, close_loss, quadratic_model
+from ._direction import AbstractDirection
 from ._problem import AbstractProblem
+from ._tree import cast_hyperparameters, scalar_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,13 @@ def _slope(problem: AbstractProblem, y: Any, args: Any) -> Any:
     return jax.jvp(lambda y: _loss(problem, y, args), (y,), (y,))
 
 
+def _model(
+    method: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
+) -> Any:
+    model = quadratic_model(problem.loss, y, args, method, has_aux=True)
+    return model.value, model.aux, model.grad
+
+
 def _curvature(
     method: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
 ) -> Any:
@@ -90,6 +100,20 @@ def _curvature(
     model = quadratic_model(problem.loss, y, args, method, has_aux=True)
     u = jtu.tree_map(jnp.negative, model.grad)
     return model.value, model.aux, model.grad, model.curvature(u)
+
+
+def _descent(
+    direction: AbstractDirection,
+    method: AbstractCurvatureMethod,
+    problem: AbstractProblem,
+    y: Any,
+    args: Any,
+) -> Any:
+    direction = cast_hyperparameters(direction, scalar_dtype(y))
+    model = quadratic_model(problem.loss, y, args, method, has_aux=True)
+    state = direction.init(y, key=jr.key(0))
+    descent, state = direction.step(model, y, state)
+    return model.value, model.aux, descent.direction, state
 
 
 class EvaluationCosts:
@@ -100,32 +124,46 @@ class EvaluationCosts:
 
     - `problem`: the problem whose loss is evaluated, on one of its batches.
     - `method`: the curvature method. The cost of a curvature is that of value, gradient
-        and curvature together, less one.
+        and curvature together, less that of value and gradient by the same method.
     """
 
     def __init__(self, problem: AbstractProblem, method: AbstractCurvatureMethod):
         self._problem = problem
+        self._method = method
         self._functions = {
             "gradient": _gradient,
             "loss": _loss,
             "slope": _slope,
+            "model": eqx.Partial(_model, method),
             "curvature": eqx.Partial(_curvature, method),
         }
         self._known: dict[str, float] = {}
 
-    def _flops(self, kind: str) -> float:
+    @functools.cached_property
+    def _point(self) -> tuple[Any, Any]:
+        """Parameters and arguments of the loss; shapes are enough, for nothing is run."""
+        key = eqx.filter_eval_shape(jr.key, 0)
+        params, model_state = eqx.filter_eval_shape(self._problem.init, key)
+        data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
+        return params, (data, model_state, key)
+
+    def _flops(self, kind: str, fn: Callable) -> float:
         if kind not in self._known:
-            # Shapes are enough: nothing is run.
-            key = eqx.filter_eval_shape(jr.key, 0)
-            params, model_state = eqx.filter_eval_shape(self._problem.init, key)
-            data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
-            args = (data, model_state, key)
-            self._known[kind] = compile_and_analyse(
-                self._functions[kind], self._problem, params, args
-            ).flops
+            program = compile_and_analyse(fn, self._problem, *self._point)
+            self._known[kind] = program.flops
         return self._known[kind]
+
+    def of_direction(self, direction: AbstractDirection) -> float:
+        """The cost in C of what every step pays before the line search: the value, and
+        what the direction asks for. About 1 for a direction that follows the gradient."""
+        # Of numbers the description has types and shapes, which are what matters here.
+        kind = f"direction {eqx.tree_pformat(direction)}"
+        flops = self._flops(kind, eqx.Partial(_descent, direction, self._method))
+        return flops / self._flops("gradient", _gradient)
 
     def __getitem__(self, kind: str) -> float:
         """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""
-        ratio = self._flops(kind) / self._flops("gradient")
-        return ratio - 1 if kind == "curvature" else ratio
+        flops = self._flops(kind, self._functions[kind])
+        if kind == "curvature":
+            flops -= self._flops("model", self._functions["model"])
+        return flops / self._flops("gradient", _gradient)

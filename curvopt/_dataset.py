@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ._cost import EvaluationCosts
+from ._direction import AbstractDirection
 from ._run import Run
 
 
@@ -26,18 +27,24 @@ _GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
 _COUNTS = ("curvatures", "losses", "slopes", "gradients")
 
 
-def dataset(run: Run, dims: tuple[str, ...], costs: EvaluationCosts) -> xr.Dataset:
+def dataset(
+    run: Run,
+    dims: tuple[str, ...],
+    direction: AbstractDirection,
+    costs: EvaluationCosts,
+) -> xr.Dataset:
     """One strategy's run, with dimensions `(*dims, step)`.
 
     **Arguments:**
 
     - `run`: the run.
     - `dims`: names of its lane axes, outermost first.
+    - `direction`: that of one of its lanes.
     - `costs`: what its evaluations cost.
     """
     record, metrics = run.history
     info = record.info
-    spent = np.ones(record.loss.shape)
+    spent = np.full(record.loss.shape, costs.of_direction(direction))
     for count, kind in zip(_COUNTS, ("curvature", "loss", "slope", "gradient")):
         made = getattr(info, count)
         if made.any():

@@ -10,6 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ._checks import check_parameters
+from ._line_search import steps_per_batch
 from ._problem import AbstractProblem, Metrics
 from ._solver import LineSearchMinimiser, StepRecord, StrategyState
 
@@ -59,10 +60,11 @@ def step(
     count: Int[Array, ""],
 ) -> tuple[Lane, tuple[StepRecord, Metrics]]:
     """One step of one lane, and its record."""
+    batch = count // steps_per_batch(solver.line_search)
     args = (
-        problem.batch(lane.batch_key, count),
+        problem.batch(lane.batch_key, batch),
         lane.model_state,
-        jr.fold_in(lane.loss_key, count),
+        jr.fold_in(lane.loss_key, batch),
     )
     params, strategy, record, (model_state, metrics) = solver.update(
         problem.loss, lane.params, args, count, lane.strategy

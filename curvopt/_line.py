@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
@@ -25,7 +23,6 @@ class Line(eqx.Module):
     direction: PyTree[Array]
     _fresh: PyTree[Array]
     _model: QuadraticModel
-    _loss: Callable[[PyTree], Scalar]
 
     @property
     def value(self) -> Scalar:
@@ -51,7 +48,7 @@ class Line(eqx.Module):
     def fresh(self) -> "Line":
         """The line along the fresh part of the direction: what this gradient alone
         contributes (see [`curvopt.Descent`][])."""
-        return Line(self.y, self._fresh, self._fresh, self._model, self._loss)
+        return Line(self.y, self._fresh, self._fresh, self._model)
 
     def point(self, t: Scalar) -> PyTree[Array]:
         """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`."""
@@ -64,13 +61,13 @@ class Line(eqx.Module):
 
     def at(self, t: Scalar) -> Scalar:
         r"""$\varphi(t)$. One evaluation of the loss."""
-        return at_least_float32(self._loss(self.point(t)))
+        return at_least_float32(self._model.loss(self.point(t)))
 
     def slope_at(self, t: Scalar) -> Scalar:
         r"""$\varphi'(t)$. One `jvp` of the loss."""
         u = tree_cast(self.direction, self.y)
-        return at_least_float32(jax.jvp(self._loss, (self.point(t),), (u,))[1])
+        return at_least_float32(jax.jvp(self._model.loss, (self.point(t),), (u,))[1])
 
     def grad_at(self, t: Scalar) -> PyTree[Array]:
         """The gradient at `point(t)`. One gradient of the loss."""
-        return jax.grad(self._loss)(self.point(t))
+        return jax.grad(self._model.loss)(self.point(t))

@@ -1,8 +1,10 @@
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Int, PyTree, Scalar, ScalarLike
 
 from ._line import Line
@@ -45,6 +47,10 @@ class Guards(eqx.Module):
         self.nonfinite = jnp.asarray(nonfinite)
         self.exhausted = jnp.asarray(exhausted)
 
+    def __or__(self, other: "Guards") -> "Guards":
+        """The guards that acted in either."""
+        return jtu.tree_map(jnp.logical_or, self, other)
+
 
 class StepInfo(eqx.Module):
     """What a line search asked for and what it saw; for the record and for the cost.
@@ -86,9 +92,40 @@ class StepInfo(eqx.Module):
         self.gradients = jnp.asarray(gradients, jnp.int32)
         self.guards = Guards() if guards is None else guards
 
+    def plus(
+        self,
+        *,
+        curvatures: Any = 0,
+        losses: Any = 0,
+        slopes: Any = 0,
+        gradients: Any = 0,
+        guards: Guards | None = None,
+    ) -> "StepInfo":
+        """The same with more evaluations counted and more guards that acted: what a rule
+        that wraps another one adds."""
+        return StepInfo(
+            slope=self.slope,
+            curvature=self.curvature,
+            curvatures=self.curvatures + curvatures,
+            losses=self.losses + losses,
+            slopes=self.slopes + slopes,
+            gradients=self.gradients + gradients,
+            guards=self.guards if guards is None else self.guards | guards,
+        )
+
+    def astype(self, dtype: Any) -> "StepInfo":
+        """The same with its floating-point numbers in `dtype`."""
+        return jtu.tree_map(
+            lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self
+        )
+
 
 class AbstractLineSearch(eqx.Module):
-    """How far: turns a line into a step size."""
+    """How far: turns a line into a step size.
+
+    A rule that needs several steps in a row on the same batch says so by a class variable
+    `steps_per_batch: ClassVar[int]`; a rule that wraps it need not repeat it.
+    """
 
     @abc.abstractmethod
     def init(self, y: PyTree[Array]) -> Any:
@@ -122,3 +159,11 @@ class AbstractLineSearch(eqx.Module):
         The step size, finite and non-negative for every finite input; a
         [`curvopt.StepInfo`][]; and the new state, of the same structure and dtypes.
         """
+
+
+def steps_per_batch(rule: AbstractLineSearch) -> int:
+    """How many steps in a row a rule wants on one batch: the most that it, or a rule which
+    it wraps, asks for."""
+    values = (getattr(rule, field.name) for field in dataclasses.fields(rule))
+    inner = [steps_per_batch(x) for x in values if isinstance(x, AbstractLineSearch)]
+    return max([getattr(rule, "steps_per_batch", 1), *inner])

@@ -10,12 +10,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._checks import check_direction, check_instance
-from ._curvature import (
-    AbstractCurvatureMethod,
-    AdjointCurvature,
-    close_loss,
-    quadratic_model,
-)
+from ._curvature import AbstractCurvatureMethod, AdjointCurvature, quadratic_model
 from ._direction import AbstractDirection, Descent
 from ._line import Line
 from ._line_search import AbstractLineSearch, StepInfo
@@ -24,6 +19,8 @@ from ._tree import (
     cast_hyperparameters,
     scalar_dtype,
     tree_allfinite,
+    tree_dot,
+    tree_norm,
 )
 
 
@@ -53,6 +50,7 @@ class _SolverState(eqx.Module):
     count: Int[Array, ""]
     strategy: StrategyState
     record: StepRecord
+    previous: PyTree[Array]  # where the last step began
     y_converged: Bool[Array, ""]  # whether the last update was within tolerance
     terminate: Bool[Array, ""]
     finite: Bool[Array, ""]  # whether everything the last step met was finite
@@ -85,9 +83,14 @@ def _kept_types(strategy: Any, new: Any, old: Any) -> Any:
     )
 
 
-def _typed_info(info: StepInfo, dtype: Any) -> StepInfo:
-    """An info whose floats have the dtype of all scalars, whatever a rule gave."""
-    return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, info)
+def _alignment(descent: Descent) -> Scalar:
+    r"""The cosine of the angle between a direction and its fresh part; 1 where there is no
+    memory, or nothing to compare."""
+    if descent.direction is descent.fresh:
+        return jnp.ones(())
+    norms = tree_norm(descent.direction) * tree_norm(descent.fresh)
+    dot = tree_dot(descent.direction, descent.fresh)
+    return jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 1)
 
 
 class LineSearchMinimiser(optx.AbstractMinimiser):
@@ -103,14 +106,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
     Every step makes one update. `minimise` stops when a step's change of $y$ and the
     change of the loss that it made are both within `atol + rtol * |.|` in `norm`; a step
-    that a guard refused to take counts as none. That is a test of steps, not of gradients:
-    a direction with memory may be at right angles to the gradient for a while, and a
-    schedule may end, so that steps vanish away from a minimum. For deterministic problems
-    prefer directions without memory, or tighter tolerances.
+    that a guard refused to take counts as none. A direction with memory may be at right
+    angles to what the gradient asks for, and steps along it vanish away from a minimum:
+    so the change of $y$ is divided by the cosine between the direction and its fresh part.
+    It remains a test of steps: under a schedule that ends they vanish as well.
 
     A loss that is not finite where a step begins, a slope that is not, or a step that would
-    lead to parameters that are not, ends it with `optx.RESULTS.nonfinite`, at the point
-    where that was found. The auxiliary output of the solution is evaluated at the solution.
+    lead to parameters that are not, ends it with `optx.RESULTS.nonfinite`, at the last
+    point whose loss was finite (at the start, if there was none). The auxiliary output of
+    the solution is evaluated at the solution.
 
     `options`: `key`, a `jax.random.key` for directions that are random (default
     `jax.random.key(0)`).
@@ -198,6 +202,18 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
         `ValueError` if the direction does not match the parameters.
         """
+        y, state, record, aux, _ = self._update(fn, y, args, count, state)
+        return y, state, record, aux
+
+    def _update(
+        self,
+        fn: Callable[[PyTree, Any], tuple[Scalar, Any]],
+        y: PyTree[Array],
+        args: Any,
+        count: Int[Array, ""],
+        state: StrategyState,
+    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Descent]:
+        """`update`, and the descent that it followed."""
         dtype = scalar_dtype(y)
         solver = cast_hyperparameters(self, dtype)
         model = quadratic_model(fn, y, args, solver.curvature, has_aux=True)
@@ -209,8 +225,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             )
         check_direction(descent.direction, y)
         check_direction(descent.fresh, y)
-        loss = close_loss(fn, args, has_aux=True)
-        line = Line(y, descent.direction, descent.fresh, model, lambda y: loss(y)[0])
+        line = Line(y, descent.direction, descent.fresh, model)
         step_size, info, line_state = solver.line_search.step(
             line, count, state.line_search
         )
@@ -218,13 +233,13 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         record = StepRecord(
             loss=at_least_float32(model.value).astype(dtype),
             step_size=step_size,
-            info=_typed_info(info, dtype),
+            info=info.astype(dtype),
         )
         state = StrategyState(
             _kept_types(self.direction, direction_state, state.direction),
             _kept_types(self.line_search, line_state, state.line_search),
         )
-        return line.point(step_size), state, record, model.aux
+        return line.point(step_size), state, record, model.aux, descent
 
     def init(
         self,
@@ -245,8 +260,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             record=StepRecord(
                 loss=jnp.array(jnp.inf, dtype),
                 step_size=jnp.array(0, dtype),
-                info=_typed_info(StepInfo(), dtype),
+                info=StepInfo().astype(dtype),
             ),
+            previous=y,
             y_converged=jnp.array(False),
             terminate=jnp.array(False),
             finite=jnp.array(True),
@@ -262,7 +278,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         del options, tags
-        new_y, strategy, record, aux = self.update(fn, y, args, state.count, state.strategy)
+        new_y, strategy, record, aux, descent = self._update(
+            fn, y, args, state.count, state.strategy
+        )
         self.verbose(
             num_steps=("Step", state.count),
             loss=("Loss", record.loss),
@@ -280,22 +298,27 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             y,
         )
         moved = ~(record.info.guards.ascent | record.info.guards.exhausted)
-        finite = (
-            jnp.isfinite(record.loss)
-            & ~record.info.guards.nonfinite
-            & tree_allfinite(new_y)
-        )
+        # How far the step would have been along the fresh part.
+        length = self.norm(scaled) / jnp.abs(_alignment(descent))
+        loss_is_finite = jnp.isfinite(record.loss)
+        finite = loss_is_finite & ~record.info.guards.nonfinite & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,
             strategy=strategy,
             record=record,
-            y_converged=moved & (self.norm(scaled) < 1),
+            previous=y,
+            y_converged=moved & (length < 1),
             terminate=state.y_converged & f_converged,
             finite=finite,
         )
-        # Where the loss is not finite there is nothing to follow: `y` stays where it was
-        # found to be so.
-        new_y = jtu.tree_map(lambda new, old: jnp.where(finite, new, old), new_y, y)
+        new_y = jtu.tree_map(
+            lambda new, here, before: jnp.where(
+                finite, new, jnp.where(loss_is_finite, here, before)
+            ),
+            new_y,
+            y,
+            state.previous,
+        )
         return new_y, new_state, aux
 
     def terminate(

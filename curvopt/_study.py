@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
 
@@ -43,6 +44,12 @@ def versions() -> dict[str, str]:
             found[name] = "not installed"
     device = jax.devices()[0]
     return found | {"device": f"{device.platform}: {device.device_kind}"}
+
+
+def _first(solver: LineSearchMinimiser, dims: tuple[str, ...]) -> LineSearchMinimiser:
+    """The solver of the first lane; its hyper-parameters have all axes but the seeds'."""
+    corner = (0,) * (len(dims) - 1)
+    return jtu.tree_map(lambda x: x[corner] if eqx.is_array(x) else x, solver)
 
 
 def _attributes(
@@ -118,7 +125,7 @@ def collect(
             )
             method = solver.curvature
             known = costs.setdefault(repr(method), EvaluationCosts(problem, method))
-            parts.append(dataset(out, dims, known))
+            parts.append(dataset(out, dims, _first(solver, dims).direction, known))
             data = (
                 _concat(parts)
                 .assign_coords(strategy=list(solvers)[: len(parts)], seed=numbers)

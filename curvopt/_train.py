@@ -84,4 +84,5 @@ def train(
             bar=bar,
         )
     costs = EvaluationCosts(problem, solver.curvature)
-    return TrainResult(out.lanes.params, out.lanes.model_state, dataset(out, (), costs))
+    data = dataset(out, (), solver.direction, costs)
+    return TrainResult(out.lanes.params, out.lanes.model_state, data)

@@ -17,7 +17,7 @@ import optax
 
 import curvopt
 
-from .line_searches import CurvatureRescaling
+from .line_searches import CurvatureRescaling, GrowthLimited
 
 
 @functools.cache
@@ -45,10 +45,8 @@ def rescaled(
     A [`curvopt.LineSearchMinimiser`][].
     """
     curvopt.check_count("steps", steps)
-    rule = CurvatureRescaling(
-        2.0, _cosine(steps), average=0.9, along="fresh", growth=1.1, first=1e-3
-    )
-    return curvopt.LineSearchMinimiser(direction, rule)
+    rule = CurvatureRescaling(2.0, _cosine(steps), average=0.9, along="fresh")
+    return curvopt.LineSearchMinimiser(direction, GrowthLimited(rule))
 
 
 def rescaled_constant(
@@ -64,5 +62,5 @@ def rescaled_constant(
 
     A [`curvopt.LineSearchMinimiser`][].
     """
-    rule = CurvatureRescaling(1.0, average=0.9, along="fresh", growth=1.1, first=1e-3)
-    return curvopt.LineSearchMinimiser(direction, rule)
+    rule = CurvatureRescaling(1.0, average=0.9, along="fresh")
+    return curvopt.LineSearchMinimiser(direction, GrowthLimited(rule))

@@ -76,6 +76,7 @@ class AdjointCurvature(AbstractCurvatureMethod):
             value=recorded.value,
             grad=grad,
             aux=recorded.aux,
+            _loss=lambda y: fn(y, args)[0],
             _slope=lambda u: tree_dot(grad, u),
             _curvature=curvature,
             _matrix=matrix,

@@ -60,6 +60,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
             value=value,
             grad=grad,
             aux=aux,
+            _loss=lambda y: fn(y, args)[0],
             _slope=lambda u: tree_dot(grad, u),
             _curvature=curvature,
             _matrix=polarised(curvature),

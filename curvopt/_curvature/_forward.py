@@ -7,7 +7,13 @@ from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import at_least_float32
 from ._equation import AbstractSweep
-from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
+from ._model import (
+    AbstractCurvatureMethod,
+    ClosedLoss,
+    Loss,
+    polarised,
+    QuadraticModel,
+)
 from ._products import ProductRule, Products
 from ._report import CurvatureReport
 from ._sweeps import FirstOrder, SecondOrder
@@ -16,6 +22,7 @@ from ._tape import record, Recorded
 
 def forward_model(
     method: AbstractCurvatureMethod,
+    fn: ClosedLoss,
     recorded: Recorded,
     sweep: AbstractSweep,
     how: ProductRule,
@@ -40,6 +47,7 @@ def forward_model(
         value=recorded.value,
         grad=grad,
         aux=recorded.aux,
+        _loss=lambda y: fn(y)[0],
         _slope=slope,
         _curvature=curvature,
         _matrix=polarised(curvature),
@@ -73,5 +81,5 @@ class ForwardCurvature(AbstractCurvatureMethod):
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
-        recorded = record(lambda y: fn(y, args), y)
-        return forward_model(self, recorded, SecondOrder(how), how)
+        closed = lambda y: fn(y, args)
+        return forward_model(self, closed, record(closed, y), SecondOrder(how), how)

@@ -67,8 +67,9 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
-        recorded = record(lambda y: fn(y, args), y)
-        model = forward_model(self, recorded, _CutAtOutput(SecondOrder(how)), how)
+        closed = lambda y: fn(y, args)
+        sweep = _CutAtOutput(SecondOrder(how))
+        model = forward_model(self, closed, record(closed, y), sweep, how)
         if not any(line.primitive == "tag_output" for line in model.report().equations):
             raise ValueError(
                 "GaussNewtonCurvature must know where in the loss the model's output is, "

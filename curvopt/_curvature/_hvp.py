@@ -34,6 +34,7 @@ class HvpCurvature(AbstractCurvatureMethod):
             value=value,
             grad=grad,
             aux=aux,
+            _loss=lambda y: fn(y, args)[0],
             _slope=lambda u: tree_dot(grad, u),
             _curvature=lambda u: tree_dot(u, product(u)),
             _matrix=matrix,

@@ -38,10 +38,22 @@ class QuadraticModel(eqx.Module):
     value: Scalar
     grad: PyTree[Array]
     aux: PyTree
+    _loss: Callable[[PyTree], Scalar]
     _slope: Callable[[PyTree], Scalar]
     _curvature: Callable[[PyTree], Scalar]
     _matrix: Callable[[Sequence[PyTree]], Array]
     _report: Callable[[], CurvatureReport]
+
+    def loss(self, y: PyTree[Array]) -> Scalar:
+        """The loss itself, $f$, at another point, on the same data and the same
+        randomness. One evaluation.
+
+        **Arguments:**
+
+        - `y`: parameters, a pytree of the structure, shapes and dtypes of those at which
+            the model was made.
+        """
+        return self._loss(y)
 
     def slope(self, u: PyTree[Array]) -> Scalar:
         r"""The slope $\langle g, u \rangle$ along `u`.

@@ -117,6 +117,7 @@ class SubsampledCurvature(AbstractCurvatureMethod):
             value=value,
             grad=grad,
             aux=aux,
+            _loss=lambda y: fn(y, args)[0],
             _slope=lambda u: tree_dot(grad, u),
             _curvature=lambda u: of_part().curvature(u),
             _matrix=lambda us: of_part().curvature_matrix(us),

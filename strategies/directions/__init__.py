@@ -1,6 +1,14 @@
 """Which way."""
 
 from .adam import Adam as Adam
+from .forward_gradient import ForwardGradient as ForwardGradient
+from .from_descent import FromDescent as FromDescent
+from .from_optax import FromOptax as FromOptax
+from .hyperplane_search import HyperplaneSearch as HyperplaneSearch
+from .innaprop import INNAprop as INNAprop
+from .last_step import LastStep as LastStep
+from .lbfgs import LBFGS as LBFGS
 from .momentum import Momentum as Momentum
+from .nonlinear_cg import NonlinearCG as NonlinearCG
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD

@@ -10,6 +10,8 @@ import curvopt
 
 
 Along: TypeAlias = Literal["direction", "fresh"]
+Negative: TypeAlias = Literal["absolute", "flat"]
+Ascent: TypeAlias = Literal["zero", "absolute", "last"]
 
 
 class Measured(eqx.Module):
@@ -21,8 +23,9 @@ class Measured(eqx.Module):
 
 
 class Averages(eqx.Module):
-    r"""Exponential averages of $\max(-\text{slope}, 0)$ and $|\kappa|$, from zero. Only
-    their ratio is used, in which the correction for that start cancels."""
+    r"""Exponential averages of the descent, $\max(-\text{slope}, 0)$, and of the sharpness,
+    $|\kappa|$, from zero. Only their ratio is used, in which the correction for that start
+    cancels."""
 
     descent: Scalar
     sharpness: Scalar
@@ -35,16 +38,25 @@ def measure(line: curvopt.Line, along: Along) -> Measured:
 
 
 def update_averages(
-    old: Averages, measured: Measured, decay: Scalar, floor: ScalarLike
+    old: Averages,
+    measured: Measured,
+    decay: Scalar,
+    floor: ScalarLike,
+    *,
+    negative: Negative,
+    ascent: Ascent,
+    where: Bool[Array, ""],
 ) -> Averages:
-    r"""The averages with one more measurement, of which $|\kappa|$ is raised by `floor`;
-    one that is not finite leaves them as they are."""
+    """The averages with one more measurement, whose sharpness is raised by `floor`; they
+    stay as they are where it is not to be used."""
 
     def averaged(old: Scalar, new: Scalar) -> Scalar:
         mixed = decay * old + (1 - decay) * new.astype(old.dtype)
-        return jnp.where(measured.finite, mixed, old)
+        return jnp.where(where, mixed, old)
 
+    descent, sharpness = -measured.slope, measured.curvature
+    descent = jnp.abs(descent) if ascent == "absolute" else jnp.maximum(descent, 0)
+    sharpness = jnp.abs(sharpness) if negative == "absolute" else jnp.maximum(sharpness, 0)
     return Averages(
-        averaged(old.descent, jnp.maximum(-measured.slope, 0)),
-        averaged(old.sharpness, jnp.abs(measured.curvature) + floor),
+        averaged(old.descent, descent), averaged(old.sharpness, sharpness + floor)
     )

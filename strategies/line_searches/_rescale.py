@@ -7,7 +7,7 @@ from jaxtyping import Array, PyTree, Scalar, ScalarLike
 
 import curvopt
 
-from ._measure import Along, Averages, measure, update_averages
+from ._measure import Along, Ascent, Averages, measure, Negative, update_averages
 
 
 class RescalingState(eqx.Module):
@@ -23,63 +23,61 @@ class RescalingState(eqx.Module):
         return RescalingState(Averages(zero, zero), zero)
 
 
-def _times(limit: ScalarLike, x: Scalar) -> Scalar:
-    """`limit * x`, infinite for an infinite limit: the product would be `nan` at zero, and
-    so would its derivative anywhere."""
-    infinite = jnp.isinf(limit)
-    return jnp.where(infinite, jnp.inf, jnp.where(infinite, 1, limit) * x)
-
-
 def rescale(
     line: curvopt.Line,
     state: RescalingState,
     factor: Scalar,
     *,
-    along: Along,
+    along: Along = "direction",
     average: Scalar,
     floor: ScalarLike = 0.0,
-    growth: ScalarLike = float("inf"),
-    first: ScalarLike = float("inf"),
-    min_step_size: ScalarLike = 0.0,
-    max_step_size: ScalarLike = float("inf"),
+    negative: Negative = "absolute",
+    ascent: Ascent = "zero",
+    initial: ScalarLike = 1.0,
 ) -> tuple[Scalar, curvopt.StepInfo, RescalingState]:
     r"""One step of a curvature rule: $\tau$ = `factor` times the averaged descent over the
-    averaged sharpness, kept within limits.
+    averaged sharpness.
 
-    - $\tau \leq$ `growth` times the last positive step; the first step moves at most
-        `first` times the norm of the parameters (of 1, where that is zero).
-    - Where the curvature vanishes the ratio is infinite: the limit is taken, and where
-        there is none, the last positive step again (1 before there was any).
-    - Where there is no descent, or something measured is not finite, the step is zero.
-    - All else is clipped to `[min_step_size, max_step_size]`.
+    - Where the averaged sharpness is zero, or too small to divide by, the last positive
+      step is repeated; before there was any, it is `initial`.
+    - Where the averaged descent is zero, or something measured is not finite, the step is
+      zero. `ascent` and `negative` say what enters the averages where the slope or the
+      curvature have the wrong sign, and with `ascent="last"` the last step is repeated.
     """
     measured = measure(line, along)
-    averages = update_averages(state.averages, measured, average, floor)
-    descent, sharpness, last = averages.descent, averages.sharpness, state.last
-    flat = sharpness <= 0
-    raw = factor * descent / jnp.where(flat, 1, sharpness)
-    # The division may overflow as well: both cases propose an infinite step.
-    raw = jnp.where(flat, jnp.inf, raw)
-
-    size = curvopt.tree_norm(line.y)
-    length = curvopt.tree_norm(line.direction)
-    room = jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)
-    bound = jnp.where(last > 0, _times(growth, last), _times(first, room))
-    wanted = jnp.minimum(raw, bound)
-    wanted = jnp.where(jnp.isfinite(wanted), wanted, jnp.where(last > 0, last, 1))
-    clipped = jnp.clip(wanted, min_step_size, max_step_size)
-    step_size = jnp.where(measured.finite & (descent > 0), clipped, 0)
+    up = measured.slope > 0
+    used = measured.finite & ~up if ascent == "last" else measured.finite
+    averages = update_averages(
+        state.averages,
+        measured,
+        average,
+        floor,
+        negative=negative,
+        ascent=ascent,
+        where=used,
+    )
+    descent, sharpness = averages.descent, averages.sharpness
+    kept = jnp.where(state.last > 0, state.last, initial)
+    raw = factor * descent / jnp.where(sharpness > 0, sharpness, 1)
+    # The division may overflow as well.
+    flat = (sharpness <= 0) | ~jnp.isfinite(raw)
+    step_size = jnp.where(flat, kept, raw)
+    if ascent == "last":
+        step_size = jnp.where(up, kept, step_size)
+        descends = up | (descent > 0)
+    else:
+        descends = descent > 0
+    step_size = jnp.where(measured.finite & descends, step_size, 0)
     info = curvopt.StepInfo(
         slope=measured.slope,
         curvature=measured.curvature,
         curvatures=1,
         guards=curvopt.Guards(
-            ascent=measured.slope > 0,
-            flat=~jnp.isfinite(raw),
+            ascent=up,
+            flat=flat,
             negative=measured.curvature < 0,
-            limited=(step_size > 0) & (step_size != raw),
             nonfinite=~measured.finite,
         ),
     )
-    last = jnp.where(step_size > 0, step_size, last)
+    last = jnp.where(step_size > 0, step_size, state.last)
     return step_size, info, RescalingState(averages, last)

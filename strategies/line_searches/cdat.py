@@ -19,8 +19,9 @@ class CDAT(curvopt.AbstractLineSearch):
     - `average`: the decay in $[0, 1)$ of both averages; 0 is none.
     - `epsilon`: $\epsilon \geq 0$.
 
-    Where curvature and `epsilon` are both zero the last step is repeated; where there is
-    no descent, or something is not finite, the step is zero.
+    Where curvature and `epsilon` are both zero the last step is repeated (1 before there
+    was any); where there is no descent, or something is not finite, the step is zero. A
+    curvature far below `epsilon` is taken for `epsilon`: lower it where losses are small.
 
     Source: Roulet et al., *Stepping on the Edge*, arXiv 2407.06183 (NeurIPS 2024),
     restated; averaging $n$ and $d$ apart, and $\epsilon$: recalled. The default decay
@@ -47,7 +48,6 @@ class CDAT(curvopt.AbstractLineSearch):
             line,
             state,
             self.sigma,
-            along="direction",
             average=self.average,
             floor=self.epsilon,
         )

@@ -6,7 +6,7 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._measure import Along
+from ._measure import Along, Ascent, Negative
 from ._rescale import rescale, RescalingState
 
 
@@ -18,8 +18,8 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
     along $u$ (*convergence*), $\ell = 1$ returns to the loss it came from, the edge of
     stability (*exploration*).
 
-    As it stands it is safe for deterministic problems. For mini-batches see
-    `strategies.recipes`.
+    As it stands it is for deterministic problems; where these are not convex, wrap it in
+    [`strategies.Backtracking`][]. For mini-batches see `strategies.recipes`.
 
     **Arguments:**
 
@@ -29,42 +29,38 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
         $\max(-\text{slope}, 0)$ and of $|\kappa|$, whose ratio is taken; 0 is none.
     - `along`: the line on which slope and curvature are measured: `"direction"`, or
         `"fresh"` for what this gradient alone contributes to it.
-    - `growth`: the step is at most this many times the last one.
-    - `first`: the first step moves at most this many times the parameters' norm.
-    - `min_step_size`, `max_step_size`: clips.
+    - `negative`: a negative curvature enters by its absolute value (`"absolute"`), or as
+        zero (`"flat"`).
+    - `ascent`: a positive slope enters as zero, so that without averages the step is zero
+        (`"zero"`), by its absolute value (`"absolute"`), or not at all, and the last step
+        is repeated (`"last"`).
+    - `initial`: where the curvature is zero the last positive step is repeated; this is
+        the step before there was any. (The first step of a network can be as long as this:
+        see [`strategies.GrowthLimited`][].)
 
-    A negative curvature enters by its absolute value. Where the curvature is zero the
-    limits decide, and without limits the last step is repeated. Where the slope is not
-    negative the step is zero (with averages: the averaged slope). A slope or curvature
-    that is not finite makes the step zero and leaves the averages alone.
+    A slope or curvature that is not finite makes the step zero and leaves the averages
+    alone.
 
-    Source: de Gournay & Gossard, arXiv 2210.14520, from its abstract; averages, limits,
-    fresh part and guards are this project's.
+    Source: de Gournay & Gossard, arXiv 2210.14520, from its abstract; averages, fresh
+    part and guards are this project's.
     """
 
     learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
     schedule: Callable[[Int[Array, ""]], Any] | None = eqx.field(static=True, default=None)
     average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
     along: Along = eqx.field(static=True, default="direction")
-    growth: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=float("inf"))
-    first: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=float("inf"))
-    min_step_size: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    max_step_size: Scalar = eqx.field(
-        converter=curvopt.as_hyperparameter, default=float("inf")
-    )
+    negative: Negative = eqx.field(static=True, default="absolute")
+    ascent: Ascent = eqx.field(static=True, default="zero")
+    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
 
     def __check_init__(self) -> None:
-        if self.along not in ("direction", "fresh"):
-            raise ValueError(
-                f"along must be 'direction' or 'fresh', but it is {self.along!r}."
-            )
         curvopt.check_range("learning_rate", self.learning_rate, at_least=0)
         curvopt.check_schedule(self.schedule)
         curvopt.check_range("average", self.average, at_least=0, below=1)
-        curvopt.check_range("growth", self.growth, at_least=1)
-        curvopt.check_range("first", self.first, above=0)
-        curvopt.check_range("min_step_size", self.min_step_size, at_least=0)
-        curvopt.check_range("max_step_size", self.max_step_size, above=0)
+        curvopt.check_choice("along", self.along, ("direction", "fresh"))
+        curvopt.check_choice("negative", self.negative, ("absolute", "flat"))
+        curvopt.check_choice("ascent", self.ascent, ("zero", "absolute", "last"))
+        curvopt.check_range("initial", self.initial, above=0)
 
     def init(self, y: PyTree[Array]) -> RescalingState:
         return RescalingState.start(y)
@@ -79,8 +75,7 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
             2 * self.learning_rate * factor,
             along=self.along,
             average=self.average,
-            growth=self.growth,
-            first=self.first,
-            min_step_size=self.min_step_size,
-            max_step_size=self.max_step_size,
+            negative=self.negative,
+            ascent=self.ascent,
+            initial=self.initial,
         )

@@ -50,19 +50,14 @@ class EveryK(curvopt.AbstractLineSearch):
     ) -> tuple[Scalar, curvopt.StepInfo, EveryKState]:
         dtype = state.step_size.dtype
 
-        def typed(info: curvopt.StepInfo) -> curvopt.StepInfo:
-            return jtu.tree_map(
-                lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, info
-            )
-
         def ask() -> tuple[curvopt.StepInfo, EveryKState]:
             step_size, info, inner = self.inner.step(line, count, state.inner)
             # The branches must agree in their dtypes.
             inner = jtu.tree_map(lambda new, old: new.astype(old.dtype), inner, state.inner)
-            return typed(info), EveryKState(jnp.asarray(step_size, dtype), inner)
+            return info.astype(dtype), EveryKState(jnp.asarray(step_size, dtype), inner)
 
         def repeat() -> tuple[curvopt.StepInfo, EveryKState]:
-            return typed(curvopt.StepInfo()), state
+            return curvopt.StepInfo().astype(dtype), state
 
         info, state = jax.lax.cond(count % self.k == 0, ask, repeat)
         return state.step_size, info, state

@@ -9,7 +9,7 @@ from curvopt import Line
 
 def make_line(y, direction, fresh=None, fn=lambda y: jnp.sum(y**3)):
     model = curvopt.quadratic_model(lambda y, _: fn(y), y)
-    return Line(y, direction, direction if fresh is None else fresh, model, fn)
+    return Line(y, direction, direction if fresh is None else fresh, model)
 
 
 def test_a_line_is_the_loss_along_the_direction(dtype):

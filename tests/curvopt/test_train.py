@@ -27,7 +27,7 @@ def test_training_makes_progress_and_keeps_its_history(regression):
     assert np.isfinite(history.step_size).all()
     # A value-and-gradient and a curvature at every step.
     costs = curvopt.EvaluationCosts(regression, RESCALED.curvature)
-    each = 1 + costs["curvature"]
+    each = costs.of_direction(SGD()) + costs["curvature"]
     np.testing.assert_allclose(history.gradient_equivalents[-1], 60 * each, rtol=1e-6)
     assert 1.2 < each < 2.5
 

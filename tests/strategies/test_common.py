@@ -1,44 +1,60 @@
 """Every direction with every line search, through the same checks."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
+import optax
 import pytest
-
-import curvopt
-from strategies import (
-    Adam,
-    BacktrackingArmijo,
-    CDAT,
-    CurvatureRescaling,
-    EveryK,
-    LearningRate,
-    Momentum,
-    RMSProp,
-    SGD,
+from quick_compile import quickly
+from strategies_by_name import (
+    DIRECTIONS,
+    DIVERGES,
+    LINE_SEARCHES,
+    MONOTONE,
+    promises_progress,
 )
 
+import curvopt
 
-DIRECTIONS = {
-    "SGD": SGD(),
-    "Momentum": Momentum(),
-    "Momentum, classical": Momentum(dampening=0),
-    "Momentum, Nesterov": Momentum(0.5, nesterov=True),
-    "RMSProp": RMSProp(),
-    "Adam": Adam(),
-}
-LINE_SEARCHES = {
-    "LearningRate": LearningRate(0.1),
-    "LearningRate, scheduled": LearningRate(0.1, lambda count: 0.99**count),
-    "CurvatureRescaling": CurvatureRescaling(),
-    "CurvatureRescaling, fresh": CurvatureRescaling(
-        0.25, average=0.9, along="fresh", growth=1.5, first=0.1
-    ),
-    "CDAT": CDAT(1.0),
-    "EveryK": EveryK(CurvatureRescaling(0.25, average=0.5), 3),
-    "BacktrackingArmijo": BacktrackingArmijo(),
-}
+
 STEPS = 40
+
+
+def runner(direction, rule, loss, steps):
+    """`run(y, args)`, which makes steps and returns where it ended, and the record."""
+    solver = curvopt.LineSearchMinimiser(DIRECTIONS[direction], LINE_SEARCHES[rule])
+
+    def run(y, args):
+        run.traces += 1
+        strategy = solver.init_strategy(y, jr.key(0))
+
+        def body(carry, count):
+            y, strategy = carry
+            y, strategy, *row = solver.update(loss, y, args, count, strategy)
+            return (y, strategy), tuple(row)
+
+        (y, _), (record, aux) = jax.lax.scan(body, (y, strategy), jnp.arange(steps))
+        return y, record, aux
+
+    run.traces = 0
+    return run
+
+
+def compiled(fn):
+    return jax.jit(fn, compiler_options=quickly())
+
+
+def check_steps(record, finite):
+    """What holds for every pair on every problem."""
+    steps = np.asarray(record.step_size)
+    assert (np.isfinite(steps) & (steps >= 0)).all()
+    if finite:
+        assert np.isfinite(record.loss).all()
+        # What was measured is recorded, and only that.
+        asked = np.asarray(record.info.curvatures) > 0
+        np.testing.assert_array_equal(np.isfinite(record.info.curvature), asked)
 
 
 def parameters(dtype):
@@ -58,54 +74,85 @@ def quadratic(y, scales):
 @pytest.mark.parametrize("rule", LINE_SEARCHES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_pair(direction, rule, dtype):
-    solver = curvopt.LineSearchMinimiser(DIRECTIONS[direction], LINE_SEARCHES[rule])
-    traces = 0
-
-    def run(y, scales):
-        nonlocal traces
-        traces += 1
-        strategy = solver.init_strategy(y, jax.random.key(0))
-
-        def body(carry, count):
-            y, strategy = carry
-            y, strategy, *row = solver.update(quadratic, y, scales, count, strategy)
-            return (y, strategy), tuple(row)
-
-        (y, _), (record, aux) = jax.lax.scan(body, (y, strategy), jnp.arange(STEPS))
-        return y, record, aux
-
+    run = runner(direction, rule, quadratic, STEPS)
     starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
-    jitted = jax.jit(run)
+    jitted = compiled(run)
     one = lambda k: jitted(jax.tree.map(lambda x: x[k], starts), scales)
     looped = [one(k) for k in range(3)]
     again = one(0)
-    one_trace = traces
-    vmapped = jax.jit(jax.vmap(run, in_axes=(0, None)))(starts, scales)
-
     # Nothing is traced twice, and the same input gives the same output, bit for bit.
-    assert one_trace == 1
+    assert run.traces == 1
     for a, b in zip(jax.tree.leaves(looped[0]), jax.tree.leaves(again)):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(np.asarray(a, float), np.asarray(b, float))
+    vmapped = compiled(jax.vmap(run, in_axes=(0, None)))(starts, scales)
 
     y, record, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *looped)
     # Dtypes are kept: a strong float64 number promotes no parameter.
     assert y["a"].dtype == dtype and y["b"].dtype == jnp.bfloat16
     assert record.loss.dtype == record.step_size.dtype == dtype
-    # Finite and non-negative steps, finite losses.
-    assert np.isfinite(record.loss).all() and np.isfinite(record.step_size).all()
-    assert (record.step_size >= 0).all() and (record.step_size > 0).mean() > 0.5
-    # What was measured is recorded, and only that.
-    asked = record.info.curvatures > 0
-    np.testing.assert_array_equal(np.isfinite(record.info.curvature), asked)
+    check_steps(record, (direction, rule) not in DIVERGES)
     # Auxiliary output is that of the point where the step began.
     np.testing.assert_allclose(aux[:, 0], starts["a"].sum(axis=1), rtol=1e-5)
-    # Progress: the problem is convex, and every pair is set up to descend.
-    assert (record.loss[:, -1] < 0.5 * record.loss[:, 0]).all()
+    # The problem is convex: progress, where theory promises it.
+    if promises_progress(direction, rule):
+        assert (record.loss[:, -1] < 0.5 * record.loss[:, 0]).all()
+    if rule in MONOTONE:
+        # Half precision rounds the point after the search has looked at it.
+        assert (np.diff(record.loss) <= 1e-2 * record.loss[:, :1]).all()
 
-    # vmapped equals looped, seed by seed: step sizes of the first half of the run, for
-    # in the end rounding decides, and half precision rounds coarsely.
+    # vmapped equals looped, seed by seed: step sizes of the start of the run, for in the
+    # end rounding decides, and half precision rounds coarsely.
     got, expected = vmapped[1].step_size, record.step_size
-    np.testing.assert_allclose(got[:, :10], expected[:, :10], rtol=2e-2)
+    np.testing.assert_allclose(got[:, :5], expected[:, :5], rtol=2e-2)
     np.testing.assert_allclose(
-        vmapped[1].loss[:, :10], record.loss[:, :10], rtol=2e-2, atol=1e-4
+        vmapped[1].loss[:, :5], record.loss[:, :5], rtol=2e-2, atol=1e-4
     )
+
+
+def rosenbrock(y, args):
+    del args
+    return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2), None
+
+
+def logistic_regression(y, args):
+    x, labels = args
+    losses = optax.sigmoid_binary_cross_entropy(x @ y["weight"] + y["bias"], labels)
+    return losses.mean() + 1e-3 * jnp.sum(y["weight"] ** 2), None
+
+
+NETWORK, STATIC = eqx.partition(
+    eqx.nn.MLP(4, "scalar", 8, 2, jax.nn.gelu, key=jr.key(0)), eqx.is_inexact_array
+)
+
+
+def network(y, args):
+    x, z = args
+    return jnp.mean((jax.vmap(eqx.combine(y, STATIC))(x) - z) ** 2), None
+
+
+X = jr.normal(jr.key(1), (32, 4))
+PROBLEMS = {
+    "Rosenbrock": (rosenbrock, jnp.array([-0.5, 1.0, 0.5]), None),
+    "logistic regression": (
+        logistic_regression,
+        {"weight": jnp.zeros(4), "bias": jnp.zeros(())},
+        (X, (X[:, 0] > 0.3).astype(jnp.float32)),
+    ),
+    "network": (network, NETWORK, (X, jnp.sin(X.sum(axis=1)))),
+}
+
+
+@pytest.mark.parametrize("rule", LINE_SEARCHES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_every_pair_on_other_problems(direction, rule):
+    """Where the loss is not quadratic, and where it is not convex. A pair meets one of the
+    problems; every direction and every line search meets them all."""
+    k = list(DIRECTIONS).index(direction) + list(LINE_SEARCHES).index(rule)
+    loss, start, args = list(PROBLEMS.values())[k % len(PROBLEMS)]
+    y, record, _ = compiled(runner(direction, rule, loss, 10))(start, args)
+    # Rosenbrock's function may throw a rule without a search out of the finite numbers.
+    check_steps(record, finite=loss is not rosenbrock)
+    assert jax.tree.structure(y) == jax.tree.structure(start)
+    if rule in MONOTONE:
+        assert (np.diff(record.loss) <= 1e-5 * record.loss[0]).all()
+        assert record.loss[-1] < record.loss[0]

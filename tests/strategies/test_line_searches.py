@@ -1,55 +1,27 @@
 """Each line search against closed forms on a quadratic, and its guards."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from lines import exact, line_of, MATRIX, quadratic, steps_of, Y
 
-import curvopt
-from curvopt import Line
 from strategies import (
     Adam,
     BacktrackingArmijo,
+    BarzilaiBorwein,
     CDAT,
     CurvatureRescaling,
+    GeneralizedNewton,
     LearningRate,
     Momentum,
+    Polyak,
     recipes,
+    RobbinsMonro,
     SGD,
+    StepTuned,
 )
-
-
-MATRIX = jnp.diag(jnp.array([1.0, 4.0]))
-Y = jnp.array([2.0, -1.0])
-
-
-def quadratic(y):
-    return 0.5 * y @ MATRIX @ y
-
-
-def line_of(fn=quadratic, y=Y, direction=None, fresh=None):
-    model = curvopt.quadratic_model(lambda y, _: fn(y), y)
-    direction = -model.grad if direction is None else direction
-    return Line(y, direction, direction if fresh is None else fresh, model, fn)
-
-
-@eqx.filter_jit
-def steps_of(rule, fn, points, directions=None):
-    """The step sizes and infos of a rule that is led over given points."""
-    state = rule.init(points[0])
-    out = []
-    for k, y in enumerate(points):
-        direction = None if directions is None else directions[k]
-        tau, info, state = rule.step(line_of(fn, y, direction), jnp.array(k), state)
-        out.append((tau, info))
-    return out
-
-
-def exact(y=Y):
-    g = MATRIX @ y
-    return (g @ g) / (g @ MATRIX @ g)
 
 
 class TestLearningRate:
@@ -119,34 +91,16 @@ class TestCurvatureRescaling:
         taus = [t for t, _ in steps_of(rule, quadratic, [Y] * 3)]
         np.testing.assert_allclose(taus, exact() / np.arange(1, 4), rtol=1e-6)
 
-    def test_growth_and_first_step(self):
-        rule = CurvatureRescaling(first=1e-3, growth=1.5)
-        (t0, i0), (t1, i1), _ = steps_of(rule, quadratic, [Y] * 3)
-        g = MATRIX @ Y
-        np.testing.assert_allclose(
-            t0 * jnp.linalg.norm(g), 1e-3 * jnp.linalg.norm(Y), rtol=1e-5
-        )
-        np.testing.assert_allclose(t1, 1.5 * t0, rtol=1e-5)
-        assert i0.guards.limited and i1.guards.limited
-
-    def test_a_first_step_from_zero_parameters_is_not_zero(self):
-        rule = CurvatureRescaling(first=1e-3)
-        fn = lambda y: quadratic(y - Y)
-        ((tau, _),) = steps_of(rule, fn, [jnp.zeros(2)])
-        np.testing.assert_allclose(tau * jnp.linalg.norm(MATRIX @ Y), 1e-3, rtol=1e-5)
-
-    def test_clips(self):
-        rule = CurvatureRescaling(min_step_size=2.0)
-        assert steps_of(rule, quadratic, [Y])[0][0] == 2.0
-        rule = CurvatureRescaling(max_step_size=0.01)
-        ((tau, info),) = steps_of(rule, quadratic, [Y])
-        np.testing.assert_allclose(tau, 0.01)
-        assert info.guards.limited
-
     def test_negative_curvature_enters_by_its_absolute_value(self):
         ((tau, info),) = steps_of(CurvatureRescaling(), lambda y: -quadratic(y), [Y])
         np.testing.assert_allclose(tau, exact(), rtol=1e-6)
         assert info.guards.negative and info.curvature < 0
+
+    def test_negative_curvature_as_none(self):
+        rule = CurvatureRescaling(negative="flat", initial=0.3)
+        ((tau, info),) = steps_of(rule, lambda y: -quadratic(y), [Y])
+        np.testing.assert_allclose(tau, 0.3, rtol=1e-6)
+        assert info.guards.negative and info.guards.flat
 
     def test_zero_curvature_repeats_the_last_step(self):
         """A linear loss, after a quadratic one."""
@@ -154,29 +108,36 @@ class TestCurvatureRescaling:
         (t0, i0), (t1, i1) = steps_of(CurvatureRescaling(), fn, [Y, jnp.ones(2)])
         assert t1 == t0 > 0 and i1.guards.flat and not i0.guards.flat
         ((tau, _),) = steps_of(CurvatureRescaling(), fn, [jnp.ones(2)])
-        assert tau == 1.0
-
-    def test_zero_curvature_takes_the_limit_where_there_is_one(self):
-        fn = lambda y: jnp.sum(y)
-        rule = CurvatureRescaling(first=0.1, growth=2.0)
-        (t0, _), (t1, info) = steps_of(rule, fn, [jnp.ones(4)] * 2)
-        np.testing.assert_allclose([t0, t1], [0.1, 0.2], rtol=1e-6)
-        assert info.guards.flat and info.guards.limited
+        assert tau == 1.0  # before there was any
 
     def test_ascent_is_a_step_of_zero(self):
         ((tau, info),) = steps_of(CurvatureRescaling(), quadratic, [Y], [MATRIX @ Y])
         assert tau == 0 and info.guards.ascent
+
+    def test_ascent_by_its_absolute_value(self):
+        rule = CurvatureRescaling(ascent="absolute")
+        ((tau, info),) = steps_of(rule, quadratic, [Y], [MATRIX @ Y])
+        np.testing.assert_allclose(tau, exact(), rtol=1e-6)
+        assert info.guards.ascent
+
+    def test_ascent_that_repeats_the_last_step(self):
+        """And leaves the averages alone."""
+        rule = CurvatureRescaling(ascent="last", average=0.5)
+        g = MATRIX @ Y
+        steps = steps_of(rule, quadratic, [Y] * 3, [-g, g, -g])
+        np.testing.assert_allclose([tau for tau, _ in steps], [exact()] * 3, rtol=1e-6)
+        assert [bool(info.guards.ascent) for _, info in steps] == [False, True, False]
 
     def test_zero_gradient(self):
         ((tau, info),) = steps_of(CurvatureRescaling(), quadratic, [jnp.zeros(2)])
         assert tau == 0 and not info.guards.ascent and not info.guards.nonfinite
 
     def test_what_is_not_finite_leaves_the_averages_alone(self):
-        fn = lambda y: jnp.where(y[0] > 0, quadratic(y), jnp.nan * jnp.sum(y))
+        fn = lambda y: quadratic(y) * jnp.where(y[0] > 0, 1.0, jnp.nan)
         rule = CurvatureRescaling(average=0.5)
         sick = jnp.array([-1.0, 1.0])
         (t0, _), (t1, info), (t2, _) = steps_of(rule, fn, [Y, sick, Y])
-        assert t1 == 0 and info.guards.nonfinite
+        assert t1 == 0 and info.guards.nonfinite and t0 > 0
         np.testing.assert_allclose(t2, t0, rtol=1e-6)
 
     @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e18])
@@ -189,9 +150,10 @@ class TestCurvatureRescaling:
         [
             ({"learning_rate": -1}, "learning_rate must be at least 0, but it is -1"),
             ({"average": 1.0}, "average must be at least 0 and below 1"),
-            ({"growth": 0.5}, "growth must be at least 1"),
-            ({"first": 0.0}, "first must be above 0"),
-            ({"along": "gradient"}, "along must be 'direction' or 'fresh'"),
+            ({"initial": 0.0}, "initial must be above 0"),
+            ({"along": "gradient"}, "along must be one of 'direction', 'fresh'"),
+            ({"negative": "zero"}, "negative must be one of 'absolute', 'flat'"),
+            ({"ascent": "stop"}, "ascent must be one of 'zero', 'absolute', 'last'"),
         ],
     )
     def test_bad_hyper_parameters(self, kwargs, message, unchecked):
@@ -254,13 +216,180 @@ class TestBacktrackingArmijo:
             BacktrackingArmijo(max_trials=0)
 
 
+class TestRobbinsMonro:
+    def test_steps(self):
+        taus = [t for t, _ in steps_of(RobbinsMonro(0.5, 0.75), quadratic, [Y] * 3)]
+        np.testing.assert_allclose(taus, 0.5 * np.arange(1, 4) ** -0.75, rtol=1e-6)
+
+    @pytest.mark.parametrize("exponent", [0.5, 1.1])
+    def test_exponents_whose_steps_do_not_converge(self, exponent):
+        with pytest.raises(ValueError, match="exponent must be above 0.5 and at most 1"):
+            RobbinsMonro(0.1, exponent)
+
+
+class TestGeneralizedNewton:
+    def test_it_is_exact_on_a_parabola(self, x64):
+        rule = GeneralizedNewton(0.01, smoothing=0, clip=float("inf"))
+        y = Y.astype(jnp.float64)
+        ((tau, info),) = steps_of(rule, quadratic, [y])
+        np.testing.assert_allclose(tau, exact(y), rtol=1e-8)
+        assert info.losses == 2 and info.curvatures == 0
+
+    def test_smoothing_and_clip(self):
+        rule = GeneralizedNewton(0.1, smoothing=0.9, clip=2.0)
+        (t0, i0), (t1, _) = steps_of(rule, quadratic, [Y] * 2)
+        np.testing.assert_allclose(t0, 0.09 + 0.1 * 0.2, rtol=1e-5)
+        np.testing.assert_allclose(t1, 0.9 * t0 + 0.1 * 2 * t0, rtol=1e-4)
+        assert i0.guards.limited
+
+    @pytest.mark.parametrize(
+        "fn, guard",
+        [
+            (lambda y: -quadratic(y), "negative"),
+            (lambda y: 4 * jnp.sum(y), "flat"),
+            (lambda y: jnp.where(y[0] == 2, quadratic(y), jnp.nan), "nonfinite"),
+        ],
+    )
+    def test_what_is_no_parabola_keeps_the_rate(self, fn, guard):
+        rate = 0.25  # exact in binary: the losses of the plane have no rounding
+        ((tau, info),) = steps_of(GeneralizedNewton(rate), fn, [Y], [-MATRIX @ Y])
+        assert tau == rate and getattr(info.guards, guard)
+
+    def test_ascent_keeps_the_rate(self):
+        rule = GeneralizedNewton(0.1)
+        ((tau, info),) = steps_of(rule, quadratic, [Y], [MATRIX @ Y])
+        np.testing.assert_allclose(tau, 0.1, rtol=1e-6)
+        assert info.guards.ascent
+
+
+class TestPolyak:
+    def test_the_step_and_its_growth(self):
+        g = MATRIX @ Y
+        wanted = (quadratic(Y) - 1.0) / (0.5 * g @ g)
+        ((tau, info),) = steps_of(Polyak(1.0, steps_per_epoch=1), quadratic, [Y])
+        np.testing.assert_allclose(tau, wanted, rtol=1e-6)
+        assert not info.guards.limited and info.losses == 0
+        rule = Polyak(initial=1e-3, steps_per_epoch=4)
+        (t0, info), (t1, _) = steps_of(rule, quadratic, [Y] * 2)
+        np.testing.assert_allclose([t0, t1], 1e-3 * 2 ** np.array([0.25, 0.5]), rtol=1e-5)
+        assert info.guards.limited
+
+    def test_on_a_parabola_in_one_dimension_it_is_exact(self):
+        """With c = 1/2 and the right bound; Newton's method for a double root."""
+        fn = lambda y: 3 * jnp.sum(y**2)
+        ((tau, _),) = steps_of(Polyak(scale=0.5), fn, [jnp.array([2.0])])
+        np.testing.assert_allclose(tau, 1 / 6, rtol=1e-6)
+
+    @pytest.mark.parametrize("bound, directions", [(10.0, None), (0.0, [MATRIX @ Y])])
+    def test_nothing_to_gain(self, bound, directions):
+        ((tau, info),) = steps_of(Polyak(bound), quadratic, [Y], directions)
+        assert tau == 0 and info.guards.ascent == (directions is not None)
+
+    def test_zero_gradient_and_bad_numbers(self):
+        rule = Polyak(-1.0)
+        bad = lambda y: quadratic(y) * jnp.where(y[0] > 0, 1.0, jnp.nan)
+        points = [Y, jnp.array([-1.0, 0.0]), Y]
+        (t0, _), (t1, i1), (t2, _) = steps_of(rule, bad, points)
+        assert t1 == 0 and i1.guards.nonfinite and t2 == t0 > 0
+        assert steps_of(rule, quadratic, [jnp.zeros(2)])[0][0] == 0
+
+
+class TestBarzilaiBorwein:
+    POINTS = (Y, jnp.array([0.3, 1.0]))
+
+    def test_along_the_gradient_on_a_quadratic_it_is_the_last_exact_step(self):
+        g = MATRIX @ Y
+        points = [Y, Y - 0.05 * g]
+        _, (tau, _) = steps_of(BarzilaiBorwein(0.05), quadratic, points)
+        np.testing.assert_allclose(tau, exact(Y), rtol=1e-4)
+
+    def test_both_formulas(self):
+        s = self.POINTS[1] - self.POINTS[0]
+        z = MATRIX @ s
+        for kind, wanted in (("long", (s @ s) / (s @ z)), ("short", (s @ z) / (z @ z))):
+            rule = BarzilaiBorwein(0.1, kind=kind)
+            (t0, _), (t1, _) = steps_of(rule, quadratic, self.POINTS)
+            np.testing.assert_allclose([t0, t1], [0.1, wanted], rtol=1e-5)
+
+    def test_once_an_epoch_with_averaged_gradients(self):
+        """By hand, as Tan et al. have it, but for the start of the average."""
+        points = [Y, *self.POINTS[1:], jnp.array([0.1, -0.4]), jnp.array([-0.2, 0.2])]
+        points += [jnp.array([0.5, 0.1])]
+        rule = BarzilaiBorwein(0.1, every=2, average=0.25)
+        taus = [float(t) for t, _ in steps_of(rule, quadratic, points)]
+        average, anchor, kept, wanted = None, None, 0.1, []
+        for k, y in enumerate(points):
+            g = MATRIX @ y
+            average = g if average is None else 0.25 * average + 0.75 * g
+            if k % 2 == 0:
+                if anchor is not None:
+                    s, z = y - anchor[0], average - anchor[1]
+                    kept = float((s @ s) / abs(s @ z) / 2)
+                anchor = y, average
+            wanted.append(kept)
+        np.testing.assert_allclose(taus, wanted, rtol=1e-4)
+
+    def test_no_change_repeats_the_step(self):
+        _, (tau, info) = steps_of(BarzilaiBorwein(0.1), quadratic, [Y, Y])
+        np.testing.assert_allclose(tau, 0.1)
+        assert info.guards.flat
+
+    def test_negative_curvature(self):
+        rule = BarzilaiBorwein(0.1)
+        _, (tau, info) = steps_of(rule, lambda y: -quadratic(y), self.POINTS)
+        assert tau > 0 and info.guards.negative
+
+
+class TestStepTuned:
+    def test_against_the_algorithm_by_hand(self):
+        """Noisy gradients, two half-steps on each batch, as published."""
+        noise = 0.1 * np.random.default_rng(0).normal(size=(6, 2))
+        g = lambda y, k: np.asarray(MATRIX) @ y + noise[k]
+        alpha, nu, beta, low, high, delta = 0.2, 2.0, 0.9, 0.5, 2.0, 0.001
+        y, gamma, average = np.asarray(Y), 1.0, np.zeros(2)
+        points, batches, wanted = [], [], []
+        for k in range(6):
+            tau = alpha * gamma / (k + 1) ** (0.5 + delta)
+            half = y - tau * g(y, k)
+            points += [y, half]
+            batches += [k, k]
+            wanted += [tau, tau]
+            s, z = half - y, g(half, k) - g(y, k)
+            average = beta * average + (1 - beta) * z
+            inner = average / (1 - beta ** (k + 1)) @ s
+            gamma = np.clip(s @ s / inner if inner > 0 else nu, low, high)
+            y = half - tau * g(half, k)
+        rule = StepTuned(alpha)
+        state, taus = rule.init(Y), []
+        for count, (point, k) in enumerate(zip(points, batches)):
+            point = jnp.asarray(point, jnp.float32)
+            line = line_of(lambda y, k=k: quadratic(y) + noise[k] @ y, point)
+            tau, _, state = rule.step(line, jnp.array(count), state)
+            taus.append(tau)
+        np.testing.assert_allclose(taus, wanted, rtol=1e-4)
+
+    def test_it_asks_for_two_steps_on_a_batch_through_wrappers_too(self):
+        from curvopt import steps_per_batch
+        from strategies import Clipped, Scheduled
+
+        rule = StepTuned(0.1)
+        assert steps_per_batch(Clipped(Scheduled(rule, lambda k: 1.0))) == 2
+        assert steps_per_batch(rule) == 2 and steps_per_batch(Polyak()) == 1
+
+    def test_negative_curvature_takes_the_published_constant(self):
+        rule = StepTuned(0.1, nonconvex=1.5)
+        points = [Y, jnp.array([1.0, 1.0]), Y]
+        (t0, _), (t1, info), (t2, _) = steps_of(rule, lambda y: -quadratic(y), points)
+        assert t0 == t1 and info.guards.negative
+        np.testing.assert_allclose(t2, 0.1 * 1.5 / 2**0.501, rtol=1e-5)
+
+
 @pytest.mark.parametrize("direction", [SGD(), Momentum(), Adam()])
 def test_recipes_descend_on_noisy_gradients(direction):
     """A noisy quadratic: the recipe with a horizon ends below where it began."""
     solver = recipes.rescaled(direction, steps=200)
-    assert recipes.rescaled(direction, steps=200).line_search.schedule is (
-        solver.line_search.schedule
-    )
+    again = recipes.rescaled(direction, steps=200)
+    assert again.line_search.inner.schedule is solver.line_search.inner.schedule
 
     def fn(y, noise):
         return quadratic(y) + noise @ y, None

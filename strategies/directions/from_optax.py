@@ -1,0 +1,83 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+import curvopt
+
+
+class FromOptax(curvopt.AbstractDirection):
+    r"""Any `optax.GradientTransformation` as a direction: its updates are what is followed.
+
+    Optimisers of optax end in their learning rate, and their updates descend:
+    `FromOptax(optax.adam(1e-3))` with `LearningRate(1.0)` is what optax does, and
+    `FromOptax(optax.adam(1.0))` leaves the step to the line search. A bare preconditioner
+    ascends: write `optax.chain(optax.scale_by_adam(), optax.scale(-1.0))`.
+
+    What optax's transformations ask for by keyword they are given: `value`, `grad`,
+    `value_fn`, `obj_fn` (the loss of this step as a function of the parameters) and
+    `grad_fn`. What they evaluate of these is not counted in the record.
+
+    **Arguments:**
+
+    - `tx`: the transformation; static. Two that were made apart are two programs: for a
+        grid over one of its numbers use a strategy of this project.
+    - `fresh`: a second transformation without memory, whose updates are the fresh part of
+        the direction. `None` (the default): the direction itself.
+
+    **Raises:**
+
+    `ValueError` if one of them is no gradient transformation.
+    """
+
+    tx: optax.GradientTransformation = eqx.field(static=True)
+    fresh: optax.GradientTransformation | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        given = {"tx": self.tx} | ({} if self.fresh is None else {"fresh": self.fresh})
+        for name, tx in given.items():
+            if not isinstance(tx, optax.GradientTransformation):
+                raise ValueError(
+                    f"{name} must be an optax.GradientTransformation, but it is {tx!r}."
+                )
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
+        del key
+        # States may hold Python numbers, which a loop cannot carry.
+        states = self.tx.init(y), None if self.fresh is None else self.fresh.init(y)
+        return jax.tree.map(jnp.asarray, states)
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: Any
+    ) -> tuple[curvopt.Descent, Any]:
+        direction, own = _update(self.tx, model, y, state[0])
+        if self.fresh is None:
+            return curvopt.Descent(direction), (own, None)
+        fresh, other = _update(self.fresh, model, y, state[1])
+        return curvopt.Descent(direction, fresh), (own, other)
+
+
+def _update(
+    tx: optax.GradientTransformation,
+    model: curvopt.QuadraticModel,
+    y: PyTree[Array],
+    state: Any,
+) -> tuple[PyTree[Array], Any]:
+    # optax's line searches refuse keywords that `value_fn` has no use for.
+    def value_fn(y: PyTree[Array], obj_fn: Any = None, grad_fn: Any = None) -> Array:
+        del obj_fn, grad_fn
+        return model.loss(y)
+
+    return optax.with_extra_args_support(tx).update(
+        model.grad,
+        state,
+        y,
+        value=model.value,
+        grad=model.grad,
+        value_fn=value_fn,
+        obj_fn=model.loss,
+        grad_fn=lambda y, _: jax.grad(model.loss)(y),
+    )

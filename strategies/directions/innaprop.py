@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+
+import curvopt
+
+
+class INNApropState(eqx.Module):
+    r"""How many steps, the average of squared gradients, and $\psi$."""
+
+    count: Int[Array, ""]
+    squares: PyTree[Array]
+    psi: PyTree[Array]
+
+
+class INNAprop(curvopt.AbstractDirection):
+    r"""An inertial Newton dynamics, preconditioned as in RMSProp.
+
+    $v^+ = \sigma v + (1 - \sigma) g^2$,
+    $\psi^+ = (1 - \gamma / \beta) \psi + \gamma (1/\beta - \alpha) y$ and
+    $y^+ = (1 + \gamma \frac{1 - \alpha\beta}{\beta - \gamma}) y -
+    \frac{\gamma}{\beta - \gamma} \psi^+ - \gamma\beta \frac{g}{\sqrt{\hat v} + \epsilon}$,
+    with $\hat v$ corrected for its start at zero, $\psi_0 = (1 - \alpha\beta) y_0$, and
+    $y$ first decayed to $(1 - \lambda\gamma) y$. The direction is $u = y^+ - y$: its
+    length is part of the method, step by `LearningRate(1.0)`. At $\alpha = \beta = 1$ it
+    is RMSProp with bias correction. Its fresh part is the last term.
+
+    **Arguments:**
+
+    - `learning_rate`: $\gamma$ in $(0, \beta)$.
+    - `schedule`: a function of the step count with peak 1 that multiplies $\gamma$.
+    - `alpha`: $\alpha \geq 0$, viscous damping.
+    - `beta`: $\beta > 0$, Newton damping.
+    - `square_decay`: $\sigma$ in $[0, 1)$.
+    - `epsilon`: $\epsilon \geq 0$.
+    - `weight_decay`: $\lambda \geq 0$.
+
+    Source: *A second-order-like optimizer with adaptive gradient scaling for deep
+    learning*, arXiv 2410.05871 (read in its code).
+    """
+
+    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-3)
+    schedule: Callable[[Int[Array, ""]], Any] | None = eqx.field(static=True, default=None)
+    alpha: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.1)
+    beta: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    square_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
+    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
+    weight_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.01)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("beta", self.beta, above=0)
+        curvopt.check_range("learning_rate", self.learning_rate, above=0, below=self.beta)
+        curvopt.check_schedule(self.schedule)
+        curvopt.check_range("alpha", self.alpha, at_least=0)
+        curvopt.check_range("square_decay", self.square_decay, at_least=0, below=1)
+        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+        curvopt.check_range("weight_decay", self.weight_decay, at_least=0)
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> INNApropState:
+        del key
+        zeros = curvopt.tree_zeros(y)
+        psi = jax.tree.map(
+            lambda y, z: ((1 - self.alpha * self.beta) * y).astype(z.dtype), y, zeros
+        )
+        return INNApropState(jnp.array(0, jnp.int32), zeros, psi)
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: INNApropState
+    ) -> tuple[curvopt.Descent, INNApropState]:
+        alpha, beta = self.alpha, self.beta
+        factor = 1 if self.schedule is None else self.schedule(state.count)
+        gamma = self.learning_rate * factor
+        count = state.count + 1
+        correction = 1 - self.square_decay**count
+        decayed = jax.tree.map(
+            lambda y, psi: ((1 - self.weight_decay * gamma) * y).astype(psi.dtype),
+            y,
+            state.psi,
+        )
+        squares = jax.tree.map(
+            lambda v, g: (
+                self.square_decay * v + (1 - self.square_decay) * g.astype(v.dtype) ** 2
+            ).astype(v.dtype),
+            state.squares,
+            model.grad,
+        )
+        psi = jax.tree.map(
+            lambda psi, y: (
+                (1 - gamma / beta) * psi + gamma * (1 / beta - alpha) * y
+            ).astype(psi.dtype),
+            state.psi,
+            decayed,
+        )
+        fresh = jax.tree.map(
+            lambda g, v: (
+                curvopt.safe_divide(
+                    -gamma * beta * g, jnp.sqrt(v / correction) + self.epsilon
+                )
+            ).astype(v.dtype),
+            model.grad,
+            squares,
+        )
+        pull = gamma / (beta - gamma)
+
+        def displacement(y: Array, decayed: Array, psi: Array, fresh: Array) -> Array:
+            # y+ - y, without adding y and taking it away again.
+            inertia = pull * ((1 - alpha * beta) * decayed - psi)
+            return ((decayed - y) + inertia + fresh).astype(psi.dtype)
+
+        direction = jax.tree.map(displacement, y, decayed, psi, fresh)
+        return curvopt.Descent(direction, fresh), INNApropState(count, squares, psi)

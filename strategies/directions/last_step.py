@@ -1,0 +1,26 @@
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+import curvopt
+
+
+class LastStep(curvopt.AbstractDirection):
+    r"""The way that the last step went, $u_k = y_k - y_{k-1}$; zero at the first step.
+
+    It is a part of other directions and none by itself, for it never starts to move:
+    together with the gradient in [`strategies.HyperplaneSearch`][] it is heavy-ball
+    momentum, whose coefficient the plane's Newton system chooses.
+
+    Source: Polyak 1964 (recalled).
+    """
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> PyTree[Array]:
+        del key
+        return jax.tree.map(jnp.asarray, y)
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: PyTree[Array]
+    ) -> tuple[curvopt.Descent, PyTree[Array]]:
+        del model
+        return curvopt.Descent(jax.tree.map(jnp.subtract, y, state)), y

@@ -1,0 +1,129 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+
+import curvopt
+
+
+class LBFGSState(eqx.Module):
+    r"""Where the last step began, the kept changes of parameters ($s$) and of the gradient
+    ($z$) along a leading axis, the oldest overwritten first, and $1 / \langle s, z
+    \rangle$ of each, zero for a place that is free."""
+
+    count: Int[Array, ""]
+    y: PyTree[Array]
+    grad: PyTree[Array]
+    s: PyTree[Array]
+    z: PyTree[Array]
+    weights: Float[Array, " history"]
+    stored: Int[Array, ""]
+    scale: Scalar
+
+
+class LBFGS(curvopt.AbstractDirection):
+    r"""The limited-memory quasi-Newton direction $u = -B g$, with $B$ an approximation of
+    the inverse Hessian from the last changes $s$ of the parameters and $z$ of the
+    gradient.
+
+    $B$ starts from $\gamma I$ with $\gamma = \langle s, z \rangle / \langle z, z \rangle$
+    of the last pair; the two-loop recursion applies it. A pair without enough curvature,
+    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ is always a
+    direction of descent. The first direction is $-g$. Its memory *is* the direction: the
+    fresh part is the direction.
+
+    **Arguments:**
+
+    - `history`: how many pairs are kept, an integer of at least 1; static. It is that many
+        times twice the memory of the parameters.
+    - `curvature`: $c \geq 0$, the least cosine of a pair.
+
+    Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5 (recalled);
+    leaving pairs out is this project's choice, where a search along Wolfe's conditions
+    would not produce such pairs.
+    """
+
+    history: int = eqx.field(static=True, default=10)
+    curvature: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
+
+    def __check_init__(self) -> None:
+        curvopt.check_count("history", self.history)
+        curvopt.check_range("curvature", self.curvature, at_least=0)
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> LBFGSState:
+        del key
+        zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
+        empty = jax.tree.map(lambda x: jnp.zeros((self.history, *x.shape), x.dtype), zeros)
+        zero = jnp.array(0, jnp.int32)
+        return LBFGSState(
+            count=zero,
+            y=zeros,
+            grad=zeros,
+            s=empty,
+            z=empty,
+            weights=jnp.zeros(self.history, dtype),
+            stored=zero,
+            scale=jnp.ones((), dtype),
+        )
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: LBFGSState
+    ) -> tuple[curvopt.Descent, LBFGSState]:
+        like = lambda new, old: jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
+        y, grad = like(y, state.y), like(model.grad, state.grad)
+        state = self._remember(y, grad, state)
+        direction = jax.tree.map(jnp.negative, self._product(grad, state))
+        return curvopt.Descent(like(direction, state.y)), state
+
+    def _remember(
+        self, y: PyTree[Array], grad: PyTree[Array], state: LBFGSState
+    ) -> LBFGSState:
+        """The state with the last change as its newest pair."""
+        s = jax.tree.map(jnp.subtract, y, state.y)
+        z = jax.tree.map(jnp.subtract, grad, state.grad)
+        sz, zz = curvopt.tree_dot(s, z), curvopt.tree_dot(z, z)
+        least = self.curvature * curvopt.tree_norm(s) * jnp.sqrt(zz)
+        # False for what is not finite too: a bad batch must not stay in the memory.
+        kept = (state.count > 0) & (sz > least) & jnp.isfinite(zz)
+        at = state.stored % self.history
+
+        def put(old: Array, new: Array) -> Array:
+            new = jnp.where(kept, new, old[at]).astype(old.dtype)
+            return old.at[at].set(new)
+
+        dtype = state.scale.dtype
+        scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), state.scale)
+        return LBFGSState(
+            count=state.count + 1,
+            y=y,
+            grad=grad,
+            s=jax.tree.map(put, state.s, s),
+            z=jax.tree.map(put, state.z, z),
+            weights=put(state.weights, 1 / jnp.where(kept, sz, 1)),
+            stored=state.stored + kept,
+            scale=scale.astype(dtype),
+        )
+
+    def _product(self, grad: PyTree[Array], state: LBFGSState) -> PyTree[Array]:
+        """The two-loop recursion, $B g$."""
+        newest_first = (state.stored - 1 - jnp.arange(self.history)) % self.history
+        pair = lambda k: jax.tree.map(lambda x: x[k], (state.s, state.z, state.weights))
+        add = lambda c, x, a: (x + c * a).astype(x.dtype)
+
+        def down(q: PyTree[Array], k: Any) -> tuple[PyTree[Array], Scalar]:
+            s, z, weight = pair(k)
+            alpha = weight * curvopt.tree_dot(s, q)
+            return jax.tree.map(lambda q, z: add(-alpha, q, z), q, z), alpha
+
+        def up(r: PyTree[Array], at: Any) -> tuple[PyTree[Array], None]:
+            k, alpha = at
+            s, z, weight = pair(k)
+            change = alpha - weight * curvopt.tree_dot(z, r)
+            return jax.tree.map(lambda r, s: add(change, r, s), r, s), None
+
+        q, alphas = jax.lax.scan(down, grad, newest_first)
+        r = jax.tree.map(lambda x: (state.scale * x).astype(x.dtype), q)
+        r, _ = jax.lax.scan(up, r, (newest_first, alphas), reverse=True)
+        return r

@@ -1,0 +1,79 @@
+"""Armijo's search: what all rules that search for sufficient decrease share."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Scalar
+
+import curvopt
+
+
+class Search(eqx.Module):
+    """How a search ended.
+
+    **Attributes:**
+
+    - `step_size`: the last trial.
+    - `met`: whether it has sufficient decrease.
+    - `trials`: how many losses were evaluated.
+    - `guards`: what the line and the search amount to.
+    """
+
+    step_size: Scalar
+    met: Bool[Array, ""]
+    trials: Int[Array, ""]
+    guards: curvopt.Guards
+
+
+def sufficient_decrease(line: curvopt.Line, t: Scalar, sufficient: Scalar) -> Array:
+    r"""Armijo's condition, $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$. A trial
+    whose loss is not finite does not meet it."""
+    value = line.at(t)
+    return jnp.isfinite(value) & (value <= line.value + sufficient * t * line.slope)
+
+
+def backtrack(
+    line: curvopt.Line,
+    initial: Scalar,
+    *,
+    factor: Scalar,
+    sufficient: Scalar,
+    max_trials: int,
+) -> Search:
+    r"""The first of $t_0, t_0 \rho, t_0 \rho^2, \dots$ that has sufficient decrease.
+
+    Nothing is tried where the direction is not one of descent, something is not finite, or
+    $t_0$ is zero.
+
+    **Arguments:**
+
+    - `line`: where.
+    - `initial`, `factor`, `sufficient`: $t_0$, $\rho$ and $c$.
+    - `max_trials`: how many trials at most.
+    """
+    value, slope = line.value, line.slope
+    initial = jnp.asarray(initial, jnp.result_type(value, slope))
+    finite = jnp.isfinite(slope) & jnp.isfinite(value) & jnp.isfinite(initial)
+    search = finite & (slope < 0) & (initial > 0)
+
+    def unmet(carry: Any) -> Array:
+        _, trials, met = carry
+        return search & ~met & (trials < max_trials)
+
+    def try_next(carry: Any) -> Any:
+        t, trials, _ = carry
+        t = jnp.where(trials == 0, t, t * factor)
+        return t, trials + 1, sufficient_decrease(line, t, sufficient)
+
+    t, trials, met = jax.lax.while_loop(
+        unmet, try_next, (initial, jnp.array(0, jnp.int32), jnp.array(False))
+    )
+    guards = curvopt.Guards(
+        ascent=slope > 0,
+        limited=met & (trials > 1),
+        nonfinite=~finite,
+        exhausted=search & ~met,
+    )
+    return Search(t, met, trials, guards)

@@ -1,0 +1,65 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+from ._armijo import backtrack
+
+
+class Backtracking(curvopt.AbstractLineSearch):
+    r"""Armijo's search, started from what another rule proposes: the first of
+    $t_0, t_0 \rho, t_0 \rho^2, \dots$ with $\varphi(t) \leq \varphi(0) + c \, t \,
+    \varphi'(0)$, where $t_0$ is the step of `inner`.
+
+    With [`strategies.CurvatureRescaling`][] it makes the exact step of the parabola safe:
+    where the parabola is a good model, as near a minimum, the first trial is accepted and
+    costs one loss. A trial whose loss is not finite is a rejected one. A step of zero,
+    which `inner` refused to take, stays zero.
+
+    **Arguments:**
+
+    - `inner`: any line search.
+    - `backtrack`: $\rho$ in $(0, 1)$.
+    - `sufficient`: $c$ in $[0, 1)$.
+    - `fallback`: the step where no trial is accepted, or the direction is not one of
+        descent, at least 0. (Where something is not finite the step is zero.)
+    - `max_trials`: how many trials at most; static.
+
+    Source: Nocedal & Wright, Numerical Optimization, section 3.1 (recalled); the
+    composition is this project's.
+    """
+
+    inner: curvopt.AbstractLineSearch
+    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
+    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
+    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
+    max_trials: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self) -> None:
+        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
+        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
+        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
+        curvopt.check_range("fallback", self.fallback, at_least=0)
+        curvopt.check_count("max_trials", self.max_trials)
+
+    def init(self, y: PyTree[Array]) -> PyTree[Array]:
+        return self.inner.init(y)
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: PyTree[Array]
+    ) -> tuple[Scalar, curvopt.StepInfo, PyTree[Array]]:
+        proposed, info, state = self.inner.step(line, count, state)
+        search = backtrack(
+            line,
+            proposed,
+            factor=self.backtrack,
+            sufficient=self.sufficient,
+            max_trials=self.max_trials,
+        )
+        step_size = jnp.where(
+            search.met,
+            search.step_size,
+            jnp.where(search.guards.exhausted | search.guards.ascent, self.fallback, 0),
+        )
+        return step_size, info.plus(losses=search.trials, guards=search.guards), state

@@ -1,0 +1,103 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class FromSearchState(eqx.Module):
+    """The search's own state, and the step size that it has asked for next."""
+
+    search: Any
+    step_size: Scalar
+
+
+class FromSearch(curvopt.AbstractLineSearch):
+    r"""A search of Optimistix as a line search: `FromSearch(optx.BacktrackingArmijo())`.
+
+    Optimistix gives a search one trial at each step of a solver, and lets it reject; here
+    all trials of a search are made within one step, until it accepts. A search that looks
+    at values, at the gradient, or at neither, works: `optx.LearningRate`,
+    `optx.BacktrackingArmijo`, and `optx.LinearTrustRegion`, whose radius is then in units
+    of the direction. `optx.ClassicalTrustRegion` needs a Hessian and does not.
+
+    **Arguments:**
+
+    - `search`: an `optimistix.AbstractSearch`.
+    - `max_trials`: how many trials at most, after which the step is zero; static. Every
+        trial is counted as one loss, looked at or not.
+
+    **Raises:**
+
+    `ValueError` if it is no such search, or needs more than value and gradient.
+    """
+
+    search: optx.AbstractSearch
+    max_trials: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.search, optx.AbstractSearch):
+            raise ValueError(
+                f"search must be an optimistix.AbstractSearch, but it is {self.search!r}."
+            )
+        curvopt.check_count("max_trials", self.max_trials)
+
+    def init(self, y: PyTree[Array]) -> FromSearchState:
+        dtype = curvopt.scalar_dtype(y)
+        info = lambda: optx.FunctionInfo.EvalGrad(jnp.zeros((), dtype), y)
+        struct = eqx.filter_eval_shape(info)
+        # A loop needs a state whose types do not change: no weak ones.
+        strong = lambda x: jnp.asarray(x, jnp.result_type(x))
+        state = jax.tree.map(strong, self.search.init(y, struct))
+        return FromSearchState(state, jnp.zeros((), dtype))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: FromSearchState
+    ) -> tuple[Scalar, curvopt.StepInfo, FromSearchState]:
+        here = optx.FunctionInfo.EvalGrad(line.value, line.grad)
+        cast = lambda new, old: jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
+
+        def ask(first: bool, there: PyTree, value: Scalar, state: FromSearchState) -> Any:
+            info = optx.FunctionInfo.Eval(value)
+            try:
+                wanted, accepted, _, search = self.search.step(
+                    jnp.array(first), line.y, there, here, info, state.search
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"{type(self.search).__name__} cannot be used as a line search: a line "
+                    "has values and gradients, and no more."
+                ) from error
+            new = FromSearchState(search, jnp.asarray(wanted))
+            return cast(new, state), accepted
+
+        # A search is first asked where it stands: its answer is the first trial.
+        started, _ = ask(True, line.y, line.value, state)
+        state = jax.tree.map(lambda a, b: jnp.where(count == 0, a, b), started, state)
+
+        def rejected(carry: Any) -> Array:
+            _, _, trials, accepted = carry
+            return ~accepted & (trials < self.max_trials)
+
+        def try_next(carry: Any) -> Any:
+            _, state, trials, _ = carry
+            t = state.step_size
+            new, accepted = ask(False, line.point(t), line.at(t), state)
+            return t, new, trials + 1, accepted
+
+        zero = jnp.zeros_like(state.step_size)
+        finite = jnp.isfinite(line.value) & jnp.isfinite(line.slope)
+        start = (zero, state, jnp.array(0, jnp.int32), ~finite)
+        t, new, trials, accepted = jax.lax.while_loop(rejected, try_next, start)
+        step_size = jnp.where(finite & accepted, t, 0)
+        # A search that found nothing starts anew.
+        state = jax.tree.map(lambda a, b: jnp.where(finite & accepted, a, b), new, started)
+        guards = curvopt.Guards(
+            ascent=line.slope > 0, nonfinite=~finite, exhausted=~accepted
+        )
+        info = curvopt.StepInfo(slope=line.slope, losses=trials, guards=guards)
+        return step_size, info, state

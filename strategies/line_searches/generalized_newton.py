@@ -1,0 +1,65 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class GeneralizedNewton(curvopt.AbstractLineSearch):
+    r"""GeN: the learning rate follows the minimiser of the parabola through three losses,
+    $\varphi_-, \varphi_0, \varphi_+$ at $-\ell, 0, \ell$:
+
+    $\tau^* = \frac{\ell}{2} \frac{\varphi_- - \varphi_+}{\varphi_- - 2 \varphi_0 +
+    \varphi_+}$, and $\ell^+ = \beta \ell + (1 - \beta) \, \mathrm{clip}(\tau^*, \ell / c,
+    c \, \ell)$ is the step.
+
+    Where the parabola does not open upwards, the direction is not one of descent by these
+    losses, or one of them is not finite, the learning rate stays. It costs two losses; as
+    published it acts at every fourth step: `EveryK(GeneralizedNewton(), 4)`. With
+    `smoothing` 0 and `clip` infinite it is exact on a parabola. In float32 the differences
+    of nearby losses are mostly rounding where $\ell$ is far too small.
+
+    **Arguments:**
+
+    - `learning_rate`: where $\ell$ starts, above 0.
+    - `smoothing`: $\beta$ in $[0, 1)$.
+    - `clip`: $c \geq 1$, may be infinite.
+
+    Source: *Gradient descent with generalized Newton's method*, arXiv 2407.02772 (ICLR
+    2025), read in its code. There the trial losses are of a fresh batch; here they are of
+    the batch of the step, as for every rule.
+    """
+
+    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
+    smoothing: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    clip: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("learning_rate", self.learning_rate, above=0)
+        curvopt.check_range("smoothing", self.smoothing, at_least=0, below=1)
+        curvopt.check_range("clip", self.clip, at_least=1)
+
+    def init(self, y: PyTree[Array]) -> Scalar:
+        return self.learning_rate.astype(curvopt.scalar_dtype(y))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: Scalar
+    ) -> tuple[Scalar, curvopt.StepInfo, Scalar]:
+        del count
+        behind, here, ahead = line.at(-state), line.value, line.at(state)
+        # Halves of the slope and of the curvature at once: only their ratio is needed.
+        descent, curvature = (behind - ahead) / 2, behind - 2 * here + ahead
+        finite = jnp.isfinite(descent) & jnp.isfinite(curvature)
+        accepted = finite & (descent > 0) & (curvature > 0)
+        exact = state * descent / jnp.where(accepted, curvature, 1)
+        target = jnp.clip(exact, state / self.clip, state * self.clip)
+        mixed = self.smoothing * state + (1 - self.smoothing) * target
+        step_size = jnp.where(accepted & jnp.isfinite(mixed), mixed, state)
+        guards = curvopt.Guards(
+            ascent=descent < 0,
+            flat=finite & (curvature == 0),
+            negative=curvature < 0,
+            limited=accepted & (target != exact),
+            nonfinite=~finite,
+        )
+        return step_size, curvopt.StepInfo(losses=2, guards=guards), step_size

@@ -1,0 +1,60 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class GrowthLimitedState(eqx.Module):
+    """The last positive step size (zero before there was any), and the inner state."""
+
+    last: Scalar
+    inner: PyTree[Array]
+
+
+class GrowthLimited(curvopt.AbstractLineSearch):
+    r"""Keeps another rule from growing its steps too fast:
+    $\tau_k \leq \gamma \, \tau_{k-1}$, and the first one moves the parameters by at most a
+    fraction of their norm, $\tau_0 \|u_0\| \leq \rho \|y_0\|$ (of 1, where the parameters
+    are zero).
+
+    It is for rules that divide by a curvature, which may vanish: at the initialisation of
+    a network the first step would be far too long, and the run may not recover.
+
+    **Arguments:**
+
+    - `inner`: any line search.
+    - `factor`: $\gamma \geq 1$.
+    - `first`: $\rho > 0$; `None` does not limit the first step.
+
+    This project's.
+    """
+
+    inner: curvopt.AbstractLineSearch
+    factor: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.1)
+    first: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=1e-3)
+
+    def __check_init__(self) -> None:
+        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
+        curvopt.check_range("factor", self.factor, at_least=1)
+        curvopt.check_range("first", self.first, above=0)
+
+    def init(self, y: PyTree[Array]) -> GrowthLimitedState:
+        zero = jnp.zeros((), curvopt.scalar_dtype(y))
+        return GrowthLimitedState(zero, self.inner.init(y))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: GrowthLimitedState
+    ) -> tuple[Scalar, curvopt.StepInfo, GrowthLimitedState]:
+        wanted, info, inner = self.inner.step(line, count, state.inner)
+        bound = jnp.where(state.last > 0, self.factor * state.last, self._first(line))
+        step_size = jnp.minimum(wanted, bound)
+        limited = curvopt.Guards(limited=step_size < wanted)
+        last = jnp.where(step_size > 0, step_size, state.last)
+        return step_size, info.plus(guards=limited), GrowthLimitedState(last, inner)
+
+    def _first(self, line: curvopt.Line) -> Scalar:
+        if self.first is None:
+            return jnp.array(jnp.inf)
+        size, length = curvopt.tree_norm(line.y), curvopt.tree_norm(line.direction)
+        return self.first * jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)

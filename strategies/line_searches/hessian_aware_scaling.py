@@ -1,0 +1,114 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+from ._armijo import backtrack, sufficient_decrease
+
+
+class HessianAwareScaling(curvopt.AbstractLineSearch):
+    r"""Scales the direction by what the curvature is, then searches along it.
+
+    With $\kappa = \langle u, H u \rangle$ the direction is scaled by
+
+    - $-\varphi'(0) / \kappa$ where the curvature is strong, $\kappa > \sigma \|u\|^2$;
+    - `weak_scale` where it is weak, $0 \leq \kappa \leq \sigma \|u\|^2$;
+    - `negative_scale` where it is negative;
+
+    and Armijo's search starts from there: the first of $t_0, t_0 \rho, \dots$ with
+    $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$. Where the curvature is not strong
+    and the first trial is accepted, the search goes forward, $t_0 / \rho, t_0 / \rho^2,
+    \dots$, as long as the condition holds.
+
+    **Arguments:**
+
+    - `strong`: $\sigma > 0$.
+    - `weak_scale`: in $(0, 1 / \sigma]$.
+    - `negative_scale`: above 0.
+    - `backtrack`: $\rho$ in $(0, 1)$.
+    - `sufficient`: $c$ in $[0, 1)$.
+    - `fallback`: the step where no trial is accepted, or the direction is not one of
+        descent, at least 0. (Where something is not finite the step is zero.)
+    - `max_trials`: how many trials at most, in each sense; static.
+
+    Source: Smee, Roosta & Wright, *First-ish Order Methods: Hessian-aware Scalings of
+    Gradient Descent*, arXiv 2502.03701 (restated). It leaves the two scales open; 1 is this
+    project's choice.
+    """
+
+    strong: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.1)
+    weak_scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
+    negative_scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
+    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
+    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
+    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
+    max_trials: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("strong", self.strong, above=0)
+        curvopt.check_range("weak_scale", self.weak_scale, above=0, at_most=1 / self.strong)
+        curvopt.check_range("negative_scale", self.negative_scale, above=0)
+        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
+        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
+        curvopt.check_range("fallback", self.fallback, at_least=0)
+        curvopt.check_count("max_trials", self.max_trials)
+
+    def init(self, y: PyTree[Array]) -> None:
+        del y
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: Any
+    ) -> tuple[Scalar, curvopt.StepInfo, None]:
+        del count, state
+        slope, curvature = line.slope, line.curvature()
+        negative = curvature < 0
+        u = line.direction
+        is_strong = curvature > self.strong * curvopt.tree_dot(u, u)
+        exact = -slope / jnp.where(is_strong, curvature, 1)
+        scale = jnp.where(negative, self.negative_scale, self.weak_scale)
+        initial = jnp.where(is_strong, exact, scale)
+        initial = jnp.where(jnp.isfinite(curvature), initial, jnp.nan)
+        search = backtrack(
+            line,
+            initial,
+            factor=self.backtrack,
+            sufficient=self.sufficient,
+            max_trials=self.max_trials,
+        )
+        farther = search.met & (search.trials == 1) & ~is_strong
+        step_size, forward = self._forward(line, search.step_size, farther)
+        step_size = jnp.where(
+            search.met, step_size, jnp.where(search.guards.nonfinite, 0, self.fallback)
+        )
+        guards = curvopt.Guards(flat=~is_strong & ~negative, negative=negative)
+        info = curvopt.StepInfo(
+            slope=slope,
+            curvature=curvature,
+            curvatures=1,
+            losses=search.trials + forward,
+            guards=search.guards | guards,
+        )
+        return step_size, info, None
+
+    def _forward(
+        self, line: curvopt.Line, t: Scalar, farther: Array
+    ) -> tuple[Scalar, Array]:
+        """The last of `t`, `t / backtrack`, ... up to which all have sufficient decrease,
+        and how many losses that took."""
+
+        def goes_on(carry: Any) -> Array:
+            _, trials, met = carry
+            return met & (trials < self.max_trials)
+
+        def try_next(carry: Any) -> Any:
+            t, trials, _ = carry
+            met = sufficient_decrease(line, t / self.backtrack, self.sufficient)
+            return jnp.where(met, t / self.backtrack, t), trials + 1, met
+
+        start = (t, jnp.array(0, jnp.int32), farther)
+        t, trials, _ = jax.lax.while_loop(goes_on, try_next, start)
+        return t, trials

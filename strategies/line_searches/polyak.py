@@ -1,0 +1,62 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class Polyak(curvopt.AbstractLineSearch):
+    r"""Polyak's step on the mini-batch of the step, with limited growth:
+    $\tau_k = \min\left(\frac{\max(f - f^*, 0)}{c \, (-\varphi'(0))},
+    \gamma^{1/n} \tau_{k-1}\right)$ with $n$ steps in an epoch.
+
+    For $u = -g$ the denominator is $c \|g\|^2$, as published; along any other direction
+    the slope stands for it (this project's choice). Where the slope is not negative, or
+    something is not finite, the step is zero; where $f = f^*$ too.
+
+    **Arguments:**
+
+    - `lower_bound`: $f^*$, a lower bound of the loss.
+    - `scale`: $c > 0$.
+    - `growth`: $\gamma \geq 1$.
+    - `initial`: $\tau_{-1} > 0$, from which the first step grows.
+    - `steps_per_epoch`: $n$, an integer of at least 1; static. The default, 1, is for a
+        full batch: hand over that of the problem.
+
+    Source: Loizou et al., *Stochastic Polyak Step-size for SGD* (2021), `sps` with smooth
+    iterations (read in its code).
+    """
+
+    lower_bound: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
+    scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
+    growth: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
+    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
+    steps_per_epoch: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("lower_bound", self.lower_bound)
+        curvopt.check_range("scale", self.scale, above=0)
+        curvopt.check_range("growth", self.growth, at_least=1)
+        curvopt.check_range("initial", self.initial, above=0)
+        curvopt.check_count("steps_per_epoch", self.steps_per_epoch)
+
+    def init(self, y: PyTree[Array]) -> Scalar:
+        return self.initial.astype(curvopt.scalar_dtype(y))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: Scalar
+    ) -> tuple[Scalar, curvopt.StepInfo, Scalar]:
+        del count
+        value, slope = line.value, line.slope
+        descends = slope < 0
+        finite = jnp.isfinite(value) & jnp.isfinite(slope)
+        gap = jnp.maximum(value - self.lower_bound, 0)
+        wanted = gap / jnp.where(descends, -self.scale * slope, 1)
+        # The division may overflow.
+        bound = self.growth ** (1 / self.steps_per_epoch) * state
+        step_size = jnp.where(finite & descends, jnp.minimum(wanted, bound), 0)
+        guards = curvopt.Guards(
+            ascent=slope > 0, limited=descends & (wanted > bound), nonfinite=~finite
+        )
+        last = jnp.where(step_size > 0, step_size, state)
+        return step_size, curvopt.StepInfo(slope=slope, guards=guards), last

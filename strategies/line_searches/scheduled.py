@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class Scheduled(curvopt.AbstractLineSearch):
+    r"""The steps of another rule times a schedule, $\tau_k = s(k) \, \tau^{inner}_k$.
+
+    **Arguments:**
+
+    - `inner`: any line search.
+    - `schedule`: $s \geq 0$, a function of the step count (any optax schedule) with peak
+        1. Static: one schedule for each setting would be one compilation for each.
+
+    This project's.
+    """
+
+    inner: curvopt.AbstractLineSearch
+    schedule: Callable[[Int[Array, ""]], Any] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
+        if not callable(self.schedule):
+            raise ValueError(
+                "schedule must be a function of the step count (any optax schedule) with "
+                f"peak 1, but it is {self.schedule!r}."
+            )
+
+    def init(self, y: PyTree[Array]) -> PyTree[Array]:
+        return self.inner.init(y)
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: PyTree[Array]
+    ) -> tuple[Scalar, curvopt.StepInfo, PyTree[Array]]:
+        step_size, info, state = self.inner.step(line, count, state)
+        return self.schedule(count) * step_size, info, state

@@ -1,0 +1,53 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class SmoothedState(eqx.Module):
+    """The average of the steps and its weight, both from zero, and the inner state."""
+
+    average: Scalar
+    weight: Scalar
+    inner: PyTree[Array]
+
+
+class Smoothed(curvopt.AbstractLineSearch):
+    r"""The exponential average of the steps of another rule,
+    $a^+ = \beta a + (1 - \beta) \tau$, corrected for its start at zero.
+
+    It averages the *steps*; the fields `average` of the curvature rules average slope and
+    curvature apart, which a single small curvature disturbs less. A step of zero, which
+    `inner` refused to take, stays zero and leaves the average alone.
+
+    **Arguments:**
+
+    - `inner`: any line search.
+    - `decay`: $\beta$ in $[0, 1)$.
+
+    This project's.
+    """
+
+    inner: curvopt.AbstractLineSearch
+    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+
+    def __check_init__(self) -> None:
+        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
+        curvopt.check_range("decay", self.decay, at_least=0, below=1)
+
+    def init(self, y: PyTree[Array]) -> SmoothedState:
+        zero = jnp.zeros((), curvopt.scalar_dtype(y))
+        return SmoothedState(zero, zero, self.inner.init(y))
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: SmoothedState
+    ) -> tuple[Scalar, curvopt.StepInfo, SmoothedState]:
+        wanted, info, inner = self.inner.step(line, count, state.inner)
+        taken = wanted > 0
+        add = lambda old, new: jnp.where(
+            taken, self.decay * old + (1 - self.decay) * new, old
+        )
+        average, weight = add(state.average, wanted), add(state.weight, 1)
+        step_size = jnp.where(taken, average / jnp.where(taken, weight, 1), 0)
+        return step_size, info, SmoothedState(average, weight, inner)

@@ -1,0 +1,113 @@
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Scalar
+
+import curvopt
+
+
+class StepTunedState(eqx.Module):
+    r"""Where the first half-step began, the average of changes of the gradient and its
+    weight, and $\gamma$."""
+
+    y: PyTree[Array]
+    grad: PyTree[Array]
+    average: PyTree[Array]
+    weight: Scalar
+    gamma: Scalar
+
+
+class StepTuned(curvopt.AbstractLineSearch):
+    r"""Step-Tuned SGD: two half-steps on one batch, whose change of the gradient tells the
+    length of the next two.
+
+    At the $k$-th batch both half-steps are $\tau = \alpha \gamma_k / (k + 1)^{1/2 +
+    \delta}$. With the change $s$ of the parameters and $z$ of the gradient over the first
+    of them, and the exponential average $\bar z$ of $z$ (corrected for its start at zero),
+    $\gamma_{k+1} = \|s\|^2 / \langle \bar z, s \rangle$ if that is positive, else $\nu$,
+    clipped to $[m, M]$.
+
+    It asks for two steps on each batch (`steps_per_batch`), which
+    [`curvopt.train`][] and [`curvopt.run_study`][] grant; a step is half of the
+    published one.
+
+    **Arguments:**
+
+    - `learning_rate`: $\alpha > 0$.
+    - `nonconvex`: $\nu > 0$, taken where the curvature is not positive.
+    - `average`: the decay $\beta$ in $[0, 1)$ of $\bar z$.
+    - `lowest`, `highest`: $m$ and $M$.
+    - `decrease`: $\delta$ in $[0, 1/2]$.
+
+    Source: Castera, Bolte, Févotte & Pauwels, *Second-order step-size tuning of SGD for
+    non-convex optimization*, arXiv 2103.03570, algorithm 2 (read).
+    """
+
+    steps_per_batch: ClassVar[int] = 2
+
+    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter)
+    nonconvex: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
+    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    lowest: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
+    highest: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
+    decrease: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.001)
+
+    def __check_init__(self) -> None:
+        curvopt.check_range("learning_rate", self.learning_rate, above=0)
+        curvopt.check_range("nonconvex", self.nonconvex, above=0)
+        curvopt.check_range("average", self.average, at_least=0, below=1)
+        curvopt.check_range("lowest", self.lowest, above=0)
+        curvopt.check_range("highest", self.highest, at_least=self.lowest)
+        curvopt.check_range("decrease", self.decrease, at_least=0, at_most=0.5)
+
+    def init(self, y: PyTree[Array]) -> StepTunedState:
+        zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
+        zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+        return StepTunedState(zeros, zeros, zeros, zero, one)
+
+    def step(
+        self, line: curvopt.Line, count: Int[Array, ""], state: StepTunedState
+    ) -> tuple[Scalar, curvopt.StepInfo, StepTunedState]:
+        decay = (count // 2 + 1.0) ** -(0.5 + self.decrease)
+        step_size = self.learning_rate * state.gamma * decay
+        here = jax.tree.map(
+            lambda new, old: new.astype(old.dtype),
+            (line.y, line.grad),
+            (state.y, state.grad),
+        )
+
+        def first() -> tuple[StepTunedState, curvopt.Guards]:
+            y, grad = here
+            kept = StepTunedState(y, grad, state.average, state.weight, state.gamma)
+            return kept, curvopt.Guards()
+
+        def second() -> tuple[StepTunedState, curvopt.Guards]:
+            s, z = jax.tree.map(jnp.subtract, here, (state.y, state.grad))
+            mix = lambda old, new: (self.average * old + (1 - self.average) * new).astype(
+                old.dtype
+            )
+            average = jax.tree.map(mix, state.average, z)
+            weight = mix(state.weight, 1)
+            curvature = curvopt.tree_dot(average, s) / weight
+            positive = curvature > 0
+            ratio = curvopt.tree_dot(s, s) / jnp.where(positive, curvature, 1)
+            wanted = jnp.where(positive, ratio, self.nonconvex)
+            gamma = jnp.clip(wanted, self.lowest, self.highest)
+            # One batch whose gradient is not finite must not stay in the average.
+            finite = jnp.isfinite(curvature)
+            new = StepTunedState(state.y, state.grad, average, weight, gamma)
+            new = jax.tree.map(
+                lambda a, b: jnp.where(finite, a, b).astype(b.dtype), new, state
+            )
+            guards = curvopt.Guards(
+                flat=curvature == 0,
+                negative=curvature < 0,
+                limited=finite & (gamma != wanted),
+                nonfinite=~finite,
+            )
+            return new, guards
+
+        state, guards = jax.lax.cond(count % 2 == 0, first, second)
+        return step_size, curvopt.StepInfo(guards=guards), state

@@ -1,0 +1,266 @@
+r"""Line searches as optax transformations, for training loops that are optax's.
+
+```python
+tx = optax.chain(optax.adam(1.0), scale_by_curvature(0.5))  # was: optax.adam(3e-3)
+updates, state = tx.update(grads, state, params, value_fn=loss, batch=batch)
+```
+
+They scale the updates that reach them by $\tau$, so that $\tau$ times the update is the
+step. They expect updates that *descend*: stand after the learning rate of an optimiser,
+which is then 1, or after `optax.scale(-1.0)`; and last, except for what must not be
+measured. A momentum that stands before them is part of the direction, and the step may
+vanish where it ascends; to size the step by the gradient alone, and let the momentum
+gather steps, stand before it: `optax.chain(optax.scale(-1.0), scale_by_curvature(),
+optax.trace(0.9))`.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
+
+import curvopt
+
+from .line_searches import CDAT, CurvatureRescaling
+
+
+class ScaleByLineSearchState(eqx.Module):
+    r"""The state of [`strategies.optax.scale_by_line_search`][].
+
+    **Attributes:**
+
+    - `count`: how many updates were made.
+    - `line_search`: the line search's own state.
+    - `step_size`: the last $\tau$.
+    - `info`: the [`curvopt.StepInfo`][] of the last update: slope, curvature, guards.
+    """
+
+    count: Int[Array, ""]
+    line_search: Any
+    step_size: Scalar
+    info: curvopt.StepInfo
+
+
+def scale_by_line_search(
+    line_search: curvopt.AbstractLineSearch,
+    *,
+    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale updates by the step of any line search of this project.
+
+    Its `update(updates, state, params, ...)` needs to know the loss, in one of three ways.
+    Keywords which it does not know are ignored.
+
+    - `value_fn`: the loss as a function of the parameters, on the data of this step, as
+      optax's own line searches take it; it may return `(loss, aux)`. Keywords that it
+      names are handed to it (`value_fn(params, batch)` with `batch=batch`). Value and
+      gradient are computed once more.
+    - `model`: the [`curvopt.QuadraticModel`][] of the loss at `params`, which gave the
+      value and the gradient in the first place: nothing is computed twice. It works within
+      `optax.masked` too: the line is then that of the unmasked updates.
+    - `curvature` and `grad`: the curvature, as a number or as a function of the direction,
+      and the gradient; for rules that ask for no more, of which `value` is the loss.
+
+    **Arguments:**
+
+    - `line_search`: how far; a rule whose state holds the parameters, such as
+        `BarzilaiBorwein`, needs the memory for it.
+    - `method`: how `value_fn`'s curvature is had.
+
+    **Returns:**
+
+    An `optax.GradientTransformationExtraArgs`, whose state is a
+    [`strategies.optax.ScaleByLineSearchState`][].
+
+    **Raises:**
+
+    `ValueError` without `params`, or if the loss is not to be had. A runtime error if the
+    first updates ascend (later ones may, with momentum: `state.info.guards.ascent`).
+    """
+    curvopt.check_instance("line_search", line_search, curvopt.AbstractLineSearch)
+    curvopt.check_instance("method", method, curvopt.AbstractCurvatureMethod)
+
+    def init(params: Any) -> Any:
+        dtype = curvopt.scalar_dtype(params)
+        rule = curvopt.cast_hyperparameters(line_search, dtype)
+        return ScaleByLineSearchState(
+            count=jnp.array(0, jnp.int32),
+            line_search=rule.init(params),
+            step_size=jnp.zeros((), dtype),
+            info=curvopt.StepInfo().astype(dtype),
+        )
+
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        value_fn: Callable | None = None,
+        model: curvopt.QuadraticModel | None = None,
+        curvature: Callable[[PyTree], ScalarLike] | ScalarLike | None = None,
+        grad: PyTree | None = None,
+        value: ScalarLike = float("nan"),
+        **extra: Any,
+    ) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError(
+                "a line search needs the parameters: call tx.update(updates, state, "
+                "params, ...)."
+            )
+        if model is not None:
+            model = _unmasked(model, updates)
+        elif value_fn is not None:
+            model = _model_of(value_fn, updates, params, extra, method)
+        elif curvature is not None and grad is not None:
+            model = _model_from(value, grad, curvature)
+        else:
+            raise ValueError(
+                "a line search needs the loss: call tx.update(updates, state, params, "
+                "value_fn=loss), or hand over model=curvopt.quadratic_model(loss, params), "
+                "or curvature= and grad=."
+            )
+        dtype = state.step_size.dtype
+        rule = curvopt.cast_hyperparameters(line_search, dtype)
+        line = curvopt.Line(params, updates, updates, model)
+        step_size, info, own = rule.step(line, state.count, state.line_search)
+        step_size = jnp.asarray(step_size, dtype)
+        step_size = eqx.error_if(
+            step_size,
+            (state.count == 0) & (line.slope > 0),
+            "the updates ascend, but a line search scales updates that descend. Put it "
+            "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
+            "scale_by_curvature()), or after optax.scale(-1.0).",
+        )
+        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, state.line_search)
+        scaled = jax.tree.map(lambda u: (step_size * u).astype(u.dtype), updates)
+        info = info.astype(dtype)
+        return scaled, ScaleByLineSearchState(state.count + 1, own, step_size, info)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_curvature(
+    learning_rate: ScalarLike | optax.Schedule = 0.5,
+    *,
+    average: ScalarLike = 0.0,
+    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale updates $u$ by the curvature rescaling,
+    $\tau = 2 \ell \max(-\langle g, u \rangle, 0) / |\langle u, H u \rangle|$.
+
+    See [`strategies.CurvatureRescaling`][] for the rule, and
+    [`strategies.optax.scale_by_line_search`][] for what `update` takes; with that, any
+    composition (`GrowthLimited(CurvatureRescaling(...))`) serves as well.
+
+    **Arguments:**
+
+    - `learning_rate`: $\ell$, a number or an optax schedule of it.
+    - `average`: the decay in $[0, 1)$ of the averages of slope and curvature. For
+        mini-batches take 0.9.
+    - `method`: how `value_fn`'s curvature is had.
+    """
+    if callable(learning_rate):
+        rule = CurvatureRescaling(1.0, learning_rate, average=average)
+    else:
+        rule = CurvatureRescaling(learning_rate, average=average)
+    return scale_by_line_search(rule, method=method)
+
+
+def scale_by_cdat(
+    sigma: ScalarLike = 2.0,
+    *,
+    average: ScalarLike = 0.9,
+    epsilon: ScalarLike = 1e-6,
+    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+) -> optax.GradientTransformationExtraArgs:
+    """Scale updates by CDAT's step: [`strategies.CDAT`][], whose arguments these are, as
+    [`strategies.optax.scale_by_line_search`][]."""
+    return scale_by_line_search(CDAT(sigma, average, epsilon), method=method)
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.QuadraticModel:
+    """The model on the parameters that `optax.masked` lets through; the same one without
+    a mask."""
+    if not any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
+        return model
+    over = lambda fn, *trees: jax.tree.map(fn, *trees, is_leaf=_is_masked)
+    zeros = lambda g: jax.tree.map(jnp.zeros_like, g)
+    fill = lambda u: over(lambda a, g: zeros(g) if _is_masked(a) else a, u, model.grad)
+
+    def loss(y: PyTree) -> Scalar:
+        raise ValueError(
+            "within optax.masked a line search sees a part of the parameters, at which the "
+            "loss cannot be evaluated: only rules that ask for slope and curvature, such "
+            "as CurvatureRescaling, work there."
+        )
+
+    return curvopt.QuadraticModel(
+        value=model.value,
+        grad=over(lambda a, g: a if _is_masked(a) else g, updates, model.grad),
+        aux=model.aux,
+        _loss=loss,
+        _slope=lambda u: model.slope(fill(u)),
+        _curvature=lambda u: model.curvature(fill(u)),
+        _matrix=lambda us: model.curvature_matrix([fill(u) for u in us]),
+        _report=model.report,
+    )
+
+
+def _model_of(
+    value_fn: Callable,
+    updates: PyTree,
+    params: PyTree,
+    extra: dict[str, Any],
+    method: curvopt.AbstractCurvatureMethod,
+) -> curvopt.QuadraticModel:
+    """The model of a loss that is given as optax's line searches take it."""
+    if any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
+        raise ValueError(
+            "within optax.masked a line search sees a part of the parameters, at which "
+            "value_fn cannot be evaluated: hand over model=curvopt.quadratic_model(loss, "
+            "params) instead."
+        )
+    wanted = inspect.signature(value_fn).parameters
+    kwargs = {name: x for name, x in extra.items() if name in wanted}
+
+    def fn(params: PyTree, args: Any) -> tuple[Any, Any]:
+        del args
+        out = value_fn(params, **kwargs)
+        return out if isinstance(out, tuple) else (out, None)
+
+    return curvopt.quadratic_model(fn, params, None, method, has_aux=True)
+
+
+def _model_from(
+    value: ScalarLike, grad: PyTree, curvature: Callable[[PyTree], ScalarLike] | ScalarLike
+) -> curvopt.QuadraticModel:
+    """The model that a gradient and a curvature, had elsewhere, amount to."""
+
+    def unknown(*args: Any) -> Any:
+        del args
+        raise ValueError(
+            "this line search asks for more than the gradient and the curvature that it "
+            "was handed: give value_fn= or model=."
+        )
+
+    return curvopt.QuadraticModel(
+        value=jnp.asarray(value),
+        grad=grad,
+        aux=None,
+        _loss=unknown,
+        _slope=lambda u: curvopt.tree_dot(grad, u),
+        _curvature=lambda u: jnp.asarray(
+            curvature(u) if callable(curvature) else curvature
+        ),
+        _matrix=unknown,
+        _report=unknown,
+    )

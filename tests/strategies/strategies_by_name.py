@@ -1,0 +1,104 @@
+"""Every direction and every line search, as the common suite runs them."""
+
+import optax
+import optimistix as optx
+
+from strategies import (
+    Adam,
+    Backtracking,
+    BacktrackingArmijo,
+    BarzilaiBorwein,
+    CDAT,
+    Clipped,
+    CurvatureRescaling,
+    EveryK,
+    ForwardGradient,
+    FromDescent,
+    FromOptax,
+    FromSearch,
+    GeneralizedNewton,
+    GrowthLimited,
+    HessianAwareScaling,
+    HyperplaneSearch,
+    INNAprop,
+    LastStep,
+    LBFGS,
+    LearningRate,
+    Momentum,
+    NonlinearCG,
+    Polyak,
+    RMSProp,
+    RobbinsMonro,
+    Scheduled,
+    SGD,
+    Smoothed,
+    StepTuned,
+    StochasticArmijo,
+)
+
+
+DIRECTIONS = {
+    "SGD": SGD(),
+    "Momentum": Momentum(),
+    "Momentum, classical": Momentum(0.5, dampening=0),
+    "Momentum, Nesterov": Momentum(0.5, nesterov=True),
+    "RMSProp": RMSProp(),
+    "Adam": Adam(),
+    "NonlinearCG": NonlinearCG(),
+    "LBFGS": LBFGS(4),
+    "ForwardGradient": ForwardGradient(),
+    "HyperplaneSearch": HyperplaneSearch((SGD(), LastStep())),
+    "INNAprop": INNAprop(0.1),
+    "FromOptax": FromOptax(optax.chain(optax.trace(0.5), optax.scale(-0.5))),
+    "FromDescent": FromDescent(optx.SteepestDescent()),
+}
+
+LINE_SEARCHES = {
+    "LearningRate": LearningRate(0.1, lambda count: 0.99**count),
+    "RobbinsMonro": RobbinsMonro(0.15, 0.6),
+    "CurvatureRescaling": CurvatureRescaling(),
+    "CurvatureRescaling, fresh": CurvatureRescaling(0.25, average=0.9, along="fresh"),
+    "CDAT": CDAT(1.0),
+    "GeneralizedNewton": GeneralizedNewton(0.02, 0.5),
+    "BacktrackingArmijo": BacktrackingArmijo(),
+    "StochasticArmijo": StochasticArmijo(),
+    "Polyak": Polyak(),
+    "BarzilaiBorwein": BarzilaiBorwein(0.01),
+    "StepTuned": StepTuned(0.1),
+    "HessianAwareScaling": HessianAwareScaling(),
+    "FromSearch": FromSearch(optx.BacktrackingArmijo()),
+    "Backtracking": Backtracking(CurvatureRescaling()),
+    "EveryK": EveryK(CurvatureRescaling(0.25, average=0.5), 3),
+    "Clipped": Clipped(CurvatureRescaling(0.25), 1e-3, 0.2),
+    "Smoothed": Smoothed(CurvatureRescaling(0.25), 0.5),
+    "Scheduled": Scheduled(CurvatureRescaling(0.25), lambda count: 0.99**count),
+    "GrowthLimited": GrowthLimited(CurvatureRescaling(0.25), 1.5, 0.1),
+}
+
+# Rules that accept nothing but sufficient decrease.
+MONOTONE = {
+    "BacktrackingArmijo",
+    "HessianAwareScaling",
+    "FromSearch",
+    "Backtracking",
+}
+
+# INNAprop's fresh part is a small part of it: sized by that, the whole is far too long.
+DIVERGES = {("INNAprop", "CurvatureRescaling, fresh")}
+
+# Directions in units of the gradient, without much memory.
+_OF_GRADIENTS = {"SGD", "FromDescent", "FromOptax", "Momentum, Nesterov", "NonlinearCG"}
+
+
+def promises_progress(direction: str, rule: str) -> bool:
+    """Whether a pair, set up as here, must come down on a convex quadratic."""
+    # The length of its direction is part of the method.
+    if direction == "INNAprop":
+        return rule in MONOTONE
+    # These read the gradient's own scale from the last steps, or from the loss.
+    if rule in {"Polyak", "BarzilaiBorwein", "StepTuned"}:
+        return direction in _OF_GRADIENTS
+    # A direction drawn at random, or of length one in every coordinate, at a fixed rate.
+    if rule in {"LearningRate", "RobbinsMonro"}:
+        return direction not in {"ForwardGradient", "RMSProp", "Adam"}
+    return True

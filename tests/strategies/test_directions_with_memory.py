@@ -1,0 +1,346 @@
+"""Directions whose memory is more than an average, against their algorithms."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import optimistix as optx
+import pytest
+from lines import MATRIX, quadratic, Y
+
+import curvopt
+from strategies import (
+    Backtracking,
+    CurvatureRescaling,
+    ForwardGradient,
+    FromDescent,
+    FromOptax,
+    HyperplaneSearch,
+    INNAprop,
+    LastStep,
+    LBFGS,
+    LearningRate,
+    Momentum,
+    NonlinearCG,
+    RMSProp,
+    SGD,
+)
+
+
+def spd(n, condition=100.0):
+    """A symmetric matrix with eigenvalues from 1 to `condition`."""
+    q, _ = jnp.linalg.qr(jr.normal(jr.key(0), (n, n)))
+    return (q * jnp.geomspace(1.0, condition, n)) @ q.T
+
+
+def bowl(y, matrix):
+    return 0.5 * y @ matrix @ y, None
+
+
+def points_of(solver, y, args, steps, loss=bowl):
+    """The points of a run, the start included, and the descents' records."""
+    state = solver.init_strategy(y, jr.key(3))
+    points, records = [y], []
+    update = jax.jit(lambda y, count, state: solver.update(loss, y, args, count, state)[:3])
+    for count in range(steps):
+        y, state, record = update(y, jnp.array(count), state)
+        points.append(y)
+        records.append(record)
+    return points, records
+
+
+def conjugate_gradients(matrix, y, steps):
+    g = matrix @ y
+    u, points = -g, [y]
+    for _ in range(steps):
+        t = (g @ g) / (u @ matrix @ u)
+        y = y + t * u
+        new = matrix @ y
+        u = -new + (new @ new) / (g @ g) * u
+        g = new
+        points.append(y)
+    return points
+
+
+EXACT = CurvatureRescaling(0.5)
+
+
+@pytest.mark.parametrize(
+    "direction, rule",
+    [
+        (NonlinearCG(), EXACT),
+        (LBFGS(20), EXACT),
+        (HyperplaneSearch((SGD(), LastStep())), LearningRate(1.0)),
+        (HyperplaneSearch((SGD(), LastStep())), EXACT),
+        (FromDescent(optx.NonlinearCGDescent(optx.polak_ribiere)), EXACT),
+    ],
+)
+def test_on_a_quadratic_these_are_conjugate_gradients(direction, rule, x64):
+    matrix, y = spd(8), jr.normal(jr.key(1), (8,))
+    solver = curvopt.LineSearchMinimiser(direction, rule)
+    got, _ = points_of(solver, y, matrix, 7)
+    for a, b in zip(got, conjugate_gradients(matrix, y, 7), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * jnp.linalg.norm(y))
+
+
+class TestNonlinearCG:
+    def states(self, gradients, direction):
+        state, out = direction.init(gradients[0], key=jr.key(0)), []
+        for g in gradients:
+            model = curvopt.quadratic_model(lambda y, g: g @ y, jnp.zeros_like(g), g)
+            descent, state = direction.step(model, g, state)
+            out.append(descent.direction)
+        return out
+
+    def test_a_negative_beta_is_a_restart(self):
+        g = [jnp.array([2.0, 0.0]), jnp.array([1.0, 0.0])]
+        np.testing.assert_array_equal(self.states(g, NonlinearCG())[1], -g[1])
+
+    def test_a_direction_that_would_ascend_is_a_restart(self):
+        g = [jnp.array([1.0, 0.0]), jnp.array([-3.0, 0.0])]
+        np.testing.assert_array_equal(self.states(g, NonlinearCG())[1], -g[1])
+
+    def test_powells_restart(self):
+        g = [jnp.array([1.0, 0.2]), jnp.array([0.3, 1.0])]
+        free, restarted = (self.states(g, NonlinearCG(r))[1] for r in (float("inf"), 0.1))
+        np.testing.assert_array_equal(restarted, -g[1])
+        beta = (g[1] @ (g[1] - g[0])) / (g[0] @ g[0])
+        np.testing.assert_allclose(free, -g[1] - beta * g[0], rtol=1e-6)
+
+    def test_after_a_zero_gradient(self):
+        g = [jnp.zeros(2), jnp.array([1.0, 0.0])]
+        first, second = self.states(g, NonlinearCG())
+        np.testing.assert_array_equal(first, [0, 0])
+        np.testing.assert_array_equal(second, -g[1])
+
+
+class TestLBFGS:
+    def test_against_optax_and_the_dense_formula(self, x64):
+        """More steps than the history holds."""
+        m, matrix, y = 3, spd(5), jr.normal(jr.key(1), (5,))
+        solver = curvopt.LineSearchMinimiser(LBFGS(m), LearningRate(0.02))
+        points, _ = points_of(solver, y, matrix, 7)
+        tx = optax.scale_by_lbfgs(m)
+        state = tx.init(y)
+        for k, (here, there) in enumerate(zip(points[:-1], points[1:])):
+            update, state = tx.update(matrix @ here, state, here)
+            if k > 0:  # optax scales the first gradient
+                np.testing.assert_allclose((there - here) / 0.02, -update, rtol=1e-8)
+
+        s = [b - a for a, b in zip(points[:-2], points[1:-1])][-m:]
+        z = [matrix @ x for x in s]
+        inverse = jnp.eye(5) * (s[-1] @ z[-1]) / (z[-1] @ z[-1])
+        for a, b in zip(s, z):
+            v = jnp.eye(5) - jnp.outer(b, a) / (a @ b)
+            inverse = v.T @ inverse @ v + jnp.outer(a, a) / (a @ b)
+        u = (points[-1] - points[-2]) / 0.02
+        np.testing.assert_allclose(u, -inverse @ matrix @ points[-2], rtol=1e-8)
+
+    def test_pairs_without_curvature_are_left_out(self):
+        """On a concave function the direction remains one of descent."""
+        concave = lambda y, _: (-quadratic(y), None)
+        solver = curvopt.LineSearchMinimiser(LBFGS(), LearningRate(0.1))
+        points, _ = points_of(solver, Y, None, 4, concave)
+        for here, there in zip(points[:-1], points[1:]):
+            np.testing.assert_allclose(there - here, 0.1 * MATRIX @ here, rtol=1e-5)
+
+    def test_a_bad_batch_does_not_stay(self):
+        """Guards the memory against a gradient that is not finite."""
+        loss = lambda y, bad: (quadratic(y) * jnp.where(bad, jnp.nan, 1.0), None)
+        direction = LBFGS(4)
+        state = direction.init(Y, key=jr.key(0))
+        for k in range(6):
+            y = Y * 0.8**k
+            model = curvopt.quadratic_model(loss, y, k == 2, has_aux=True)
+            descent, state = direction.step(model, y, state)
+        assert jnp.isfinite(descent.direction).all()
+
+    def test_parameters_of_several_dtypes(self):
+        y = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(3)}
+        loss = lambda y, _: (
+            jnp.sum(y["a"].astype(float) ** 2) + jnp.sum(y["b"] ** 4),
+            None,
+        )
+        solver = curvopt.LineSearchMinimiser(LBFGS(2), Backtracking(EXACT))
+        points, records = points_of(solver, y, None, 5, loss)
+        assert points[-1]["a"].dtype == jnp.bfloat16
+        assert records[-1].loss < 0.1 * records[0].loss
+
+
+class TestForwardGradient:
+    def loss(self, y, _):
+        return jnp.sum(jnp.cosh(y["a"])) + jnp.sum(y["b"] ** 2), None
+
+    Y = {"a": jnp.array([1.0, -0.5]), "b": jnp.array([[0.3]])}
+
+    def test_random_directions_that_descend_and_differ(self):
+        solver = curvopt.LineSearchMinimiser(
+            ForwardGradient(), EXACT, curvature=curvopt.ForwardCurvature()
+        )
+        points, records = points_of(solver, self.Y, None, 20, self.loss)
+        assert all(record.info.slope < 0 for record in records)
+        assert records[-1].loss < records[0].loss
+        moved = [b["a"] - a["a"] for a, b in zip(points[:2], points[1:3])]
+        ratio = moved[0] / moved[1]
+        assert abs(ratio[0] - ratio[1]) > 1e-3
+
+    def test_no_backward_sweep(self):
+        """XLA's count: a step costs less than one value-and-gradient would add."""
+
+        def flops(direction, rule):
+            weight = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+            x = jax.ShapeDtypeStruct((512, 256), jnp.float32)
+            loss = lambda w, x: (jnp.mean(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2), None)
+            solver = curvopt.LineSearchMinimiser(
+                direction, rule, curvature=curvopt.ForwardCurvature()
+            )
+
+            def step(w, x):
+                state = solver.init_strategy(w, jr.key(0))
+                return solver.update(loss, w, x, jnp.array(0), state)[:1]
+
+            return curvopt.compile_and_analyse(step, weight, x).flops
+
+        product = 2 * 512 * 256 * 256
+        # Two products for the loss, three for tangents (the first layer's x is constant).
+        assert flops(ForwardGradient(), LearningRate(0.1)) < 5.4 * product
+        # The gradient needs five as well here; what it would add to the curvature is seen.
+        without = flops(ForwardGradient(), EXACT)
+        gradient = flops(SGD(), EXACT)
+        assert without < gradient - 2.5 * product
+
+    def test_seeds_differ_and_repeat(self):
+        direction = ForwardGradient()
+        model = curvopt.quadratic_model(self.loss, self.Y, has_aux=True)
+        step = lambda seed: direction.step(
+            model, self.Y, direction.init(self.Y, key=jr.key(seed))
+        )[0].direction["a"]
+        np.testing.assert_array_equal(step(0), step(0))
+        assert (step(0) != step(1)).all()
+
+
+class TestHyperplaneSearch:
+    def test_as_many_random_directions_as_dimensions_are_newtons_method(self, x64):
+        matrix, y = spd(4), jr.normal(jr.key(1), (4,))
+        solver = curvopt.LineSearchMinimiser(
+            HyperplaneSearch((ForwardGradient(),) * 4, cutoff=0.0),
+            LearningRate(1.0),
+            curvature=curvopt.ForwardCurvature(),
+        )
+        points, _ = points_of(solver, y, matrix, 1)
+        np.testing.assert_allclose(points[1], 0, atol=1e-7)
+
+    def test_the_best_point_of_the_plane(self, x64):
+        """Gradient and momentum: the slope along both vanishes where it leads."""
+        matrix, y = spd(6), jr.normal(jr.key(1), (6,))
+        plane = HyperplaneSearch((SGD(), Momentum(0.5)))
+        solver = curvopt.LineSearchMinimiser(plane, LearningRate(1.0))
+        (*_, y0, y1), _ = points_of(solver, y, matrix, 3)
+        assert abs((matrix @ y1) @ (matrix @ y0)) < 1e-8
+        assert jnp.linalg.norm(y1) < jnp.linalg.norm(y)
+
+    def test_directions_that_coincide(self):
+        one, twice = (
+            curvopt.LineSearchMinimiser(HyperplaneSearch(ds), LearningRate(1.0))
+            for ds in ((SGD(),), (SGD(), SGD()))
+        )
+        (_, a), _ = points_of(one, Y, MATRIX, 1)
+        (_, b), _ = points_of(twice, Y, MATRIX, 1)
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+    def test_negative_curvature_descends(self):
+        saddle = lambda y, _: (y[0] ** 2 - y[1] ** 2, None)
+        directions = (SGD(), ForwardGradient())
+        solver = curvopt.LineSearchMinimiser(HyperplaneSearch(directions), EXACT)
+        points, records = points_of(solver, jnp.array([1.0, 0.1]), None, 2, saddle)
+        assert records[0].info.slope < 0 and records[1].loss < records[0].loss
+
+    def test_a_plane_without_curvature_is_steepest_descent(self):
+        linear = lambda y, _: (y @ jnp.array([3.0, 4.0]), None)
+        solver = curvopt.LineSearchMinimiser(HyperplaneSearch((SGD(),)), LearningRate(1.0))
+        points, _ = points_of(solver, Y, None, 1, linear)
+        np.testing.assert_allclose(points[1] - Y, [-3.0, -4.0], rtol=1e-6)
+
+    def test_bad_directions(self, unchecked):
+        with pytest.raises(ValueError, match="at least one, but there is none"):
+            HyperplaneSearch(())
+        with pytest.raises(ValueError, match=r"directions\[1\] must be an instance"):
+            HyperplaneSearch((SGD(), LearningRate(0.1)))
+
+
+class TestINNAprop:
+    def test_at_alpha_and_beta_one_it_is_rmsprop(self):
+        inna = INNAprop(0.01, alpha=1.0, beta=1.0, weight_decay=0.0)
+        a, _ = points_of(curvopt.LineSearchMinimiser(inna, LearningRate(1.0)), Y, MATRIX, 6)
+        b, _ = points_of(
+            curvopt.LineSearchMinimiser(RMSProp(0.999), LearningRate(0.01)), Y, MATRIX, 6
+        )
+        np.testing.assert_allclose(jnp.stack(a), jnp.stack(b), rtol=1e-5)
+
+    def test_against_the_formulas(self, x64):
+        gamma, alpha, beta, sigma, eps, decay = 0.05, 0.3, 0.8, 0.9, 1e-8, 0.1
+        inna = INNAprop(gamma, None, alpha, beta, sigma, eps, decay)
+        solver = curvopt.LineSearchMinimiser(inna, LearningRate(1.0))
+        matrix, y = spd(3), jr.normal(jr.key(1), (3,))
+        points, _ = points_of(solver, y, matrix, 5)
+        psi, v = (1 - alpha * beta) * y, 0
+        for k in range(1, 6):
+            g = matrix @ y
+            y = (1 - decay * gamma) * y
+            v = sigma * v + (1 - sigma) * g**2
+            psi = (1 - gamma / beta) * psi + gamma * (1 / beta - alpha) * y
+            y = (
+                (1 + gamma * (1 - alpha * beta) / (beta - gamma)) * y
+                - gamma / (beta - gamma) * psi
+                - gamma * beta * g / (jnp.sqrt(v / (1 - sigma**k)) + eps)
+            )
+            np.testing.assert_allclose(points[k], y, rtol=1e-9)
+
+    def test_gamma_must_stay_below_beta(self):
+        with pytest.raises(ValueError, match="learning_rate must be above 0 and below 0.5"):
+            INNAprop(0.5, beta=0.5)
+
+
+class TestFromDescent:
+    def test_steepest_descent(self):
+        a, _ = points_of(
+            curvopt.LineSearchMinimiser(FromDescent(optx.SteepestDescent()), EXACT),
+            Y,
+            MATRIX,
+            3,
+        )
+        b, _ = points_of(curvopt.LineSearchMinimiser(SGD(), EXACT), Y, MATRIX, 3)
+        np.testing.assert_allclose(jnp.stack(a), jnp.stack(b), rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        "descent", [optx.NewtonDescent(), optx.DampedNewtonDescent(), optx.DoglegDescent()]
+    )
+    def test_what_needs_a_hessian(self, descent):
+        solver = curvopt.LineSearchMinimiser(FromDescent(descent), EXACT)
+        with pytest.raises(
+            ValueError, match="cannot be used as a direction: it needs more"
+        ):
+            points_of(solver, Y, MATRIX, 1)
+
+    def test_what_is_no_descent(self, unchecked):
+        with pytest.raises(ValueError, match="must be an optimistix.AbstractDescent"):
+            FromDescent(optx.LearningRate(0.1))
+
+
+class TestLastStep:
+    def test_it_is_the_displacement(self):
+        direction = LastStep()
+        state = direction.init(Y, key=jr.key(0))
+        model = curvopt.quadratic_model(lambda y, _: quadratic(y), Y)
+        first, state = direction.step(model, Y, state)
+        second, _ = direction.step(model, 3 * Y, state)
+        np.testing.assert_array_equal(first.direction, jnp.zeros(2))
+        np.testing.assert_array_equal(second.direction, 2 * Y)
+
+
+def test_a_transformation_that_is_none(unchecked):
+    with pytest.raises(ValueError, match="tx must be an optax.GradientTransformation"):
+        FromOptax(optax.adam)
+    with pytest.raises(ValueError, match="fresh must be an optax.GradientTransformation"):
+        FromOptax(optax.adam(1.0), SGD())

@@ -1,0 +1,151 @@
+"""Line searches that change what another one proposes."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lines import exact, MATRIX, quadratic, steps_of, Y
+
+from strategies import (
+    Backtracking,
+    Clipped,
+    CurvatureRescaling,
+    GrowthLimited,
+    LearningRate,
+    Scheduled,
+    Smoothed,
+)
+
+
+WRAPPERS = {
+    "Backtracking": Backtracking,
+    "Clipped": Clipped,
+    "GrowthLimited": lambda inner: GrowthLimited(inner, 1.5),
+    "Scheduled": lambda inner: Scheduled(inner, lambda count: 0.5**count),
+    "Smoothed": Smoothed,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_what_the_inner_rule_measured_is_kept(name):
+    rule = WRAPPERS[name](CurvatureRescaling())
+    ((_, info),) = steps_of(rule, lambda y: -quadratic(y), [Y])
+    assert info.curvatures == 1 and info.curvature < 0 and info.slope < 0
+    assert info.guards.negative
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_step_that_the_inner_rule_refused_stays_zero(name):
+    """Here because the direction ascends, and where there is no gradient."""
+    rule = WRAPPERS[name](CurvatureRescaling())
+    points, directions = [Y, jnp.zeros(2)], [MATRIX @ Y, jnp.zeros(2)]
+    (t0, info), (t1, _) = steps_of(rule, quadratic, points, directions)
+    assert t0 == 0 and t1 == 0 and info.guards.ascent
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_inner_must_be_a_line_search(name, unchecked):
+    with pytest.raises(ValueError, match="inner must be an instance of curvopt.Abstract"):
+        WRAPPERS[name](0.1)
+
+
+class TestClipped:
+    def test_both_ends(self):
+        ((low, i0),) = steps_of(Clipped(LearningRate(0.1), 0.3, 2.0), quadratic, [Y])
+        ((high, i1),) = steps_of(Clipped(LearningRate(3.0), 0.3, 2.0), quadratic, [Y])
+        np.testing.assert_allclose([low, high], [0.3, 2.0])
+        assert i0.guards.limited and i1.guards.limited
+
+    def test_within(self):
+        ((tau, info),) = steps_of(Clipped(LearningRate(0.5), 0.3, 2.0), quadratic, [Y])
+        assert tau == 0.5 and not info.guards.limited
+
+    def test_bounds_that_exclude_each_other(self):
+        with pytest.raises(
+            ValueError, match="max_step_size must be above 0 and at least 2"
+        ):
+            Clipped(LearningRate(0.1), 2.0, 1.0)
+
+
+class TestGrowthLimited:
+    def test_growth_and_first_step(self):
+        rule = GrowthLimited(CurvatureRescaling(), 1.5, first=1e-3)
+        (t0, i0), (t1, i1), _ = steps_of(rule, quadratic, [Y] * 3)
+        moved = t0 * jnp.linalg.norm(MATRIX @ Y)
+        np.testing.assert_allclose(moved, 1e-3 * jnp.linalg.norm(Y), rtol=1e-5)
+        np.testing.assert_allclose(t1, 1.5 * t0, rtol=1e-5)
+        assert i0.guards.limited and i1.guards.limited
+
+    def test_a_first_step_from_zero_parameters_is_not_zero(self):
+        rule = GrowthLimited(CurvatureRescaling())
+        ((tau, _),) = steps_of(rule, lambda y: quadratic(y - Y), [jnp.zeros(2)])
+        np.testing.assert_allclose(tau * jnp.linalg.norm(MATRIX @ Y), 1e-3, rtol=1e-5)
+
+    def test_the_first_step_may_be_free(self):
+        rule = GrowthLimited(CurvatureRescaling(), first=None)
+        ((tau, info),) = steps_of(rule, quadratic, [Y])
+        np.testing.assert_allclose(tau, exact(), rtol=1e-6)
+        assert not info.guards.limited
+
+    def test_zero_curvature_takes_the_limit(self):
+        """Guards the start of a network, where the curvature may vanish."""
+        rule = GrowthLimited(CurvatureRescaling(), 2.0, first=0.1)
+        (t0, _), (t1, info) = steps_of(rule, jnp.sum, [jnp.ones(4)] * 2)
+        np.testing.assert_allclose([t0, t1], [0.1, 0.2], rtol=1e-6)
+        assert info.guards.flat and info.guards.limited
+
+    @pytest.mark.parametrize(
+        "kwargs, message",
+        [
+            ({"factor": 0.5}, "factor must be at least 1"),
+            ({"first": 0.0}, "first must be above 0"),
+        ],
+    )
+    def test_bad_hyper_parameters(self, kwargs, message):
+        with pytest.raises(ValueError, match=message):
+            GrowthLimited(LearningRate(0.1), **kwargs)
+
+
+class TestSmoothed:
+    def test_the_average_is_corrected_for_its_start(self):
+        rule = Smoothed(LearningRate(1.0, lambda count: 2.0 - count), 0.75)
+        (t0, _), (t1, _), (t2, _), (t3, _) = steps_of(rule, quadratic, [Y] * 4)
+        np.testing.assert_allclose([t0, t1], [2.0, (0.75 * 2 + 1) / 1.75], rtol=1e-6)
+        # Steps of zero and below were refused: the average waits.
+        assert t2 == 0 and t3 == 0
+
+
+class TestScheduled:
+    def test_a_product(self):
+        rule = Scheduled(CurvatureRescaling(), lambda count: 0.5**count)
+        taus = [tau for tau, _ in steps_of(rule, quadratic, [Y] * 3)]
+        np.testing.assert_allclose(taus, exact() * 0.5 ** np.arange(3), rtol=1e-6)
+
+    def test_what_is_no_schedule(self, unchecked):
+        with pytest.raises(ValueError, match="schedule must be a function of the step"):
+            Scheduled(LearningRate(0.1), 0.5)
+
+
+class TestBacktracking:
+    def test_the_exact_step_of_a_parabola_is_accepted_at_once(self):
+        ((tau, info),) = steps_of(Backtracking(CurvatureRescaling()), quadratic, [Y])
+        np.testing.assert_allclose(tau, exact(), rtol=1e-6)
+        assert info.losses == 1 and not info.guards.limited
+
+    def test_it_comes_back_from_what_is_too_long(self):
+        rule = Backtracking(LearningRate(4.0), sufficient=0.1)
+        ((tau, info),) = steps_of(rule, quadratic, [Y])
+        g = MATRIX @ Y
+        meets = lambda t: quadratic(Y - t * g) <= quadratic(Y) - 0.1 * t * (g @ g)
+        assert meets(tau) and not meets(2 * tau)
+        assert info.losses == 1 + np.log2(4 / tau) and info.guards.limited
+
+    def test_no_trial_accepted(self):
+        rule = Backtracking(LearningRate(1e3), max_trials=3, fallback=0.25)
+        ((tau, info),) = steps_of(rule, quadratic, [Y])
+        assert tau == 0.25 and info.guards.exhausted and info.losses == 3
+
+    def test_where_the_inner_rule_goes_uphill(self):
+        for fallback in (0.0, 0.5):
+            rule = Backtracking(LearningRate(0.1), fallback=fallback)
+            ((tau, info),) = steps_of(rule, quadratic, [Y], [MATRIX @ Y])
+            assert tau == fallback and info.guards.ascent and info.losses == 0
