@@ -1,18 +1,34 @@
 """What the command line knows by name."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import curvopt
 from strategies import (
     Adam,
+    Backtracking,
     BacktrackingArmijo,
+    BarzilaiBorwein,
     CDAT,
+    CurvatureRescaling,
+    EveryK,
+    ForwardGradient,
+    GeneralizedNewton,
+    HessianAwareScaling,
+    HyperplaneSearch,
+    INNAprop,
+    LBFGS,
+    LearningRate,
     Momentum,
+    NonlinearCG,
+    Polyak,
     recipes,
     RMSProp,
     SGD,
+    StepTuned,
+    StochasticArmijo,
 )
 
 
@@ -39,7 +55,7 @@ class Direction:
 
 @dataclasses.dataclass(frozen=True)
 class LineSearch:
-    """A way to step, given the direction and the number of steps.
+    """A way to step, given the direction, the problem and the number of steps.
 
     **Attributes:**
 
@@ -49,7 +65,18 @@ class LineSearch:
     """
 
     label: str
-    solver: Callable[[curvopt.AbstractDirection, int], Any] | None
+    solver: (
+        Callable[
+            [curvopt.AbstractDirection, curvopt.AbstractProblem, int],
+            curvopt.LineSearchMinimiser,
+        ]
+        | None
+    )
+
+
+def _always(label: str, rule: curvopt.AbstractLineSearch) -> LineSearch:
+    """A rule that needs to know neither the problem nor the number of steps."""
+    return LineSearch(label, lambda d, problem, steps: curvopt.LineSearchMinimiser(d, rule))
 
 
 DIRECTIONS = {
@@ -57,6 +84,13 @@ DIRECTIONS = {
     "momentum": Direction("Momentum", Momentum(), 1e-2, 1e1),
     "rmsprop": Direction("RMSProp", RMSProp(), 1e-4, 1e-1),
     "adam": Direction("Adam", Adam(), 1e-4, 1e-1),
+    "nonlinear-cg": Direction("NonlinearCG", NonlinearCG(), 1e-3, 1e0),
+    "lbfgs": Direction("LBFGS", LBFGS(), 1e-3, 1e0),
+    "forward-gradient": Direction("ForwardGradient", ForwardGradient(), 1e-5, 1e-2),
+    "innaprop": Direction("INNAprop", INNAprop(), 1e-1, 1e1),
+    "plane": Direction(
+        "plane of SGD and momentum", HyperplaneSearch((SGD(), Momentum())), 1e-2, 1e0
+    ),
 }
 
 TUNED = "tuned"
@@ -64,17 +98,108 @@ TUNED = "tuned"
 LINE_SEARCHES = {
     TUNED: LineSearch("tuned rate", None),
     "rescaled-constant": LineSearch(
-        "rescaled (constant)", lambda d, steps: recipes.rescaled_constant(d)
+        "rescaled (constant)", lambda d, problem, steps: recipes.rescaled_constant(d)
     ),
     "rescaled": LineSearch(
-        "rescaled (cosine)", lambda d, steps: recipes.rescaled(d, steps=steps)
+        "rescaled (cosine)", lambda d, problem, steps: recipes.rescaled(d, steps=steps)
     ),
-    "armijo": LineSearch(
-        "Armijo",
-        lambda d, steps: curvopt.LineSearchMinimiser(d, BacktrackingArmijo()),
+    "unit": _always("step of 1", LearningRate(1.0)),
+    "cdat": _always("CDAT", CDAT()),
+    "gen": _always("GeN", EveryK(GeneralizedNewton(), 4)),
+    "armijo": _always("Armijo", BacktrackingArmijo()),
+    "sls": LineSearch(
+        "SLS",
+        lambda d, problem, steps: curvopt.LineSearchMinimiser(
+            d, StochasticArmijo(steps_per_epoch=problem.steps_per_epoch)
+        ),
     ),
-    "cdat": LineSearch("CDAT", lambda d, steps: curvopt.LineSearchMinimiser(d, CDAT())),
+    "sps": LineSearch(
+        "SPS",
+        lambda d, problem, steps: curvopt.LineSearchMinimiser(
+            d, Polyak(steps_per_epoch=problem.steps_per_epoch)
+        ),
+    ),
+    "bb": LineSearch(
+        "Barzilai-Borwein",
+        lambda d, problem, steps: curvopt.LineSearchMinimiser(
+            d,
+            BarzilaiBorwein(
+                0.1,
+                every=problem.steps_per_epoch,
+                average=max(0.0, 1 - 10 / problem.steps_per_epoch),
+            ),
+        ),
+    ),
+    "step-tuned": _always("Step-Tuned", StepTuned(0.5)),
+    "hessian-aware": _always("Hessian-aware", HessianAwareScaling()),
+    "backtracking": _always("rescaled, backtracking", Backtracking(CurvatureRescaling())),
 }
+
+
+def _load(kind: str, name: str, base: type) -> Any:
+    """An object of the user's own, `module:name`: an instance, or what makes one."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"{kind} {name} cannot be loaded: {error}. It is module:name, of a module that "
+            "Python finds from the folder in which the command is run."
+        ) from error
+    if not isinstance(found, base) and callable(found):
+        try:
+            found = found()
+        except TypeError as error:
+            raise UsageError(
+                f"{kind} {name} cannot be made without arguments: {error}. Name an "
+                "instance instead: write, in the module, for example "
+                f"`mine = {attribute}(0.1)`."
+            ) from error
+    if not isinstance(found, base):
+        raise UsageError(
+            f"{kind} {name} must be a curvopt.{base.__name__}, but it is {found!r}."
+        )
+    return found
+
+
+def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
+    """Directions by their names, or `module:name` for one of the user's own, whose
+    learning rate is tuned over a wide grid.
+
+    **Raises:**
+
+    `UsageError` as `choose`, or if one cannot be loaded.
+    """
+    names = list(names)
+    own = {
+        name: Direction(
+            name.partition(":")[2],
+            _load("direction", name, curvopt.AbstractDirection),
+            1e-4,
+            1e1,
+        )
+        for name in names
+        if ":" in name
+    }
+    return choose("direction", DIRECTIONS | own, names)
+
+
+def choose_line_searches(names: Iterable[str]) -> dict[str, LineSearch]:
+    """Line searches by their names, or `module:name` for one of the user's own.
+
+    **Raises:**
+
+    `UsageError` as `choose`, or if one cannot be loaded.
+    """
+    names = list(names)
+    own = {
+        name: _always(
+            name.partition(":")[2], _load("line search", name, curvopt.AbstractLineSearch)
+        )
+        for name in names
+        if ":" in name
+    }
+    return choose("line search", LINE_SEARCHES | own, names)
 
 
 def choose(kind: str, known: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,15 @@ import xarray as xr
 import curvopt
 from curvopt import plots
 
-from ._catalogue import choose, Direction, DIRECTIONS, LINE_SEARCHES, TUNED, UsageError
+from ._catalogue import (
+    choose,
+    choose_directions,
+    choose_line_searches,
+    Direction,
+    LINE_SEARCHES,
+    TUNED,
+    UsageError,
+)
 from ._report import compare_with_baseline, report, sentence, table
 from ._results import ResultsFolder
 from ._tuning import tune, Tuned
@@ -42,11 +50,14 @@ class Compare:
     mnist-mlp (full data, see --data-dir)."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
-    """Which way: sgd, momentum, rmsprop, adam."""
+    """Which way: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
+    innaprop, plane; or your own, as module:name."""
 
     line_searches: tuple[str, ...] = ("tuned", "rescaled-constant", "rescaled")
     """How far: tuned (the best learning rate of a grid, constant or cosine),
-    rescaled-constant, rescaled (its learning rate decays by a cosine), armijo, cdat."""
+    rescaled-constant, rescaled (its learning rate decays by a cosine), unit, cdat, gen,
+    armijo, sls, sps, bb, step-tuned, hessian-aware, backtracking; or your own, as
+    module:name."""
 
     seeds: int = 8
     """How many seeds each strategy is run from."""
@@ -120,8 +131,8 @@ def compare(config: Compare) -> None:
     """
     _check(config)
     make_problem = next(iter(choose("problem", PROBLEMS, [config.problem]).values()))
-    directions = choose("direction", DIRECTIONS, config.directions)
-    rules = choose("line search", LINE_SEARCHES, config.line_searches)
+    directions = choose_directions(config.directions)
+    rules = choose_line_searches(config.line_searches)
     problem = make_problem(config.data_dir)
     folder = ResultsFolder(config.out, config.overwrite)
 
@@ -131,8 +142,10 @@ def compare(config: Compare) -> None:
         for rule in rules.values():
             name = f"{entry.label}, {rule.label}"
             of[name] = entry.label, rule.label
-            make = tuned[key].solver if rule.solver is None else rule.solver
-            solvers[name] = make(entry.direction, config.steps)
+            if rule.solver is None:
+                solvers[name] = tuned[key].solver(entry.direction, config.steps)
+            else:
+                solvers[name] = rule.solver(entry.direction, problem, config.steps)
 
     command = "python -m experiments " + shlex.join(sys.argv[1:])
     attributes = {

@@ -15,7 +15,7 @@ import optax
 import curvopt
 from strategies import CurvatureRescaling, LearningRate, SGD
 
-from ._catalogue import choose, DIRECTIONS, UsageError
+from ._catalogue import choose, choose_directions, UsageError
 from ._timing import interleaved
 from .problems import PROBLEMS
 
@@ -81,7 +81,7 @@ def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
             curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
         ),
     }
-    for entry in choose("direction", DIRECTIONS, config.directions).values():
+    for entry in choose_directions(config.directions).values():
         for name, method in METHODS.items():
             programs[f"{entry.label}, rescaled, {name}"] = compiled_step(
                 curvopt.LineSearchMinimiser(

@@ -1,3 +1,4 @@
+import inspect
 from typing import Any
 
 import equinox as eqx
@@ -71,13 +72,16 @@ def _update(
         del obj_fn, grad_fn
         return model.loss(y)
 
-    return optax.with_extra_args_support(tx).update(
-        model.grad,
-        state,
-        y,
-        value=model.value,
-        grad=model.grad,
-        value_fn=value_fn,
-        obj_fn=model.loss,
-        grad_fn=lambda y, _: jax.grad(model.loss)(y),
-    )
+    known = {
+        "value": model.value,
+        "grad": model.grad,
+        "value_fn": value_fn,
+        "obj_fn": model.loss,
+        "grad_fn": lambda y, _: jax.grad(model.loss)(y),
+    }
+    tx = optax.with_extra_args_support(tx)
+    asked = inspect.signature(tx.update).parameters
+    # Some ask for one keyword, and cannot ignore the others as they should.
+    if not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
+        known = {name: x for name, x in known.items() if name in asked}
+    return tx.update(model.grad, state, y, **known)

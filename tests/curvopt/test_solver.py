@@ -4,15 +4,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import optimistix as optx
 import pytest
 
 import curvopt
 from strategies import (
+    Adam,
+    Backtracking,
     BacktrackingArmijo,
     CurvatureRescaling,
+    ForwardGradient,
+    FromDescent,
+    FromOptax,
+    HyperplaneSearch,
+    LastStep,
+    LBFGS,
     LearningRate,
     Momentum,
+    NonlinearCG,
     SGD,
 )
 
@@ -102,10 +112,95 @@ def test_loss_that_is_not_finite_at_the_start():
 
 
 def test_loss_that_turns_non_finite_on_the_way():
+    """The solution is the last point whose loss was finite."""
     fn = lambda y, _: jnp.where(y < 0, jnp.nan, y)
     solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.4))
     solution = optx.minimise(fn, solver, jnp.array(1.0), throw=False)
     assert solution.result == optx.RESULTS.nonfinite
+    np.testing.assert_allclose(solution.value, 0.2, rtol=1e-5)
+    np.testing.assert_allclose(solution.stats["loss"], 0.2, rtol=1e-5)
+
+
+def rosenbrock(y, args):
+    del args
+    return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2)
+
+
+@pytest.mark.parametrize("direction", [Momentum(), Momentum(nesterov=True), Adam()])
+def test_a_vanishing_step_is_no_convergence(direction, x64):
+    """Guards against false convergence: a momentum at right angles to the gradient makes
+    steps of almost nothing, far from the minimum."""
+    solver = curvopt.LineSearchMinimiser(direction, CurvatureRescaling(), 1e-6, 1e-6)
+    solution = optx.minimise(
+        rosenbrock, solver, jnp.array([-1.2, 1.0]), max_steps=20_000, throw=False
+    )
+    gradient = jax.grad(rosenbrock)(solution.value, None)
+    if solution.result == optx.RESULTS.successful:
+        assert jnp.linalg.norm(gradient) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        NonlinearCG(),
+        LBFGS(5),
+        HyperplaneSearch((SGD(), LastStep())),
+        ForwardGradient(),
+        FromOptax(optax.sgd(1.0, momentum=0.5)),
+        FromDescent(optx.NonlinearCGDescent(optx.polak_ribiere)),
+    ],
+    ids=lambda direction: type(direction).__name__,
+)
+class TestDirectionsInMinimise:
+    """What an Optimistix user expects of any solver, of each direction with a state."""
+
+    def solver(self, direction):
+        return curvopt.LineSearchMinimiser(direction, Backtracking(CurvatureRescaling()))
+
+    def test_it_minimises(self, direction):
+        solution = optx.minimise(
+            bowl, self.solver(direction), jnp.zeros(2), ARGS, max_steps=2000
+        )
+        np.testing.assert_allclose(solution.value, ARGS[1], atol=2e-2)
+
+    def test_vmap_of_the_whole_solution(self, direction):
+        """Guards solver states: a jaxpr in one of them could not be vmapped."""
+        starts = jnp.array([[0.0, 0.0], [3.0, 1.0], [-2.0, 5.0]])
+        run = lambda y: optx.minimise(
+            bowl, self.solver(direction), y, ARGS, max_steps=5, throw=False
+        )
+        values = jax.vmap(run)(starts).value
+        one_by_one = jnp.stack([run(y).value for y in starts])
+        np.testing.assert_allclose(values, one_by_one, rtol=1e-3, atol=1e-5)
+
+
+def test_randomness_is_an_option():
+    solver = curvopt.LineSearchMinimiser(ForwardGradient(), CurvatureRescaling())
+    run = lambda options: (
+        optx.minimise(
+            bowl, solver, jnp.zeros(2), ARGS, options, max_steps=2, throw=False
+        ).value
+    )
+    np.testing.assert_array_equal(run(None), run({"key": jax.random.key(0)}))
+    assert (run(None) != run({"key": jax.random.key(1)})).all()
+
+
+def test_implicit_gradient_through_a_solver_with_memory(x64):
+    """Against finite differences, with a search and LBFGS inside."""
+
+    def minimiser(centre):
+        solver = curvopt.LineSearchMinimiser(
+            LBFGS(), Backtracking(CurvatureRescaling()), 1e-12, 1e-12
+        )
+        fn = lambda y, c: jnp.sum(jnp.cosh(y - c)) + 0.5 * jnp.sum(y**2)
+        return jnp.sum(optx.minimise(fn, solver, jnp.zeros(2), centre).value ** 2)
+
+    centre, h = jnp.array([1.0, -2.0]), 1e-5
+    gradient = jax.grad(minimiser)(centre)
+    for k in range(2):
+        e = h * jnp.eye(2)[k]
+        difference = (minimiser(centre + e) - minimiser(centre - e)) / (2 * h)
+        np.testing.assert_allclose(gradient[k], difference, rtol=1e-5)
 
 
 def test_a_step_that_a_guard_refused_is_no_convergence():

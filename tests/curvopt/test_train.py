@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import curvopt
-from strategies import BacktrackingArmijo, CurvatureRescaling, LearningRate, SGD
+from strategies import (
+    BacktrackingArmijo,
+    Clipped,
+    CurvatureRescaling,
+    HyperplaneSearch,
+    LearningRate,
+    Momentum,
+    SGD,
+    StepTuned,
+)
 
 
 RESCALED = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(0.5, average=0.9))
@@ -48,6 +57,28 @@ def test_a_plain_loop_gives_the_same(regression):
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grad)
     for a, b in zip(jax.tree.leaves(result.params), jax.tree.leaves(params)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_two_steps_on_a_batch(regression):
+    """What StepTuned asks for, within wrappers too: pairs of steps see the same data."""
+    solver = curvopt.LineSearchMinimiser(SGD(), Clipped(StepTuned(0.1)))
+    result = curvopt.train(regression, solver, jr.key(0), steps=6, progress=False)
+    seen = result.history.batch_seen.values.reshape(3, 2)
+    np.testing.assert_array_equal(seen[:, 0], seen[:, 1])
+    assert len(np.unique(seen)) == 3
+    other = curvopt.train(regression, RESCALED, jr.key(0), steps=3, progress=False)
+    np.testing.assert_array_equal(other.history.batch_seen, seen[:, 0])
+
+
+def test_a_curvature_that_the_direction_asks_for_is_paid(regression):
+    """A plane's matrix is part of the cost in gradients."""
+    plane = HyperplaneSearch((SGD(), Momentum()))
+    costs = curvopt.EvaluationCosts(regression, curvopt.AdjointCurvature())
+    both = costs.of_direction(plane)
+    assert both > costs.of_direction(SGD()) + costs["curvature"]
+    solver = curvopt.LineSearchMinimiser(plane, LearningRate(0.5))
+    history = curvopt.train(regression, solver, jr.key(0), steps=4, progress=False).history
+    np.testing.assert_allclose(history.gradient_equivalents[-1], 4 * both)
 
 
 def test_chunks_do_not_change_the_numbers(regression):

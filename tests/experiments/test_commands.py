@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import curvopt
 from experiments.__main__ import main
 
 
@@ -94,6 +95,82 @@ def test_help(arguments, capsys):
         ["compare", "cost", "step-cost"] if len(arguments) == 1 else ["--line-searches"]
     )
     assert all(word in out for word in expected)
+
+
+MODULE = """
+import curvopt
+from strategies import LearningRate
+
+class Mine(curvopt.AbstractLineSearch):
+    def init(self, y):
+        return None
+
+    def step(self, line, count, state):
+        return 0.1, curvopt.StepInfo(slope=line.slope), None
+
+class Down(curvopt.AbstractDirection):
+    def init(self, y, *, key):
+        return None
+
+    def step(self, model, y, state):
+        import jax
+        return curvopt.Descent(jax.tree.map(lambda g: -2 * g, model.grad)), None
+
+slow = LearningRate(1e-3)
+number = 3
+"""
+
+
+def test_strategies_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "my_strategies.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rules = ["my_strategies:Mine", "my_strategies:slow", "armijo"]
+    arguments = ["--directions", "my_strategies:Down", "--line-searches", *rules]
+    assert main(["compare", *arguments, "--out", str(tmp_path / "out"), *QUICK]) == 0
+    with xr.open_dataset(tmp_path / "out" / "results.nc") as data:
+        assert list(data.strategy.values) == ["Down, Mine", "Down, slow", "Down, Armijo"]
+        np.testing.assert_allclose(data.step_size.sel(strategy="Down, Mine"), 0.1)
+
+
+@pytest.mark.parametrize(
+    "option, name, message",
+    [
+        (
+            "--line-searches",
+            "my_strategies:Other",
+            "line search my_strategies:Other cannot",
+        ),
+        ("--line-searches", "no_such_module:Mine", "No module named 'no_such_module'"),
+        (
+            "--line-searches",
+            "my_strategies:LearningRate",
+            "cannot be made without arguments",
+        ),
+        ("--line-searches", "my_strategies:number", "must be a curvopt.AbstractLineSearch"),
+        ("--directions", "my_strategies:Mine", "must be a curvopt.AbstractDirection"),
+        ("--directions", ":", "direction : cannot be loaded"),
+    ],
+)
+def test_strategies_that_cannot_be_loaded(
+    option, name, message, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "my_strategies.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["compare", option, name, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_name_of_the_catalogue_makes_a_solver():
+    """On a problem of the right shape; the runs themselves are the common suite's."""
+    from experiments._catalogue import DIRECTIONS, LINE_SEARCHES
+    from experiments.problems import PROBLEMS
+
+    problem = PROBLEMS["fashion-subset-mlp"](None)
+    for entry in DIRECTIONS.values():
+        for rule in LINE_SEARCHES.values():
+            if rule.solver is not None:
+                solver = rule.solver(entry.direction, problem, 10)
+                assert isinstance(solver, curvopt.LineSearchMinimiser)
 
 
 def test_step_cost(capsys):

@@ -1,5 +1,8 @@
 """Directions whose memory is more than an average, against their algorithms."""
 
+import itertools
+import re
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -123,12 +126,12 @@ class TestLBFGS:
         points, _ = points_of(solver, y, matrix, 7)
         tx = optax.scale_by_lbfgs(m)
         state = tx.init(y)
-        for k, (here, there) in enumerate(zip(points[:-1], points[1:])):
+        for k, (here, there) in enumerate(itertools.pairwise(points)):
             update, state = tx.update(matrix @ here, state, here)
             if k > 0:  # optax scales the first gradient
                 np.testing.assert_allclose((there - here) / 0.02, -update, rtol=1e-8)
 
-        s = [b - a for a, b in zip(points[:-2], points[1:-1])][-m:]
+        s = [b - a for a, b in itertools.pairwise(points[:-1])][-m:]
         z = [matrix @ x for x in s]
         inverse = jnp.eye(5) * (s[-1] @ z[-1]) / (z[-1] @ z[-1])
         for a, b in zip(s, z):
@@ -142,7 +145,7 @@ class TestLBFGS:
         concave = lambda y, _: (-quadratic(y), None)
         solver = curvopt.LineSearchMinimiser(LBFGS(), LearningRate(0.1))
         points, _ = points_of(solver, Y, None, 4, concave)
-        for here, there in zip(points[:-1], points[1:]):
+        for here, there in itertools.pairwise(points):
             np.testing.assert_allclose(there - here, 0.1 * MATRIX @ here, rtol=1e-5)
 
     def test_a_bad_batch_does_not_stay(self):
@@ -168,53 +171,52 @@ class TestLBFGS:
         assert records[-1].loss < 0.1 * records[0].loss
 
 
+MIXED = {"a": jnp.array([1.0, -0.5]), "b": jnp.array([[0.3]])}
+
+
 class TestForwardGradient:
     def loss(self, y, _):
         return jnp.sum(jnp.cosh(y["a"])) + jnp.sum(y["b"] ** 2), None
-
-    Y = {"a": jnp.array([1.0, -0.5]), "b": jnp.array([[0.3]])}
 
     def test_random_directions_that_descend_and_differ(self):
         solver = curvopt.LineSearchMinimiser(
             ForwardGradient(), EXACT, curvature=curvopt.ForwardCurvature()
         )
-        points, records = points_of(solver, self.Y, None, 20, self.loss)
+        points, records = points_of(solver, MIXED, None, 20, self.loss)
         assert all(record.info.slope < 0 for record in records)
         assert records[-1].loss < records[0].loss
-        moved = [b["a"] - a["a"] for a, b in zip(points[:2], points[1:3])]
+        moved = [b["a"] - a["a"] for a, b in itertools.pairwise(points[:3])]
         ratio = moved[0] / moved[1]
         assert abs(ratio[0] - ratio[1]) > 1e-3
 
     def test_no_backward_sweep(self):
-        """XLA's count: a step costs less than one value-and-gradient would add."""
+        """The compiled step has no product that could be a gradient: none has the shape of
+        the parameters."""
 
-        def flops(direction, rule):
-            weight = jax.ShapeDtypeStruct((256, 256), jnp.float32)
-            x = jax.ShapeDtypeStruct((512, 256), jnp.float32)
-            loss = lambda w, x: (jnp.mean(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2), None)
+        def loss(w, x):
+            return jnp.mean(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2), None
+
+        def gradients(direction):
+            w = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+            x = jax.ShapeDtypeStruct((512, 64), jnp.float32)
             solver = curvopt.LineSearchMinimiser(
-                direction, rule, curvature=curvopt.ForwardCurvature()
+                direction, EXACT, curvature=curvopt.ForwardCurvature()
             )
 
             def step(w, x):
                 state = solver.init_strategy(w, jr.key(0))
                 return solver.update(loss, w, x, jnp.array(0), state)[:1]
 
-            return curvopt.compile_and_analyse(step, weight, x).flops
+            program = jax.jit(step).lower(w, x).compile().as_text()
+            return len(re.findall(r"= f32\[64,64\]\S* (?:dot|custom-call)\(", program))
 
-        product = 2 * 512 * 256 * 256
-        # Two products for the loss, three for tangents (the first layer's x is constant).
-        assert flops(ForwardGradient(), LearningRate(0.1)) < 5.4 * product
-        # The gradient needs five as well here; what it would add to the curvature is seen.
-        without = flops(ForwardGradient(), EXACT)
-        gradient = flops(SGD(), EXACT)
-        assert without < gradient - 2.5 * product
+        assert gradients(ForwardGradient()) == 0 < gradients(SGD())
 
     def test_seeds_differ_and_repeat(self):
         direction = ForwardGradient()
-        model = curvopt.quadratic_model(self.loss, self.Y, has_aux=True)
+        model = curvopt.quadratic_model(self.loss, MIXED, has_aux=True)
         step = lambda seed: direction.step(
-            model, self.Y, direction.init(self.Y, key=jr.key(seed))
+            model, MIXED, direction.init(MIXED, key=jr.key(seed))
         )[0].direction["a"]
         np.testing.assert_array_equal(step(0), step(0))
         assert (step(0) != step(1)).all()
@@ -253,7 +255,7 @@ class TestHyperplaneSearch:
         saddle = lambda y, _: (y[0] ** 2 - y[1] ** 2, None)
         directions = (SGD(), ForwardGradient())
         solver = curvopt.LineSearchMinimiser(HyperplaneSearch(directions), EXACT)
-        points, records = points_of(solver, jnp.array([1.0, 0.1]), None, 2, saddle)
+        _, records = points_of(solver, jnp.array([1.0, 0.1]), None, 2, saddle)
         assert records[0].info.slope < 0 and records[1].loss < records[0].loss
 
     def test_a_plane_without_curvature_is_steepest_descent(self):
