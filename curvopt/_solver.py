@@ -19,7 +19,6 @@ from ._tree import (
     cast_hyperparameters,
     scalar_dtype,
     tree_allfinite,
-    tree_dot,
     tree_norm,
 )
 
@@ -44,6 +43,28 @@ class StepRecord(eqx.Module):
     loss: Scalar
     step_size: Scalar
     info: StepInfo
+
+
+class _KeyData(eqx.Module):
+    """A random key as plain numbers: Optimistix's errors cannot carry typed keys."""
+
+    data: Array
+    impl: Any = eqx.field(static=True)
+
+
+def _is_key(x: Any) -> bool:
+    return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _without_keys(state: StrategyState) -> StrategyState:
+    pack = lambda x: _KeyData(jr.key_data(x), jr.key_impl(x)) if _is_key(x) else x
+    return jtu.tree_map(pack, state)
+
+
+def _with_keys(state: StrategyState) -> StrategyState:
+    is_packed = lambda x: isinstance(x, _KeyData)
+    unpack = lambda x: jr.wrap_key_data(x.data, impl=x.impl) if is_packed(x) else x
+    return jtu.tree_map(unpack, state, is_leaf=is_packed)
 
 
 class _SolverState(eqx.Module):
@@ -83,14 +104,15 @@ def _kept_types(strategy: Any, new: Any, old: Any) -> Any:
     )
 
 
-def _alignment(descent: Descent) -> Scalar:
-    r"""The cosine of the angle between a direction and its fresh part; 1 where there is no
-    memory, or nothing to compare."""
-    if descent.direction is descent.fresh:
+def _alignment(line: Line) -> Scalar:
+    """How much of the descent per unit of length that its fresh part offers a direction
+    has, at most 1; 1 where there is no memory, or nothing to compare."""
+    if line.direction is line.fresh.direction:
         return jnp.ones(())
-    norms = tree_norm(descent.direction) * tree_norm(descent.fresh)
-    dot = tree_dot(descent.direction, descent.fresh)
-    return jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 1)
+    own = jnp.abs(line.slope) * tree_norm(line.fresh.direction)
+    offered = jnp.abs(line.fresh.slope) * tree_norm(line.direction)
+    ratio = own / jnp.where(offered > 0, offered, 1)
+    return jnp.where(offered > 0, jnp.minimum(ratio, 1), 1)
 
 
 class LineSearchMinimiser(optx.AbstractMinimiser):
@@ -107,9 +129,10 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     Every step makes one update. `minimise` stops when a step's change of $y$ and the
     change of the loss that it made are both within `atol + rtol * |.|` in `norm`; a step
     that a guard refused to take counts as none. A direction with memory may be at right
-    angles to what the gradient asks for, and steps along it vanish away from a minimum:
-    so the change of $y$ is divided by the cosine between the direction and its fresh part.
-    It remains a test of steps: under a schedule that ends they vanish as well.
+    angles to what the gradient asks for, and steps along it vanish away from a minimum: so
+    the change of $y$ is divided by how much of the fresh part's descent, per unit of
+    length, the direction has. It remains a test of steps: under a schedule that ends they
+    vanish as well.
 
     A loss that is not finite where a step begins, a slope that is not, or a step that would
     lead to parameters that are not, ends it with `optx.RESULTS.nonfinite`, at the last
@@ -212,8 +235,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         args: Any,
         count: Int[Array, ""],
         state: StrategyState,
-    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Descent]:
-        """`update`, and the descent that it followed."""
+    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line]:
+        """`update`, and the line that it followed."""
         dtype = scalar_dtype(y)
         solver = cast_hyperparameters(self, dtype)
         model = quadratic_model(fn, y, args, solver.curvature, has_aux=True)
@@ -239,7 +262,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             _kept_types(self.direction, direction_state, state.direction),
             _kept_types(self.line_search, line_state, state.line_search),
         )
-        return line.point(step_size), state, record, model.aux, descent
+        return line.point(step_size), state, record, model.aux, line
 
     def init(
         self,
@@ -256,7 +279,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         dtype = scalar_dtype(y)
         return _SolverState(
             count=jnp.array(0, jnp.int32),
-            strategy=self.init_strategy(y, jr.key(0) if key is None else key),
+            strategy=_without_keys(
+                self.init_strategy(y, jr.key(0) if key is None else key)
+            ),
             record=StepRecord(
                 loss=jnp.array(jnp.inf, dtype),
                 step_size=jnp.array(0, dtype),
@@ -278,8 +303,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         del options, tags
-        new_y, strategy, record, aux, descent = self._update(
-            fn, y, args, state.count, state.strategy
+        new_y, strategy, record, aux, line = self._update(
+            fn, y, args, state.count, _with_keys(state.strategy)
         )
         self.verbose(
             num_steps=("Step", state.count),
@@ -293,18 +318,21 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         f_diff = jnp.abs(record.loss - state.record.loss)
         f_converged = f_diff < self.atol + self.rtol * jnp.abs(record.loss)
         scaled = jtu.tree_map(
-            lambda new, old: jnp.abs(new - old) / (self.atol + self.rtol * jnp.abs(old)),
-            new_y,
+            # Not the difference of the points, which may be rounded to zero.
+            lambda u, y: (
+                jnp.abs(record.step_size * u) / (self.atol + self.rtol * jnp.abs(y))
+            ),
+            line.direction,
             y,
         )
         moved = ~(record.info.guards.ascent | record.info.guards.exhausted)
         # How far the step would have been along the fresh part.
-        length = self.norm(scaled) / jnp.abs(_alignment(descent))
+        length = self.norm(scaled) / _alignment(line)
         loss_is_finite = jnp.isfinite(record.loss)
         finite = loss_is_finite & ~record.info.guards.nonfinite & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,
-            strategy=strategy,
+            strategy=_without_keys(strategy),
             record=record,
             previous=y,
             y_converged=moved & (length < 1),

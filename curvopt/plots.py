@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 # Okabe & Ito 2008, "Color Universal Design".
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
-_STYLE = {
+# What all figures have in common, for `matplotlib.style.context`.
+STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -76,7 +77,7 @@ def _band(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str) -> No
 
 
 def _figure(rows: int, columns: int) -> tuple[matplotlib.figure.Figure, np.ndarray]:
-    with matplotlib.style.context(_STYLE):
+    with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
             figsize=(1.2 + 3.4 * columns, 0.9 + 2.6 * rows), layout="constrained"
         )

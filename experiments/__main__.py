@@ -8,18 +8,21 @@ from ._catalogue import UsageError
 from .compare import Compare, compare
 from .cost import Cost, cost
 from .data import DataError
+from .deterministic import Deterministic, deterministic
 from .step_cost import step_cost, StepCost
 
 
 _Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Cost, tyro.conf.subcommand("cost")]
+    | Annotated[Deterministic, tyro.conf.subcommand("deterministic")]
     | Annotated[StepCost, tyro.conf.subcommand("step-cost")]
 )
 
 _RUN: dict[type, Callable[[Any], None]] = {
     Compare: compare,
     Cost: cost,
+    Deterministic: deterministic,
     StepCost: step_cost,
 }
 

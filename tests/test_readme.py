@@ -17,6 +17,11 @@ def test_the_python_of_the_readme_runs(capsys):
         exec(compile(block, str(README), "exec"), namespace)
     assert namespace["solution"].stats["loss"] < namespace["model"].value
     assert namespace["study"].sizes["seed"] == 2
+    assert namespace["last_loss"] < namespace["cross_entropy"](
+        namespace["net"], namespace["data"]
+    )
+    assert namespace["minimum"].stats["loss"] < namespace["model"].value
+    assert namespace["result"].history.sizes["step"] == 20
     assert len(capsys.readouterr().out.splitlines()) > 3
 
 

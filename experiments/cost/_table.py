@@ -4,6 +4,7 @@ import math
 
 import xarray as xr
 
+from .._markdown import markdown
 from ._variants import GRADIENT
 
 
@@ -41,19 +42,7 @@ def _cells(row: xr.Dataset) -> tuple[str, ...]:
 def table(case: xr.Dataset) -> str:
     """One row for each method, in units of one gradient."""
     methods = case.variant.values
-    rows = [_HEADER, *(_cells(case.sel(variant=m)) for m in methods)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADER))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first, *rest = (
-            c.ljust(w) if k == 0 else c.rjust(w)
-            for k, (c, w) in enumerate(zip(cells, widths))
-        )
-        return "| " + " | ".join([first, *rest]) + " |"
-
-    rule = [f"{'-' * (w - 1)}:" for w in widths]
-    rule[0] = "-" * widths[0]
-    return "\n".join([line(rows[0]), f"| {' | '.join(rule)} |", *map(line, rows[1:])])
+    return markdown([_HEADER, *(_cells(case.sel(variant=m)) for m in methods)])
 
 
 def title(case: xr.Dataset) -> str:

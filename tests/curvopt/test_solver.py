@@ -127,16 +127,24 @@ def rosenbrock(y, args):
 
 
 @pytest.mark.parametrize("direction", [Momentum(), Momentum(nesterov=True), Adam()])
-def test_a_vanishing_step_is_no_convergence(direction, x64):
+def test_a_vanishing_step_is_no_convergence(direction, dtype):
     """Guards against false convergence: a momentum at right angles to the gradient makes
-    steps of almost nothing, far from the minimum."""
+    steps of almost nothing, far from the minimum. Without the solver's correction for that
+    about nine in ten of these runs end so."""
+    starts = jax.random.uniform(jax.random.key(0), (32, 2), dtype, -2, 2)
     solver = curvopt.LineSearchMinimiser(direction, CurvatureRescaling(), 1e-6, 1e-6)
-    solution = optx.minimise(
-        rosenbrock, solver, jnp.array([-1.2, 1.0]), max_steps=20_000, throw=False
-    )
-    gradient = jax.grad(rosenbrock)(solution.value, None)
-    if solution.result == optx.RESULTS.successful:
-        assert jnp.linalg.norm(gradient) < 1e-3
+
+    @jax.jit
+    @jax.vmap
+    def run(y):
+        solution = optx.minimise(rosenbrock, solver, y, max_steps=4000, throw=False)
+        gradient = jax.grad(rosenbrock)(solution.value, None)
+        converged = solution.result == optx.RESULTS.successful
+        return converged, jnp.linalg.norm(gradient)
+
+    converged, size = run(starts)
+    assert converged.sum() > 24
+    assert (converged & (size > 1e-2)).sum() <= 2
 
 
 @pytest.mark.parametrize(

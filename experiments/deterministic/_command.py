@@ -1,0 +1,159 @@
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.tree_util as jtu
+import tqdm
+import xarray as xr
+
+from .._catalogue import choose, UsageError
+from .._results import ResultsFolder
+from ._classic import CLASSIC
+from ._dataset import dataset
+from ._figure import figure
+from ._measure import measure, UnusableProblem
+from ._problem import Problem
+from ._report import report, unusable
+from ._sif2jax import sif2jax_problems
+from ._solvers import SOLVERS
+from ._table import costs_table, duels_table, failures, summary_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Deterministic:
+    """Compare our solvers with Optimistix's on deterministic problems, without noise.
+
+    Cost to reach a target, in gradient-equivalents, in float64 from each problem's one
+    start. Prints the tables; writes results.nc, report.md and a performance profile, again
+    after each problem. What takes its time is compilation, some seconds for each solver
+    on each problem.
+    """
+
+    problems: Literal["classic", "sif2jax"] = "classic"
+    """Eighteen functions of the literature; or the unconstrained problems of CUTEst, from
+    the package sif2jax."""
+
+    names: tuple[str, ...] | None = None
+    """Only these problems of the set, whatever their size."""
+
+    max_unknowns: int = 1000
+    """Only problems with at most as many unknowns, where none are named."""
+
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+    """What to compare: ours, which are lbfgs, cg, sgd and lbfgs-armijo; and Optimistix's,
+    which are optx-bfgs, optx-lbfgs and optx-cg."""
+
+    tolerance: float = 1e-6
+    """What of the way down may be left when a problem counts as solved."""
+
+    budget: int = 2000
+    """The cost at which a run ends, in gradient-equivalents."""
+
+    out: Path = Path("results/deterministic")
+    """The folder to write to."""
+
+    overwrite: bool = False
+    """Replace the results that are in the folder."""
+
+
+def _check(config: Deterministic) -> None:
+    if not 0 < config.tolerance < 1:
+        raise UsageError(
+            f"--tolerance must be between 0 and 1, but it is {config.tolerance}."
+        )
+    for option in ("budget", "max_unknowns"):
+        n = getattr(config, option)
+        if n < 1:
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} must be at least 1, but it is {n}.")
+
+
+def _has_at_most(unknowns: int, problem: Problem) -> bool:
+    try:
+        with jax.enable_x64(True):
+            y0, _ = eqx.filter_eval_shape(problem.start)
+    except Exception:
+        return True  # why it fails is reported when it is measured
+    return sum(y.size for y in jtu.tree_leaves(y0)) <= unknowns
+
+
+def _chosen_problems(config: Deterministic) -> list[Problem]:
+    if config.problems == "sif2jax":
+        found = sif2jax_problems(config.names)
+    elif config.names is None:
+        found = CLASSIC
+    else:
+        found = choose("problem", CLASSIC, config.names)
+    if config.names is not None:
+        return list(found.values())
+    chosen = [p for p in found.values() if _has_at_most(config.max_unknowns, p)]
+    if not chosen:
+        raise UsageError(
+            f"no problem has at most {config.max_unknowns} unknowns. Raise --max-unknowns."
+        )
+    return chosen
+
+
+def _write(folder: ResultsFolder, data: xr.Dataset) -> Path:
+    folder.save_data("results.nc", data)
+    folder.save_figure("profile", figure(data))
+    return folder.save_text("report.md", report(data))
+
+
+def _show(data: xr.Dataset) -> None:
+    tables = (costs_table(data), summary_table(data), duels_table(data))
+    print("\n\n".join(tables))
+    for line in (*failures(data), *unusable(data)):
+        print(line)
+
+
+def deterministic(config: Deterministic) -> None:
+    """Run all solvers on all problems, write the folder, print the tables.
+
+    **Raises:**
+
+    `UsageError`, before anything is compiled; or if none of the problems can be evaluated.
+    """
+    _check(config)
+    solvers = choose("solver", SOLVERS, config.solvers)
+    problems = _chosen_problems(config)
+    folder = ResultsFolder(config.out, config.overwrite)
+    attributes = {
+        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "configuration": repr(config),
+        "solvers": json.dumps(
+            {name: eqx.tree_pformat(s.minimiser) for name, s in solvers.items()}
+        ),
+    }
+
+    measured, reasons = [], {}
+    data, path = None, folder.path
+    steps = len(problems) * (len(solvers) + 1)
+    with tqdm.tqdm(total=steps, file=sys.stderr, leave=False) as bar:
+        for k, problem in enumerate(problems):
+
+            def progress(doing: str, name: str = problem.name) -> None:
+                bar.set_description(f"{name}: {doing}")
+                bar.update()
+
+            try:
+                measured.append(
+                    measure(problem, solvers, budget=config.budget, progress=progress)
+                )
+            except UnusableProblem as error:
+                reasons[problem.name] = str(error)
+            bar.update((k + 1) * (len(solvers) + 1) - bar.n)
+            if measured:
+                found = {"unusable": json.dumps(reasons)}
+                data = dataset(measured, solvers, config.tolerance, attributes | found)
+                path = _write(folder, data)
+    if data is None:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise UsageError(f"none of the problems can be evaluated. {listed}")
+    _show(data)
+    print(f"\nreport: {path}")

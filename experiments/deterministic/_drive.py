@@ -1,0 +1,198 @@
+"""One driver for every Optimistix minimiser, which counts what it evaluates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import optimistix as optx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
+
+import curvopt
+
+from ._prices import Prices
+
+
+# A run ends where the gradient is this small, or this much of what it was if that was
+# small. Of a large one it would stop solvers on badly scaled problems long before a target.
+_GRADIENT = 1e-9
+
+
+class History(eqx.Module):
+    """What a run found, at every point where it evaluated value and gradient.
+
+    **Attributes:**
+
+    - `values`: the value there; entries from `points` on mean nothing.
+    - `counts`: how often each kind was evaluated until then, this point's value and
+        gradient included, in the order of [`Prices`][].
+    - `points`: how many points there are.
+    - `total`: the counts of the whole run.
+    """
+
+    values: Float[Array, " point"]
+    counts: Int[Array, "point kind"]
+    points: Int[Array, ""]
+    total: Int[Array, " kind"]
+
+
+class _Step(eqx.Module):
+    """What one step evaluated.
+
+    `arrived`: whether it evaluated value and gradient at a point that is followed, which
+    has `value` and `gradient_norm`. `first` was evaluated up to that point, `then` after.
+    """
+
+    arrived: Bool[Array, ""]
+    value: Scalar
+    gradient_norm: Scalar
+    first: Int[Array, " kind"]
+    then: Int[Array, " kind"]
+
+
+def _counts(**of: Any) -> Int[Array, " kind"]:
+    return jnp.stack([jnp.asarray(of.get(kind, 0), jnp.int32) for kind in Prices._fields])
+
+
+class _Watched(curvopt.AbstractDirection):
+    """The same direction, which keeps the norm of the gradient that it saw."""
+
+    direction: curvopt.AbstractDirection
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> tuple[Any, Scalar]:
+        norm = jnp.zeros((), curvopt.scalar_dtype(y))
+        return self.direction.init(y, key=key), norm
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: Any
+    ) -> tuple[curvopt.Descent, tuple[Any, Scalar]]:
+        descent, inner = self.direction.step(model, y, state[0])
+        return descent, (inner, optx.max_norm(model.grad))
+
+
+def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
+    """A step evaluates value and gradient where it begins, and then searches."""
+    del moved
+    info, (_, gradient_norm) = state.record.info, state.strategy.direction
+    return _Step(
+        arrived=jnp.array(True),
+        value=state.record.loss,
+        gradient_norm=gradient_norm,
+        first=_counts(gradient=1),
+        then=_counts(
+            gradient=info.gradients,
+            loss=info.losses,
+            curvature=info.curvatures,
+            slope=info.slopes,
+        ),
+    )
+
+
+def _their_step(state: Any, moved: Bool[Array, ""]) -> _Step:
+    """A step evaluates one trial: its value, and its gradient if it is accepted."""
+    return _Step(
+        arrived=moved,
+        value=state.f_info.f,
+        gradient_norm=optx.max_norm(state.f_info.grad),
+        first=_counts(gradient=moved, loss=~moved),
+        then=_counts(),
+    )
+
+
+def _differ(a: PyTree[Array], b: PyTree[Array]) -> Bool[Array, ""]:
+    leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b))
+    return jnp.any(jnp.stack([jnp.any(x != y) for x, y in leaves]))
+
+
+def _with_step(history: History, step: _Step) -> History:
+    """The history with what one more step evaluated."""
+    until = history.total + step.first
+    recorded = step.arrived & jnp.isfinite(step.value)
+    # Out of range, nothing is written.
+    k = jnp.where(recorded, history.points, len(history.values))
+    return History(
+        values=history.values.at[k].set(step.value, mode="drop"),
+        counts=history.counts.at[k].set(until, mode="drop"),
+        points=history.points + recorded,
+        total=until + step.then,
+    )
+
+
+def drive(
+    fn: Callable[[PyTree, Any], Scalar],
+    minimiser: optx.AbstractMinimiser,
+    y0: PyTree[Array],
+    args: Any,
+    prices: Float[Array, " kind"],
+    *,
+    budget: int,
+) -> History:
+    r"""Run a solver through its own `init` and `step`, as `optimistix.minimise` does.
+
+    It ends where the cost has reached the budget, where no element of the gradient is
+    larger than $10^{-9} \min(1, \max |g_0|)$, where the value is not finite, or where the
+    solver reports a failure. The solver's own test of convergence is not asked.
+
+    In a solver of ours a step evaluates value and gradient where it begins, and what its
+    record counts thereafter. In one of Optimistix's a step is one trial: an accepted one
+    counts as a value-and-gradient, a rejected one as a loss. So a trial that ours accepts
+    is paid twice, as a loss and then with its gradient; theirs go on from the trial.
+
+    **Arguments:**
+
+    - `fn`: `fn(y, args)`, to be traced.
+    - `minimiser`: the solver.
+    - `y0`, `args`: where it starts.
+    - `prices`: the cost of each kind of evaluation, in C; that of a gradient is 1.
+    - `budget`: the cost at which it ends, in C.
+
+    **Returns:**
+
+    A [`History`][].
+    """
+    if isinstance(minimiser, curvopt.LineSearchMinimiser):
+        watched = _Watched(minimiser.direction)
+        minimiser = eqx.tree_at(lambda m: m.direction, minimiser, watched)
+        observe = _our_step
+    else:
+        observe = _their_step
+
+    # As `optimistix.minimise` has it: what `fn` closes over is traced once.
+    closed = eqx.filter_closure_convert(lambda y, args: (fn(y, args), None), y0, args)
+    value = jax.eval_shape(lambda: closed(y0, args)[0])
+    tags: frozenset[object] = frozenset()
+    state = minimiser.init(closed, y0, args, {}, value, None, tags)
+    dynamic, static = eqx.partition(state, eqx.is_array)
+
+    def unfinished(carry: Any) -> Bool[Array, ""]:
+        return carry[-1]
+
+    def advance(carry: Any) -> Any:
+        y, dynamic, history, least, _ = carry
+        state = eqx.combine(dynamic, static)
+        new_y, state, _ = minimiser.step(closed, y, args, {}, state, tags)
+        # The first step of Optimistix's solvers evaluates where they start.
+        step = observe(state, _differ(y, new_y) | (history.points == 0))
+        at_start = _GRADIENT * jnp.minimum(1, step.gradient_norm)
+        least = jnp.where(history.points == 0, at_start, least)
+        history = _with_step(history, step)
+        _, result = minimiser.terminate(closed, new_y, args, {}, state, tags)
+        goes_on = (
+            (step.gradient_norm > least)
+            & jnp.isfinite(step.value)
+            & (result == optx.RESULTS.successful)
+            & (jnp.dot(history.total, prices) < budget)
+        )
+        return new_y, eqx.filter(state, eqx.is_array), history, least, goes_on
+
+    # Each point costs at least one gradient.
+    history = History(
+        values=jnp.zeros(budget + 1, value.dtype),
+        counts=jnp.zeros((budget + 1, len(Prices._fields)), jnp.int32),
+        points=jnp.array(0, jnp.int32),
+        total=_counts(),
+    )
+    start = (y0, dynamic, history, jnp.zeros((), value.dtype), jnp.array(True))
+    return jax.lax.while_loop(unfinished, advance, start)[2]

@@ -1,0 +1,142 @@
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jaxtyping import Float, Int
+
+import curvopt
+
+from ._drive import drive
+from ._prices import evaluate, Prices
+from ._problem import Problem
+from ._solvers import Solver
+
+
+class Run(NamedTuple):
+    """A solver on a problem.
+
+    **Attributes:**
+
+    - `values`, `counts`, `total`: as in [`History`][], without what means nothing.
+    - `seconds`: how long it ran, once, without compilation.
+    - `compile_seconds`: how long it took to trace and compile.
+    - `failure`: why it could not be run; empty if it was.
+    """
+
+    values: Float[np.ndarray, " point"]
+    counts: Int[np.ndarray, "point kind"]
+    total: Int[np.ndarray, " kind"]
+    seconds: float = float("nan")
+    compile_seconds: float = float("nan")
+    failure: str = ""
+
+
+class Measured(NamedTuple):
+    """All solvers on one problem.
+
+    **Attributes:**
+
+    - `problem`: the problem.
+    - `unknowns`: how many numbers are sought.
+    - `value`: the value at the start.
+    - `prices`: what evaluations cost on it.
+    - `runs`: by solver.
+    """
+
+    problem: Problem
+    unknowns: int
+    value: float
+    prices: Prices
+    runs: dict[str, Run]
+
+
+class UnusableProblem(Exception):
+    """A problem that no solver can be started on, with the reason."""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0].strip()}"
+
+
+def _failed(failure: str) -> Run:
+    kinds = len(Prices._fields)
+    nothing = np.zeros((0, kinds), int)
+    return Run(np.zeros(0), nothing, np.zeros(kinds, int), failure=failure)
+
+
+def _run(
+    problem: Problem,
+    minimiser: optx.AbstractMinimiser,
+    y0: Any,
+    args: Any,
+    prices: Prices,
+    budget: int,
+) -> Run:
+    program = curvopt.compile_and_analyse(
+        partial(drive, problem.fn, minimiser, budget=budget), y0, args, jnp.array(prices)
+    )
+    began = time.perf_counter()
+    history = program.run()
+    seconds = time.perf_counter() - began
+    points = int(history.points)
+    return Run(
+        values=np.asarray(history.values)[:points],
+        counts=np.asarray(history.counts)[:points],
+        total=np.asarray(history.total),
+        seconds=seconds,
+        compile_seconds=program.compile_seconds,
+    )
+
+
+def measure(
+    problem: Problem,
+    solvers: Mapping[str, Solver],
+    *,
+    budget: int,
+    progress: Callable[[str], Any] = lambda doing: None,
+) -> Measured:
+    """Run all solvers on one problem, in float64.
+
+    A solver that cannot be run on it is recorded with its error, not raised.
+
+    **Arguments:**
+
+    - `problem`: the problem.
+    - `solvers`: by name.
+    - `budget`: the cost at which a run ends, in C.
+    - `progress`: called with what comes next, `len(solvers) + 1` times.
+
+    **Raises:**
+
+    `UnusableProblem` if the problem cannot be evaluated where it starts, or value or
+    gradient are not finite there.
+    """
+    progress("start")
+    with jax.enable_x64(True):
+        try:
+            y0, args = problem.start()
+            # As `optimistix.minimise` has it: none of them weakly typed.
+            y0 = jtu.tree_map(lambda y: jnp.asarray(y, jnp.float64), y0)
+            start = evaluate(problem.fn, y0, args)
+        except Exception as error:
+            raise UnusableProblem(_first_line(error)) from error
+        for name, x in (("value", start.value), ("gradient", start.gradient_norm)):
+            if not np.isfinite(x):
+                raise UnusableProblem(f"the {name} at the start is not finite ({x})")
+        runs = {}
+        for name, solver in solvers.items():
+            progress(solver.label)
+            try:
+                runs[name] = _run(problem, solver.minimiser, y0, args, start.prices, budget)
+            except Exception as error:
+                runs[name] = _failed(_first_line(error))
+    jax.clear_caches()
+    unknowns = sum(y.size for y in jtu.tree_leaves(y0))
+    return Measured(problem, unknowns, start.value, start.prices, runs)

@@ -1,0 +1,54 @@
+"""The solvers that are compared: a line for each in `SOLVERS`."""
+
+import dataclasses
+
+import optimistix as optx
+
+import curvopt
+from strategies import (
+    Backtracking,
+    CurvatureRescaling,
+    LBFGS,
+    LearningRate,
+    NonlinearCG,
+    SGD,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A solver under its name.
+
+    **Attributes:**
+
+    - `label`: its name in tables and figures.
+    - `minimiser`: the solver. Its own test of convergence is not used.
+    """
+
+    label: str
+    minimiser: optx.AbstractMinimiser
+
+    @property
+    def ours(self) -> bool:
+        return isinstance(self.minimiser, curvopt.LineSearchMinimiser)
+
+
+def _rescaled(direction: curvopt.AbstractDirection) -> optx.AbstractMinimiser:
+    return curvopt.LineSearchMinimiser(direction, Backtracking(CurvatureRescaling()))
+
+
+# Optimistix's tests of convergence never hold at these.
+_RTOL, _ATOL = 1e-300, 0.0
+
+SOLVERS = {
+    "lbfgs": Solver("LBFGS, rescaled", _rescaled(LBFGS())),
+    "cg": Solver("NonlinearCG, rescaled", _rescaled(NonlinearCG())),
+    "sgd": Solver("SGD, rescaled", _rescaled(SGD())),
+    "lbfgs-armijo": Solver(
+        "LBFGS, Armijo from 1",
+        curvopt.LineSearchMinimiser(LBFGS(), Backtracking(LearningRate(1.0))),
+    ),
+    "optx-bfgs": Solver("optx.BFGS", optx.BFGS(_RTOL, _ATOL)),
+    "optx-lbfgs": Solver("optx.LBFGS", optx.LBFGS(_RTOL, _ATOL)),
+    "optx-cg": Solver("optx.NonlinearCG", optx.NonlinearCG(_RTOL, _ATOL)),
+}

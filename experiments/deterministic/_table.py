@@ -1,0 +1,82 @@
+"""Results as Markdown tables."""
+
+import numpy as np
+import xarray as xr
+
+from .._markdown import markdown
+from ._profile import cost_ratios, no_dearer
+
+
+def _cost(x: float) -> str:
+    return f"{x:,.1f}" if np.isfinite(x) else "-"
+
+
+def costs_table(data: xr.Dataset) -> str:
+    """The cost to the target: a row for each problem, a column for each solver."""
+    rows = [["cost to the target, in C", "unknowns", *map(str, data.label.values)]]
+    for name in data.problem.values:
+        one = data.sel(problem=name)
+        costs = (_cost(float(x)) for x in one.cost_to_target.values)
+        rows.append([str(name), str(int(one.unknowns)), *costs])
+    return markdown(rows)
+
+
+def summary_table(data: xr.Dataset) -> str:
+    """A row for each solver: what it solves, and at what cost; medians over all problems,
+    a missed one counting as infinite."""
+    header = (
+        "solver",
+        "solved",
+        "cheapest",
+        "within twice the cheapest",
+        "median C over the cheapest",
+        "median gradients",
+        "median losses",
+        "median curvatures",
+        "median µs a C",
+    )
+    rows: list[tuple[str, ...]] = [header]
+    for k, ratios in enumerate(cost_ratios(data.cost_to_target.values)):
+        one = data.isel(solver=k)
+        solved = one.solved.values
+        counts = (
+            np.median(np.where(solved, one[kind].values, np.inf))
+            for kind in ("gradients", "losses", "curvatures")
+        )
+        ran = one.failure.values == ""
+        times = one.seconds.values[ran] / one.cost.values[ran] * 1e6
+        rows.append(
+            (
+                str(one.label.item()),
+                f"{solved.mean():.1%}",
+                f"{(ratios <= 1).mean():.1%}",
+                f"{(ratios <= 2).mean():.1%}",
+                *(_cost(x) for x in (np.median(ratios), *counts)),
+                f"{np.median(times):.3g}" if ran.any() else "-",
+            )
+        )
+    return markdown(rows)
+
+
+def duels_table(data: xr.Dataset) -> str:
+    """Each of our solvers against each of the others: on how many problems it needs no
+    more, of those that either of them solves."""
+    ours = np.flatnonzero(data.ours.values)
+    others = np.flatnonzero(~data.ours.values)
+    labels, costs = data.label.values, data.cost_to_target.values
+    rows = [["needs no more than", *(str(labels[k]) for k in others)]]
+    for k in ours:
+        duels = [no_dearer(costs[k], costs[rival]) for rival in others]
+        cells = [f"{wins.sum()} of {either.sum()}" for wins, either in duels]
+        rows.append([str(labels[k]), *cells])
+    return markdown(rows)
+
+
+def failures(data: xr.Dataset) -> list[str]:
+    """Which solver could not be run on which problem, and why."""
+    return [
+        f"{label} on {problem}: {failure}"
+        for label, row in zip(data.label.values, data.failure.values)
+        for problem, failure in zip(data.problem.values, row)
+        if failure
+    ]
