@@ -20,7 +20,8 @@ def scalar_dtype(y: PyTree) -> Any:
 
     A NumPy dtype, `float32` or wider.
     """
-    return jnp.result_type(jnp.float32, *jtu.tree_leaves(y))
+    # By dtypes: a weakly typed array would not count.
+    return jnp.result_type(jnp.float32, *(x.dtype for x in jtu.tree_leaves(y)))
 
 
 def at_least_float32(x: Array) -> Array:

@@ -30,7 +30,7 @@ class Deterministic:
 
     Cost to reach a target, in gradient-equivalents, in float64 from each problem's one
     start. Prints the tables; writes results.nc, report.md and a performance profile, again
-    after each problem. What takes its time is compilation, some seconds for each solver
+    after each problem. What takes its time is compilation, about a second for each solver
     on each problem.
     """
 

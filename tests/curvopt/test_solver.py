@@ -182,6 +182,17 @@ class TestDirectionsInMinimise:
         np.testing.assert_allclose(values, one_by_one, rtol=1e-3, atol=1e-5)
 
 
+def test_weakly_typed_parameters_keep_their_precision(x64):
+    """Guards the dtype of scalars: in float32 this loss would overflow."""
+    y = jnp.full(3, 1e5)
+    assert y.weak_type and curvopt.scalar_dtype(y) == jnp.float64
+    solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())
+    loss = lambda y, _: (jnp.sum(y**8), None)
+    state = solver.init_strategy(y, jax.random.key(0))
+    _, _, record, _ = solver.update(loss, y, None, jnp.array(0), state)
+    np.testing.assert_allclose(record.loss, 3e40, rtol=1e-12)
+
+
 def test_randomness_is_an_option():
     solver = curvopt.LineSearchMinimiser(ForwardGradient(), CurvatureRescaling())
     run = lambda options: (
