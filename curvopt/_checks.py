@@ -129,15 +129,20 @@ def check_range(
     at_least: Array | int | float | None = None,
     below: Array | int | float | None = None,
     at_most: Array | int | float | None = None,
+    optional: bool = False,
 ) -> None:
-    """Refuse a hyper-parameter that is not one number, or outside its range; `None`
-    passes, and so do traced values of any size.
+    """Refuse a hyper-parameter that is not one number, or outside its range. Traced values
+    of any size pass, and `None` if it is `optional`.
 
     **Raises:**
 
     `ValueError` naming the field, its value and the range.
     """
-    if x is not None and np.shape(x) != ():
+    if x is None:
+        if optional:
+            return
+        raise ValueError(f"{name} must be a number, but it is None.")
+    if np.shape(x) != ():
         raise ValueError(
             f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, vmap "
             "over it: `curvopt.run_grid` or `eqx.filter_vmap`."

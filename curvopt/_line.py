@@ -1,5 +1,6 @@
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
@@ -51,9 +52,12 @@ class Line(eqx.Module):
         return Line(self.y, self._fresh, self._fresh, self._model)
 
     def point(self, t: Scalar) -> PyTree[Array]:
-        """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`."""
+        """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`; `y`
+        itself at $t = 0$, whatever the direction is."""
         moved = jtu.tree_map(
-            lambda y, u: at_least_float32(y) + t * at_least_float32(u),
+            lambda y, u: (
+                at_least_float32(y) + jnp.where(t == 0, 0, t * at_least_float32(u))
+            ),
             self.y,
             self.direction,
         )

@@ -128,14 +128,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
     Every step makes one update. `minimise` stops when a step's change of $y$ and the
     change of the loss that it made are both within `atol + rtol * |.|` in `norm`; a step
-    that a guard refused to take counts as none. A direction with memory may be at right
-    angles to what the gradient asks for, and steps along it vanish away from a minimum: so
-    the change of $y$ is divided by how much of the fresh part's descent, per unit of
-    length, the direction has. It remains a test of steps: under a schedule that ends they
-    vanish as well.
+    of zero, which a rule refused to take, counts as none. A direction with memory may be at
+    right angles to what the gradient asks for, and steps along it vanish away from a
+    minimum: so the change of $y$ is divided by how much of the fresh part's descent, per
+    unit of length, the direction has. It remains a test of steps: a schedule can make them
+    short as well.
 
-    A loss that is not finite where a step begins, a slope that is not, or a step that would
-    lead to parameters that are not, ends it with `optx.RESULTS.nonfinite`, at the last
+    A loss that is not finite where a step begins, a step that was refused because a slope,
+    a curvature or a trial was not, or one that would lead to parameters that are not, ends
+    it with `optx.RESULTS.nonfinite`, at the last
     point whose loss was finite (at the start, if there was none). The auxiliary output of
     the solution is evaluated at the solution.
 
@@ -325,11 +326,17 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             line.direction,
             y,
         )
-        moved = ~(record.info.guards.ascent | record.info.guards.exhausted)
+        guards = record.info.guards
+        stands = record.step_size == 0
+        # A rule that does not move has found nothing, but where there is nowhere to go.
+        moved = ~(guards.ascent | guards.exhausted) & (
+            ~stands | (tree_norm(line.direction) == 0)
+        )
         # How far the step would have been along the fresh part.
         length = self.norm(scaled) / _alignment(line)
         loss_is_finite = jnp.isfinite(record.loss)
-        finite = loss_is_finite & ~record.info.guards.nonfinite & tree_allfinite(new_y)
+        refused = stands & guards.nonfinite
+        finite = loss_is_finite & ~refused & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,
             strategy=_without_keys(strategy),

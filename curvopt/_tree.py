@@ -56,8 +56,16 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
 
 
 def tree_norm(a: PyTree) -> Scalar:
-    """The Euclidean norm of a whole pytree, in float32 or wider."""
-    return jnp.sqrt(tree_dot(a, a))
+    """The Euclidean norm of a whole pytree, in float32 or wider. The squares of what is
+    far from one do not overflow or vanish."""
+    leaves = [at_least_float32(x) for x in jtu.tree_leaves(a) if x.size]
+    if not leaves:
+        return jnp.zeros((), jnp.float32)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
+    usable = (largest > 0) & jnp.isfinite(largest)
+    scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1))
+    scaled = [x / scale for x in leaves]
+    return scale * jnp.sqrt(tree_dot(scaled, scaled))
 
 
 def tree_zeros(y: PyTree) -> PyTree:

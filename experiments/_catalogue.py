@@ -141,15 +141,16 @@ def _load(kind: str, name: str, base: type) -> Any:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise UsageError(
-            f"{kind} {name} cannot be loaded: {error}. It is module:name, of a module that "
-            "Python finds from the folder in which the command is run."
+            f"{kind} {name} cannot be loaded: {type(error).__name__}: {error}. It is "
+            "module:name, of a module that Python finds from the folder in which the "
+            "command is run."
         ) from error
     if not isinstance(found, base) and callable(found):
         try:
             found = found()
-        except TypeError as error:
+        except Exception as error:
             raise UsageError(
                 f"{kind} {name} cannot be made without arguments: {error}. Name an "
                 "instance instead: write, in the module, for example "
@@ -162,6 +163,25 @@ def _load(kind: str, name: str, base: type) -> Any:
     return found
 
 
+def _choose_with_own(
+    kind: str,
+    known: Mapping[str, Any],
+    names: Iterable[str],
+    base: type,
+    entry: Callable[[str, Any], Any],
+) -> dict[str, Any]:
+    names = list(dict.fromkeys(names))
+    own = [name for name in names if ":" in name]
+    short = [name.partition(":")[2] for name in own]
+    # A label tells strategies apart: where the short name does not, it is the whole.
+    taken = [*short, *(e.label for e in known.values())]
+    labels = [s if taken.count(s) == 1 else name for s, name in zip(short, own)]
+    loaded = {
+        name: entry(label, _load(kind, name, base)) for label, name in zip(labels, own)
+    }
+    return choose(kind, {**known, **loaded}, names)
+
+
 def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
     """Directions by their names, or `module:name` for one of the user's own, whose
     learning rate is tuned over a wide grid.
@@ -170,18 +190,10 @@ def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
 
     `UsageError` as `choose`, or if one cannot be loaded.
     """
-    names = list(names)
-    own = {
-        name: Direction(
-            name.partition(":")[2],
-            _load("direction", name, curvopt.AbstractDirection),
-            1e-4,
-            1e1,
-        )
-        for name in names
-        if ":" in name
-    }
-    return choose("direction", DIRECTIONS | own, names)
+    entry = lambda label, direction: Direction(label, direction, 1e-4, 1e1)
+    return _choose_with_own(
+        "direction", DIRECTIONS, names, curvopt.AbstractDirection, entry
+    )
 
 
 def choose_line_searches(names: Iterable[str]) -> dict[str, LineSearch]:
@@ -191,15 +203,9 @@ def choose_line_searches(names: Iterable[str]) -> dict[str, LineSearch]:
 
     `UsageError` as `choose`, or if one cannot be loaded.
     """
-    names = list(names)
-    own = {
-        name: _always(
-            name.partition(":")[2], _load("line search", name, curvopt.AbstractLineSearch)
-        )
-        for name in names
-        if ":" in name
-    }
-    return choose("line search", LINE_SEARCHES | own, names)
+    return _choose_with_own(
+        "line search", LINE_SEARCHES, names, curvopt.AbstractLineSearch, _always
+    )
 
 
 def choose(kind: str, known: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

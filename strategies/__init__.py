@@ -35,3 +35,8 @@ from .line_searches import (
     StepTuned as StepTuned,
     StochasticArmijo as StochasticArmijo,
 )
+
+
+# Not `optax`: a star must not take the name of the library.
+_names = [name for name in dir() if name[0].isupper()]
+__all__ = ["recipes", *_names]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -137,7 +137,10 @@ def scale_by_line_search(
             "scale_by_curvature()), or after optax.scale(-1.0).",
         )
         own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, state.line_search)
-        scaled = jax.tree.map(lambda u: (step_size * u).astype(u.dtype), updates)
+        # A step of zero is one, whatever the updates are.
+        scaled = jax.tree.map(
+            lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
+        )
         info = info.astype(dtype)
         return scaled, ScaleByLineSearchState(state.count + 1, own, step_size, info)
 
@@ -229,8 +232,15 @@ def _model_of(
             "value_fn cannot be evaluated: hand over model=curvopt.quadratic_model(loss, "
             "params) instead."
         )
-    wanted = inspect.signature(value_fn).parameters
-    kwargs = {name: x for name, x in extra.items() if name in wanted}
+    if not callable(value_fn):
+        raise ValueError(
+            "value_fn must be the loss as a function of the parameters, but it is "
+            f"{value_fn!r}."
+        )
+    _, *others = inspect.signature(value_fn).parameters.values()
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in others)
+    named = {p.name for p in others}
+    kwargs = {name: x for name, x in extra.items() if takes_all or name in named}
 
     def fn(params: PyTree, args: Any) -> tuple[Any, Any]:
         del args

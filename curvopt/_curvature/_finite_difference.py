@@ -35,7 +35,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
     relative_step: Scalar | None = eqx.field(converter=as_hyperparameter, default=None)
 
     def __check_init__(self) -> None:
-        check_range("relative_step", self.relative_step, above=0)
+        check_range("relative_step", self.relative_step, above=0, optional=True)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)

@@ -9,6 +9,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 import curvopt
 
 
+def _as_tuple(directions: Any) -> tuple[Any, ...]:
+    if not isinstance(directions, (tuple, list)):
+        raise ValueError(
+            f"directions must be a tuple of directions, but it is {directions!r}. For one: "
+            "`(direction,)`."
+        )
+    return tuple(directions)
+
+
 class HyperplaneSearch(curvopt.AbstractDirection):
     r"""The best combination of several directions, $u = \sum_i c_i u_i$, by Newton's method
     in the plane that they span: $c = -K^{-1} F$ with $F_i = \langle g, u_i \rangle$ and
@@ -40,7 +49,7 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     et al. 2014 (recalled); the cutoff is this project's.
     """
 
-    directions: tuple[curvopt.AbstractDirection, ...] = eqx.field(converter=tuple)
+    directions: tuple[curvopt.AbstractDirection, ...] = eqx.field(converter=_as_tuple)
     cutoff: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=None)
 
     def __check_init__(self) -> None:
@@ -48,7 +57,7 @@ class HyperplaneSearch(curvopt.AbstractDirection):
             raise ValueError("directions must be at least one, but there is none.")
         for k, direction in enumerate(self.directions):
             curvopt.check_instance(f"directions[{k}]", direction, curvopt.AbstractDirection)
-        curvopt.check_range("cutoff", self.cutoff, at_least=0, below=1)
+        curvopt.check_range("cutoff", self.cutoff, at_least=0, below=1, optional=True)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> tuple[Any, ...]:
         keys = jr.split(key, len(self.directions))

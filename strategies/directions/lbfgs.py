@@ -38,7 +38,7 @@ class LBFGS(curvopt.AbstractDirection):
 
     - `history`: how many pairs are kept, an integer of at least 1; static. It is that many
         times twice the memory of the parameters.
-    - `curvature`: $c \geq 0$, the least cosine of a pair.
+    - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
 
     Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5 (recalled);
     leaving pairs out is this project's choice, where a search along Wolfe's conditions
@@ -50,7 +50,7 @@ class LBFGS(curvopt.AbstractDirection):
 
     def __check_init__(self) -> None:
         curvopt.check_count("history", self.history)
-        curvopt.check_range("curvature", self.curvature, at_least=0)
+        curvopt.check_range("curvature", self.curvature, at_least=0, below=1)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> LBFGSState:
         del key
@@ -85,8 +85,9 @@ class LBFGS(curvopt.AbstractDirection):
         z = jax.tree.map(jnp.subtract, grad, state.grad)
         sz, zz = curvopt.tree_dot(s, z), curvopt.tree_dot(z, z)
         least = self.curvature * curvopt.tree_norm(s) * jnp.sqrt(zz)
-        # False for what is not finite too: a bad batch must not stay in the memory.
-        kept = (state.count > 0) & (sz > least) & jnp.isfinite(zz)
+        # Not what is not finite, or so small that a quotient is not: it would stay.
+        usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
+        kept = (state.count > 0) & (sz > least) & usable
         at = state.stored % self.history
 
         def put(old: Array, new: Array) -> Array:

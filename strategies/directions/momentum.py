@@ -34,7 +34,9 @@ class Momentum(curvopt.AbstractDirection):
 
     def __check_init__(self) -> None:
         curvopt.check_range("decay", self.decay, at_least=0, below=1)
-        curvopt.check_range("dampening", self.dampening, at_least=0, at_most=1)
+        curvopt.check_range(
+            "dampening", self.dampening, at_least=0, at_most=1, optional=True
+        )
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> PyTree[Array]:
         del key

@@ -54,10 +54,11 @@ class NonlinearCG(curvopt.AbstractDirection):
         beta = curvopt.safe_divide(jnp.maximum(squared - overlap, 0), previous)
         far = jnp.abs(overlap) >= self.restart * squared
         slope = -squared + beta * curvopt.tree_dot(grad, state.direction)
-        # A slope that is not finite, by overflow, restarts as well.
-        goes_on = (slope < 0) & ~(far & (squared > 0) & jnp.isfinite(self.restart))
+        # What is not finite, by overflow, restarts as well.
+        usable = jnp.isfinite(slope) & jnp.isfinite(beta)
+        goes_on = usable & (slope < 0) & ~(far & (squared > 0) & jnp.isfinite(self.restart))
         direction = jax.tree.map(
-            lambda g, u: -g + (jnp.where(goes_on, beta, 0) * u).astype(g.dtype),
+            lambda g, u: -g + jnp.where(goes_on, beta * u, 0).astype(g.dtype),
             grad,
             state.direction,
         )

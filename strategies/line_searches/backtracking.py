@@ -57,9 +57,7 @@ class Backtracking(curvopt.AbstractLineSearch):
             sufficient=self.sufficient,
             max_trials=self.max_trials,
         )
-        step_size = jnp.where(
-            search.met,
-            search.step_size,
-            jnp.where(search.guards.exhausted | search.guards.ascent, self.fallback, 0),
-        )
+        refused = search.guards.nonfinite | ~(proposed > 0)
+        fallback = jnp.where(refused, 0, self.fallback)
+        step_size = jnp.where(search.met, search.step_size, fallback)
         return step_size, info.plus(losses=search.trials, guards=search.guards), state

@@ -29,7 +29,8 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
     monotone, and its scale is that of the gradient: along a preconditioned direction
     (Adam's) it has no meaning.
 
-    Where the ratio is not finite and positive, the last step is repeated.
+    Where the ratio is not finite and positive, the last step is repeated, also where the
+    loss or the gradient are not finite.
 
     **Arguments:**
 
@@ -86,7 +87,7 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
             guards = curvopt.Guards(
                 flat=seen & (curvature == 0),
                 negative=seen & (curvature < 0),
-                nonfinite=~jnp.isfinite(curvature),
+                nonfinite=seen & ~jnp.isfinite(curvature),
             )
             return BarzilaiBorweinState(y, average, average, step_size), guards
 

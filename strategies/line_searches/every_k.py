@@ -30,7 +30,8 @@ class EveryK(curvopt.AbstractLineSearch):
 
     **Arguments:**
 
-    - `inner`: any line search.
+    - `inner`: any line search that looks at single steps (not
+        [`strategies.StepTuned`][]).
     - `k`: an integer of at least 1.
 
     This project's.
@@ -41,6 +42,11 @@ class EveryK(curvopt.AbstractLineSearch):
 
     def __check_init__(self) -> None:
         curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
+        if curvopt.steps_per_batch(self.inner) > 1:
+            raise ValueError(
+                "inner must look at single steps, but "
+                f"{type(self.inner).__name__} looks at several in a row on one batch."
+            )
 
     def init(self, y: PyTree[Array]) -> EveryKState:
         return EveryKState(jnp.zeros((), curvopt.scalar_dtype(y)), self.inner.init(y))

@@ -37,7 +37,7 @@ class GrowthLimited(curvopt.AbstractLineSearch):
     def __check_init__(self) -> None:
         curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
         curvopt.check_range("factor", self.factor, at_least=1)
-        curvopt.check_range("first", self.first, above=0)
+        curvopt.check_range("first", self.first, above=0, optional=True)
 
     def init(self, y: PyTree[Array]) -> GrowthLimitedState:
         zero = jnp.zeros((), curvopt.scalar_dtype(y))

@@ -50,7 +50,9 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
 
     def __check_init__(self) -> None:
         curvopt.check_range("strong", self.strong, above=0)
-        curvopt.check_range("weak_scale", self.weak_scale, above=0, at_most=1 / self.strong)
+        # A little more, for 1 / strong is rounded.
+        highest = (1 + 1e-6) / self.strong
+        curvopt.check_range("weak_scale", self.weak_scale, above=0, at_most=highest)
         curvopt.check_range("negative_scale", self.negative_scale, above=0)
         curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
         curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)

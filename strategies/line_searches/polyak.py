@@ -36,7 +36,7 @@ class Polyak(curvopt.AbstractLineSearch):
     def __check_init__(self) -> None:
         curvopt.check_range("lower_bound", self.lower_bound)
         curvopt.check_range("scale", self.scale, above=0)
-        curvopt.check_range("growth", self.growth, at_least=1)
+        curvopt.check_range("growth", self.growth, at_least=1, below=float("inf"))
         curvopt.check_range("initial", self.initial, above=0)
         curvopt.check_count("steps_per_epoch", self.steps_per_epoch)
 

@@ -44,7 +44,7 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
         curvopt.check_range("initial", self.initial, above=0)
         curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
         curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
-        curvopt.check_range("growth", self.growth, at_least=1)
+        curvopt.check_range("growth", self.growth, at_least=1, below=float("inf"))
         curvopt.check_count("steps_per_epoch", self.steps_per_epoch)
         curvopt.check_range("fallback", self.fallback, at_least=0)
         curvopt.check_count("max_trials", self.max_trials)

@@ -14,15 +14,19 @@ from strategies import (
     Backtracking,
     BacktrackingArmijo,
     CurvatureRescaling,
+    EveryK,
     ForwardGradient,
     FromDescent,
     FromOptax,
+    GeneralizedNewton,
+    GrowthLimited,
     HyperplaneSearch,
     LastStep,
     LBFGS,
     LearningRate,
     Momentum,
     NonlinearCG,
+    Polyak,
     SGD,
 )
 
@@ -191,6 +195,52 @@ def test_weakly_typed_parameters_keep_their_precision(x64):
     state = solver.init_strategy(y, jax.random.key(0))
     _, _, record, _ = solver.update(loss, y, None, jnp.array(0), state)
     np.testing.assert_allclose(record.loss, 3e40, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        EveryK(BacktrackingArmijo(1e6, max_trials=1), 3),
+        Polyak(5.0),
+        LearningRate(0.0),
+    ],
+)
+def test_a_rule_that_stands_still_has_not_converged(rule):
+    """Guards against success at the start, where no guard of the step tells."""
+    solution = optx.minimise(
+        lambda y, _: jnp.sum(y**2),
+        curvopt.LineSearchMinimiser(SGD(), rule),
+        jnp.ones(3),
+        max_steps=20,
+        throw=False,
+    )
+    assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
+
+
+def test_a_trial_that_is_not_finite_does_not_end_a_run_that_goes_on():
+    fn = lambda y, _: y - jnp.log(y)
+    solver = curvopt.LineSearchMinimiser(SGD(), EveryK(GeneralizedNewton(3e-3), 2))
+    solution = optx.minimise(fn, solver, jnp.array(0.05), max_steps=3, throw=False)
+    assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
+
+
+@pytest.mark.parametrize(
+    "direction", [SGD(), NonlinearCG(), LBFGS()], ids=lambda d: type(d).__name__
+)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e25])
+def test_one_bad_batch_does_not_end_a_run(direction, bad):
+    """Guards the parameters, which a step of zero times infinity would make nan, and the
+    memory."""
+    rule = GrowthLimited(CurvatureRescaling(average=0.5))
+    solver = curvopt.LineSearchMinimiser(direction, rule)
+    loss = lambda y, scale: (scale * jnp.sum(y**2 * jnp.array([1.0, 2.0, 3.0])), None)
+    y = jnp.ones(3)
+    state = solver.init_strategy(y, jax.random.key(0))
+    update = jax.jit(lambda y, scale, k, state: solver.update(loss, y, scale, k, state)[:2])
+    for k in range(60):
+        y, state = update(y, jnp.where(k == 2, bad, 1.0), jnp.array(k), state)
+        assert jnp.isfinite(y).all()
+    assert jnp.linalg.norm(y) < 1.0
 
 
 def test_randomness_is_an_option():

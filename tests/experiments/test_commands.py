@@ -132,6 +132,22 @@ def test_strategies_of_the_users_own(tmp_path, monkeypatch):
         np.testing.assert_allclose(data.step_size.sel(strategy="Down, Mine"), 0.1)
 
 
+def test_names_that_are_the_same_in_two_modules(tmp_path, monkeypatch):
+    """Guards against a strategy that takes another one's place, unnoticed."""
+    from experiments._catalogue import choose_directions, choose_line_searches
+
+    for name in ("one_module", "other_module"):
+        (tmp_path / f"{name}.py").write_text(MODULE.replace("class Down", "class SGD"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rules = choose_line_searches(
+        ["one_module:slow", "other_module:slow", "one_module:Mine"]
+    )
+    labels = [rule.label for rule in rules.values()]
+    assert labels == ["one_module:slow", "other_module:slow", "Mine"]
+    directions = choose_directions(["sgd", "one_module:SGD"])
+    assert [d.label for d in directions.values()] == ["SGD", "one_module:SGD"]
+
+
 @pytest.mark.parametrize(
     "option, name, message",
     [
@@ -149,6 +165,7 @@ def test_strategies_of_the_users_own(tmp_path, monkeypatch):
         ("--line-searches", "my_strategies:number", "must be a curvopt.AbstractLineSearch"),
         ("--directions", "my_strategies:Mine", "must be a curvopt.AbstractDirection"),
         ("--directions", ":", "direction : cannot be loaded"),
+        ("--directions", "./my_strategies.py:Down", "cannot be loaded: TypeError"),
     ],
 )
 def test_strategies_that_cannot_be_loaded(

@@ -71,6 +71,7 @@ def quadratic(y, scales):
     return 0.5 * jnp.sum(scales * a**2) + jnp.sum((b - 0.25) ** 2), jnp.sum(a)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("rule", LINE_SEARCHES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_pair(direction, rule, dtype):
@@ -142,6 +143,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("rule", LINE_SEARCHES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_pair_on_other_problems(direction, rule):

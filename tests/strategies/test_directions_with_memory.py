@@ -159,6 +159,13 @@ class TestLBFGS:
             descent, state = direction.step(model, y, state)
         assert jnp.isfinite(descent.direction).all()
 
+    @pytest.mark.parametrize("scale", [1e-23, 1e-18, 1e15])
+    def test_gradients_whose_squares_are_out_of_range(self, scale):
+        loss = lambda y, _: (scale * jnp.sum(y**2 * jnp.array([1.0, 2.0, 3.0])), None)
+        solver = curvopt.LineSearchMinimiser(LBFGS(), LearningRate(0.1 / scale))
+        points, _ = points_of(solver, jnp.ones(3), None, 2, loss)
+        assert jnp.isfinite(points[-1]).all()
+
     def test_parameters_of_several_dtypes(self):
         y = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(3)}
         loss = lambda y, _: (
@@ -267,6 +274,8 @@ class TestHyperplaneSearch:
     def test_bad_directions(self, unchecked):
         with pytest.raises(ValueError, match="at least one, but there is none"):
             HyperplaneSearch(())
+        with pytest.raises(ValueError, match="must be a tuple of directions"):
+            HyperplaneSearch(SGD())
         with pytest.raises(ValueError, match=r"directions\[1\] must be an instance"):
             HyperplaneSearch((SGD(), LearningRate(0.1)))
 

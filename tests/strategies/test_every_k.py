@@ -5,7 +5,7 @@ import pytest
 from jaxtyping import Array
 
 import curvopt
-from strategies import CurvatureRescaling, EveryK, LearningRate, SGD
+from strategies import CurvatureRescaling, EveryK, LearningRate, SGD, StepTuned
 
 
 CALLS: list[int] = []
@@ -68,6 +68,12 @@ def test_every_step_is_the_inner_rule(dtype):
     every = curvopt.LineSearchMinimiser(SGD(), EveryK(CurvatureRescaling(average=0.5), 1))
     a, b = run(alone, y, 5), run(every, y, 5)
     np.testing.assert_allclose(a.step_size, b.step_size, rtol=1e-6)
+
+
+def test_a_rule_of_two_steps_is_refused():
+    """It would see every second half-step only, and never adapt."""
+    with pytest.raises(ValueError, match="inner must look at single steps, but StepTuned"):
+        EveryK(StepTuned(0.1), 2)
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True])

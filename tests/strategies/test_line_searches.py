@@ -36,6 +36,7 @@ class TestLearningRate:
         [
             ((-0.1,), "learning_rate must be at least 0"),
             (("0.1",), "must be a number, but it is '0.1'"),
+            ((None,), "learning_rate must be a number, but it is None"),
             ((jnp.ones(2),), r"must be one number, but it has shape \(2,\)"),
             ((0.1, 0.5), "schedule must be a function of the step count"),
         ],

@@ -1,5 +1,6 @@
 """optax, met both ways: its optimisers as directions, our line searches in its chains."""
 
+import functools
 import inspect
 
 import equinox as eqx
@@ -138,7 +139,7 @@ def theirs(tx, steps=3):
     grad_fn = lambda y, _: jax.grad(loss)(y)
     searches = "linesearch" in repr(tx.update) + repr(inspect.getclosurevars(tx.update))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=quickly())
     def step(y, state):
         value, grad = jax.value_and_grad(loss)(y)
         kwargs = {"value": value, "grad": grad, "value_fn": loss}
@@ -155,6 +156,7 @@ def theirs(tx, steps=3):
     return y
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("name", sorted(transformations().keys() - CANNOT - DEPRECATED))
 def test_every_transformation_of_optax(name):
     tx = made(name, transformations()[name])
@@ -316,6 +318,15 @@ class TestWhatUpdateIsGiven:
         np.testing.assert_allclose(
             self.updates(model=model), -exact() * MATRIX @ Y, rtol=1e-6
         )
+
+    def test_keywords_reach_a_loss_that_takes_them_all(self):
+        fn = lambda params, **kwargs: kwargs["batch"] * quadratic(params)
+        got = self.updates(value_fn=fn, batch=2.0)
+        np.testing.assert_allclose(got, -exact() * MATRIX @ Y, rtol=1e-6)
+
+    def test_a_loss_that_is_none(self, unchecked):
+        with pytest.raises(ValueError, match="value_fn must be the loss as a function"):
+            self.updates(value_fn=3.0)
 
     @pytest.mark.parametrize("as_number", [True, False])
     def test_a_curvature(self, as_number):

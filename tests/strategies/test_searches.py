@@ -94,6 +94,10 @@ class TestHessianAwareScaling:
         )
         assert tau == 0 and info.guards.nonfinite
 
+    def test_the_largest_weak_scale(self):
+        """Guards against a refusal by rounding."""
+        HessianAwareScaling(strong=1.1, weak_scale=1 / 1.1)
+
     def test_a_weak_scale_beyond_its_range(self):
         with pytest.raises(ValueError, match="weak_scale must be above 0 and at most 10"):
             HessianAwareScaling(weak_scale=11.0)

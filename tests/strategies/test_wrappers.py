@@ -80,6 +80,12 @@ class TestGrowthLimited:
         ((tau, _),) = steps_of(rule, lambda y: quadratic(y - Y), [jnp.zeros(2)])
         np.testing.assert_allclose(tau * jnp.linalg.norm(MATRIX @ Y), 1e-3, rtol=1e-5)
 
+    def test_norms_that_would_overflow(self):
+        """Guards against a bound of zero, or none: float32 squares end at 3e38."""
+        rule = GrowthLimited(LearningRate(1e-21))
+        ((tau, _),) = steps_of(rule, lambda y: 1e20 * jnp.sum(y**2), [jnp.ones(3)])
+        np.testing.assert_allclose(tau, 1e-21, rtol=1e-5)
+
     def test_the_first_step_may_be_free(self):
         rule = GrowthLimited(CurvatureRescaling(), first=None)
         ((tau, info),) = steps_of(rule, quadratic, [Y])
@@ -149,3 +155,9 @@ class TestBacktracking:
             rule = Backtracking(LearningRate(0.1), fallback=fallback)
             ((tau, info),) = steps_of(rule, quadratic, [Y], [MATRIX @ Y])
             assert tau == fallback and info.guards.ascent and info.losses == 0
+
+    def test_what_is_not_finite_has_no_fallback(self):
+        rule = Backtracking(LearningRate(0.1), fallback=0.5)
+        fn = lambda y: jnp.inf + quadratic(y)
+        ((tau, info),) = steps_of(rule, fn, [Y], [MATRIX @ Y])
+        assert tau == 0 and info.guards.nonfinite
