@@ -136,9 +136,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
     A loss that is not finite where a step begins, a step that was refused because a slope,
     a curvature or a trial was not, or one that would lead to parameters that are not, ends
-    it with `optx.RESULTS.nonfinite`, at the last
-    point whose loss was finite (at the start, if there was none). The auxiliary output of
-    the solution is evaluated at the solution.
+    it with `optx.RESULTS.nonfinite`, at the last point whose loss was finite (at the start,
+    if there was none). The auxiliary output of the solution is evaluated at the solution.
 
     `options`: `key`, a `jax.random.key` for directions that are random (default
     `jax.random.key(0)`).
