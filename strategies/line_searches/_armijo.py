@@ -15,7 +15,7 @@ class Search(eqx.Module):
 
     **Attributes:**
 
-    - `step_size`: the last trial.
+    - `step_size`: the trial that was accepted, else the fallback or zero.
     - `met`: whether it has sufficient decrease.
     - `trials`: how many losses were evaluated.
     - `guards`: what the line and the search amount to.
@@ -40,6 +40,7 @@ def backtrack(
     *,
     factor: Scalar,
     sufficient: Scalar,
+    fallback: Scalar,
     max_trials: int,
 ) -> Search:
     r"""The first of $t_0, t_0 \rho, t_0 \rho^2, \dots$ that has sufficient decrease.
@@ -51,6 +52,8 @@ def backtrack(
 
     - `line`: where.
     - `initial`, `factor`, `sufficient`: $t_0$, $\rho$ and $c$.
+    - `fallback`: the step where no trial is accepted, or the direction is not one of
+        descent; it is zero where something is not finite, or $t_0$ is zero.
     - `max_trials`: how many trials at most.
     """
     value, slope = line.value, line.slope
@@ -76,4 +79,6 @@ def backtrack(
         nonfinite=~finite,
         exhausted=search & ~met,
     )
-    return Search(t, met, trials, guards)
+    usable = finite & (initial > 0)
+    step_size = jnp.where(met, t, jnp.where(usable, fallback, 0))
+    return Search(step_size, met, trials, guards)

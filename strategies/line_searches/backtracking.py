@@ -1,5 +1,4 @@
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
@@ -55,9 +54,8 @@ class Backtracking(curvopt.AbstractLineSearch):
             proposed,
             factor=self.backtrack,
             sufficient=self.sufficient,
+            fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        refused = search.guards.nonfinite | ~(proposed > 0)
-        fallback = jnp.where(refused, 0, self.fallback)
-        step_size = jnp.where(search.met, search.step_size, fallback)
-        return step_size, info.plus(losses=search.trials, guards=search.guards), state
+        info = info.plus(losses=search.trials, guards=search.guards)
+        return search.step_size, info, state

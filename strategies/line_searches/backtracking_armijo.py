@@ -1,7 +1,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
@@ -53,14 +52,10 @@ class BacktrackingArmijo(curvopt.AbstractLineSearch):
             self.initial,
             factor=self.backtrack,
             sufficient=self.sufficient,
+            fallback=self.fallback,
             max_trials=self.max_trials,
-        )
-        step_size = jnp.where(
-            search.met,
-            search.step_size,
-            jnp.where(search.guards.nonfinite, 0, self.fallback),
         )
         info = curvopt.StepInfo(
             slope=line.slope, losses=search.trials, guards=search.guards
         )
-        return step_size, info, None
+        return search.step_size, info, None

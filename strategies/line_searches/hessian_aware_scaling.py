@@ -79,13 +79,11 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
             initial,
             factor=self.backtrack,
             sufficient=self.sufficient,
+            fallback=self.fallback,
             max_trials=self.max_trials,
         )
         farther = search.met & (search.trials == 1) & ~is_strong
         step_size, forward = self._forward(line, search.step_size, farther)
-        step_size = jnp.where(
-            search.met, step_size, jnp.where(search.guards.nonfinite, 0, self.fallback)
-        )
         guards = curvopt.Guards(flat=~is_strong & ~negative, negative=negative)
         info = curvopt.StepInfo(
             slope=slope,

@@ -63,16 +63,13 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
             state * self.growth ** (1 / self.steps_per_epoch),
             factor=self.backtrack,
             sufficient=self.sufficient,
+            fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        step_size = jnp.where(
-            search.met,
-            search.step_size,
-            jnp.where(search.guards.nonfinite, 0, self.fallback),
-        )
         # A step of zero would be the start of all searches to come.
-        searched = (search.met | search.guards.exhausted) & (step_size > 0)
+        searched = (search.met | search.guards.exhausted) & (search.step_size > 0)
         info = curvopt.StepInfo(
             slope=line.slope, losses=search.trials, guards=search.guards
         )
-        return step_size, info, jnp.where(searched, step_size, state)
+        state = jnp.where(searched, search.step_size, state)
+        return search.step_size, info, state
