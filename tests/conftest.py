@@ -1,13 +1,19 @@
 import os
 
+from quick_compile import XLA_FLAGS
 
-# Several test processes share the machine: one thread each is faster than all in each.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
 import jaxtyping
 import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """The README first: one long test, which is alone on one worker when it is last."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 @pytest.fixture

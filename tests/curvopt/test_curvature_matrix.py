@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from curvature_oracle import BY_EQUATION, dense_hessian, METHODS, name, random_like
-from quick_compile import quickly
+from quick_compile import QUICKLY
 
 import curvopt
 
@@ -48,7 +48,7 @@ def test_all_methods_against_the_dense_hessian(x64):
     scale = jnp.abs(expected).max()
     methods = [*METHODS, *BY_EQUATION]
 
-    @partial(jax.jit, compiler_options=quickly())
+    @partial(jax.jit, compiler_options=QUICKLY)
     def run(y, us):
         return [matrix(fn, y, us, method) for method in methods]
 

@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from curvature_oracle import BY_EQUATION, EXACT, name, random_like
-from quick_compile import quickly
+from quick_compile import QUICKLY
 
 import curvopt
 
@@ -85,7 +85,7 @@ def network(which, dtype):
 def along(loss, params, x, methods, u):
     """Value, gradient, slope and curvature of each method, in one compilation."""
 
-    @partial(jax.jit, compiler_options=quickly())
+    @partial(jax.jit, compiler_options=QUICKLY)
     def run(params, x, u):
         models = [curvopt.quadratic_model(loss, params, x, method) for method in methods]
         return [(m.value, m.grad, m.slope(u), m.curvature(u)) for m in models]

@@ -85,9 +85,9 @@ def main():
 
 @pytest.fixture(scope="module")
 def eight_devices():
-    flags = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+    eight = "--xla_force_host_platform_device_count=8"
     environment = os.environ | {
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {eight}",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
     }

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import optimistix as optx
 import pytest
-from quick_compile import quickly
+from quick_compile import QUICKLY
 
 import curvopt
 
@@ -169,7 +169,7 @@ def test_curvature_is_exact(fn, x64):
     y = jax.tree.map(lambda a: a.astype(float), WEIGHTS)
     us = directions(y, 2)
 
-    @partial(jax.jit, compiler_options=quickly())
+    @partial(jax.jit, compiler_options=QUICKLY)
     def run(y):
         along = lambda u: jax.jvp(jax.grad(fn), (y,), (u,))[1]
         expected = [[curvopt.tree_dot(along(u), w) for w in us] for u in us]

@@ -13,7 +13,7 @@ import optax
 import pytest
 from flax.training.train_state import TrainState
 from lines import exact, MATRIX, quadratic, Y
-from quick_compile import quickly
+from quick_compile import QUICKLY
 
 import curvopt
 from strategies import (
@@ -128,7 +128,7 @@ def ours(tx, steps=3):
         start = (y, solver.init_strategy(y, jr.key(0)))
         return jax.lax.scan(body, start, jnp.arange(steps))[0][0]
 
-    return jax.jit(run, compiler_options=quickly())(PARAMS)
+    return jax.jit(run, compiler_options=QUICKLY)(PARAMS)
 
 
 def theirs(tx, steps=3):
@@ -139,7 +139,7 @@ def theirs(tx, steps=3):
     grad_fn = lambda y, _: jax.grad(loss)(y)
     searches = "linesearch" in repr(tx.update) + repr(inspect.getclosurevars(tx.update))
 
-    @functools.partial(jax.jit, compiler_options=quickly())
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def step(y, state):
         value, grad = jax.value_and_grad(loss)(y)
         kwargs = {"value": value, "grad": grad, "value_fn": loss}

@@ -8,8 +8,10 @@ import collections
 import json
 import os
 
+from quick_compile import XLA_FLAGS
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 
 from jax_walk import FOLDER, MODULES, Row, VERDICTS, VERSION, walk
 

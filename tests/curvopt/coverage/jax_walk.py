@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax_examples import ARRAYS, AUTOMATIC, ELSEWHERE, EXAMPLES, HELPERS
-from quick_compile import quickly
+from quick_compile import QUICKLY
 
 import curvopt
 
@@ -122,7 +122,7 @@ class _Example:
     def has(self, differentiate: Callable, *args: Any) -> bool:
         """Whether jax has some derivative: a few fail when they are compiled."""
         try:
-            jax.jit(differentiate, compiler_options=quickly()).lower(*args).compile()
+            jax.jit(differentiate, compiler_options=QUICKLY).lower(*args).compile()
         except Exception:
             return False
         return True
@@ -168,7 +168,7 @@ def _check(example: _Example, rtol: float, methods: tuple[Any, ...]) -> Row:
         return got, models[0].grad, example.hessian(y, u)
 
     try:
-        compiled = jax.jit(run, compiler_options=quickly()).lower(example.y, example.u)
+        compiled = jax.jit(run, compiler_options=QUICKLY).lower(example.y, example.u)
         compiled = compiled.compile()
     except Exception as error:
         if "no forward mode" in str(error):
