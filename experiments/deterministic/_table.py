@@ -3,8 +3,9 @@
 import numpy as np
 import xarray as xr
 
+from curvopt.statistics import cost_ratios, no_dearer
+
 from .._markdown import markdown
-from ._profile import cost_ratios, no_dearer
 
 
 def _cost(x: float) -> str:

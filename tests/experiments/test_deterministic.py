@@ -25,7 +25,6 @@ from experiments.deterministic._drive import drive
 from experiments.deterministic._measure import measure, Measured, Run, UnusableProblem
 from experiments.deterministic._prices import evaluate, Prices
 from experiments.deterministic._problem import Problem
-from experiments.deterministic._profile import no_dearer, performance_profile
 from experiments.deterministic._report import report
 from experiments.deterministic._solvers import Solver, SOLVERS
 from experiments.deterministic._table import costs_table, duels_table, summary_table
@@ -198,17 +197,6 @@ def test_the_target_is_that_of_more_and_wild():
     target = target_value(10.0, 2.0, 0.25)
     assert target == 4.0
     assert [first_reaching(h, target) for h in histories] == [1, 1, None]
-
-
-COSTS = np.array([[1.0, 2.0, np.inf, np.inf], [2.0, 1.0, 4.0, np.inf]])
-
-
-def test_performance_profile():
-    profile = performance_profile(COSTS, np.array([1.0, 1.99, 2.0, 100.0]))
-    np.testing.assert_array_equal(profile, [[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 0.75, 0.75]])
-    wins, either = no_dearer(COSTS[0], COSTS[1])
-    assert wins.tolist() == [True, False, False, False]
-    assert either.tolist() == [True, True, True, False]
 
 
 def test_dataset_and_tables():

@@ -1,7 +1,4 @@
-"""Statistics of runs that are compared in pairs: the same seed, two strategies.
-
-All functions take plain NumPy arrays, or what converts to one.
-"""
+"""Runs compared in pairs: the same seed, two strategies."""
 
 import dataclasses
 import math
@@ -12,24 +9,7 @@ import scipy.stats
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-
-_RESAMPLES = 9999
-_SEED = 0  # of the resampling: the same data give the same interval
-
-
-def _samples(name: str, x: ArrayLike) -> Float[np.ndarray, " n"]:
-    x = np.asarray(x, dtype=float)
-    if x.ndim != 1 or x.size == 0:
-        raise ValueError(
-            f"{name} must be one value for each seed, but it has shape {x.shape}."
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(
-            f"{name} must be finite, but {np.sum(~np.isfinite(x))} of its {x.size} "
-            "values are not. A run that diverged counts as a finite worst value, the "
-            "loss at initialisation: see `curvopt.final_metric`."
-        )
-    return x
+from ._samples import check_fraction, RESAMPLES, samples, SEED
 
 
 def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -48,11 +28,12 @@ def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
 
     **Raises:**
 
-    `ValueError` if a value is not finite.
+    `ValueError` if a value is not finite, or the confidence is not in (0, 1).
 
     Source: Efron 1987, as `scipy.stats.bootstrap` has it, with 9,999 resamples.
     """
-    x = _samples("x", x)
+    check_fraction("confidence", confidence)
+    x = samples("x", x)
     if x.size == 1:
         return -math.inf, math.inf
     if np.ptp(x) <= 1e-12 * np.abs(x).max():  # BCa would divide by zero
@@ -61,9 +42,9 @@ def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
         (x,),
         np.mean,
         confidence_level=confidence,
-        n_resamples=_RESAMPLES,
+        n_resamples=RESAMPLES,
         method="BCa",
-        rng=np.random.default_rng(_SEED),
+        rng=np.random.default_rng(SEED),
     ).confidence_interval
     return float(interval.low), float(interval.high)
 
@@ -88,7 +69,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
     Source: Fisher 1935, as `scipy.stats.permutation_test` has it.
     """
-    differences = _samples("differences", differences)
+    differences = samples("differences", differences)
     if differences.size == 1:
         return 1.0  # both flips are as extreme as the one observed
     return float(
@@ -96,8 +77,8 @@ def sign_flip_test(differences: ArrayLike) -> float:
             (differences,),
             np.mean,
             permutation_type="samples",
-            n_resamples=_RESAMPLES,
-            rng=np.random.default_rng(_SEED),
+            n_resamples=RESAMPLES,
+            rng=np.random.default_rng(SEED),
         ).pvalue
     )
 
@@ -122,7 +103,7 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
 
     Source: Holm 1979. (SciPy has no Holm.)
     """
-    p = _samples("p_values", p_values)
+    p = samples("p_values", p_values)
     if np.any((p < 0) | (p > 1)):
         raise ValueError(f"p-values must lie between 0 and 1, but they are {p}.")
     order = np.argsort(p)
@@ -138,39 +119,15 @@ def seeds_needed(family: int, level: float = 0.05) -> int:
 
     The sign-flip test over $n$ pairs cannot go below $2 / 2^n$, and Holm multiplies the
     smallest by $m$: $n \geq \log_2 (2 m / \alpha)$, and never below 8.
+
+    **Raises:**
+
+    `ValueError` if there is no comparison, or the level is not in (0, 1).
     """
+    check_fraction("level", level)
+    if family < 1:
+        raise ValueError(f"family must be at least 1 comparison, but it is {family}.")
     return max(8, math.ceil(math.log2(2 * family / level)))
-
-
-def interquartile_mean(x: ArrayLike) -> float:
-    """The mean of the middle half of the values.
-
-    Source: Agarwal et al. 2021 (rliable), as `scipy.stats.trim_mean`.
-    """
-    return float(scipy.stats.trim_mean(_samples("x", x), 0.25))
-
-
-def time_to_target(
-    curves: ArrayLike, target: float, times: ArrayLike | None = None
-) -> Float[np.ndarray, "..."]:
-    """When a curve first reaches a target from above.
-
-    **Arguments:**
-
-    - `curves`: losses, time along the last axis; non-finite values never reach it.
-    - `target`: the loss to reach.
-    - `times`: what the clock says, shape of the last axis or of `curves`; default
-        `0, 1, 2, ...`.
-
-    **Returns:**
-
-    The times, without the last axis; infinite where the target is missed.
-    """
-    curves = np.asarray(curves, dtype=float)
-    clock = np.arange(curves.shape[-1]) if times is None else np.asarray(times)
-    clock = np.broadcast_to(clock, curves.shape).astype(float)
-    reached = np.isfinite(curves) & (curves <= target)
-    return np.where(reached, clock, np.inf).min(axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +185,16 @@ def compare_paired(
 
     **Raises:**
 
-    `ValueError` if a value is not finite, or treatment and baseline differ in length.
+    `ValueError` if a value is not finite, treatment and baseline differ in length, or the
+    level is not in (0, 1).
     """
+    check_fraction("level", level)
     differences = {}
     for name, (treatment, baseline) in pairs.items():
-        a, b = _samples(f"{name}: treatment", treatment), _samples(name, baseline)
+        a, b = (
+            samples(f"{name}: treatment", treatment),
+            samples(f"{name}: baseline", baseline),
+        )
         if a.shape != b.shape:
             raise ValueError(
                 f"{name}: treatment and baseline must have the same seeds, but they "

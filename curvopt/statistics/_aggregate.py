@@ -1,0 +1,59 @@
+"""One figure for many runs."""
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ._bootstrap import Estimate, stratified_interval
+from ._samples import run_scores, samples
+
+
+def interquartile_mean(x: ArrayLike) -> float:
+    """The mean of the middle half of the values.
+
+    **Arguments:**
+
+    - `x`: one value for each seed, shape `(n,)`. A quarter of them, rounded down, is left
+        out at either end: of fewer than four, none is.
+
+    **Raises:**
+
+    `ValueError` if a value is not finite.
+
+    Source: Agarwal et al. 2021 (rliable), as `scipy.stats.trim_mean`.
+    """
+    return float(scipy.stats.trim_mean(samples("x", x), 0.25))
+
+
+def _middle_half(x: Float[np.ndarray, "resample run problem"]) -> np.ndarray:
+    return scipy.stats.trim_mean(x.reshape(len(x), -1), 0.25, axis=1)
+
+
+def stratified_interquartile_mean(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """The mean of the middle half of all runs on all problems, with the interval of the
+    stratified bootstrap over problems.
+
+    The scores of all problems are thrown together: bring them to one scale first, for
+    example as fractions of the loss at the start.
+
+    **Arguments:**
+
+    - `scores`: shape `(run, problem)`.
+    - `confidence`: of the interval, in (0, 1).
+
+    **Returns:**
+
+    A [`curvopt.statistics.Estimate`][]; its interval is `(-inf, inf)` for a single run of
+    each problem, and of no width where all runs of each problem are the same.
+
+    **Raises:**
+
+    `ValueError` if a score is not finite, or `scores` has another shape.
+
+    Source: Agarwal et al. 2021; the interval is that of
+    [`curvopt.statistics.stratified_interval`][].
+    """
+    x = run_scores("scores", scores)
+    low, high = stratified_interval(_middle_half, x, confidence=confidence)
+    return Estimate(float(_middle_half(x[None])[0]), float(low), float(high))

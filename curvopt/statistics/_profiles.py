@@ -1,0 +1,167 @@
+"""How methods do over many problems, as curves."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+
+from ._bootstrap import stratified_interval
+from ._samples import run_scores
+
+
+def _check_costs(name: str, costs: Float[np.ndarray, "..."]) -> None:
+    wrong = np.argwhere(~(costs >= 0))
+    if len(wrong):
+        at = tuple(int(k) for k in wrong[0])
+        raise ValueError(
+            f"{name} must be numbers of at least 0, but {costs[at]} is at {list(at)}. A "
+            "target that was missed costs `numpy.inf`."
+        )
+
+
+def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
+    """Each cost over the lowest that any solver had on the problem; infinite where a
+    solver missed the target (an infinite cost).
+
+    **Arguments:**
+
+    - `costs`: shape `(solver, problem)`, at least 0; infinite where the target was missed.
+
+    **Returns:**
+
+    The ratios, at least 1. Where the lowest cost is 0 (the target is met at the start) it
+    has the ratio 1, and all that is above has an infinite one.
+
+    **Raises:**
+
+    `ValueError` if a cost is negative or nan, or `costs` has another shape.
+    """
+    costs = np.asarray(costs, dtype=float)
+    if costs.ndim != 2 or costs.size == 0:
+        raise ValueError(
+            f"costs must have the shape (solver, problem), but it has shape {costs.shape}."
+        )
+    _check_costs("costs", costs)
+    best = np.broadcast_to(np.min(costs, axis=0), costs.shape)
+    ratios = np.full(costs.shape, np.inf)
+    np.divide(costs, best, out=ratios, where=np.isfinite(costs) & (best > 0))
+    return np.where((costs == best) & np.isfinite(costs), 1.0, ratios)
+
+
+def performance_profile(
+    costs: ArrayLike, factors: ArrayLike
+) -> Float[np.ndarray, "solver factor"]:
+    r"""The fraction of all problems that each solver solves within a factor $\alpha$ of
+    the best solver's cost.
+
+    **Arguments:**
+
+    - `costs`: to reach the target, shape `(solver, problem)`; infinite where it was missed.
+    - `factors`: the values of $\alpha$, from 1 on, shape `(factor,)`.
+
+    **Returns:**
+
+    The fractions, shape `(solver, factor)`. A problem that no solver solves counts, as one
+    missed by all.
+
+    **Raises:**
+
+    `ValueError` as [`curvopt.statistics.cost_ratios`][].
+
+    Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
+    Math. Program. 91, 2002.
+    """
+    ratios, factors = cost_ratios(costs), np.asarray(factors, dtype=float)
+    # An infinite factor asks for what was solved at all: a miss is within no factor.
+    within = (ratios[:, :, None] <= factors) & np.isfinite(ratios)[:, :, None]
+    return within.mean(axis=1)
+
+
+def no_dearer(
+    costs: ArrayLike, rival: ArrayLike
+) -> tuple[Bool[np.ndarray, " problem"], Bool[np.ndarray, " problem"]]:
+    """Where a solver solves the problem and needs no more than its rival, and where either
+    of them solves it.
+
+    **Arguments:**
+
+    - `costs`, `rival`: of the two, shape `(problem,)`; infinite where the target was
+        missed.
+
+    **Raises:**
+
+    `ValueError` if a cost is negative or nan.
+    """
+    costs, rival = np.asarray(costs, dtype=float), np.asarray(rival, dtype=float)
+    _check_costs("costs", costs)
+    _check_costs("rival", rival)
+    return np.isfinite(costs) & (costs <= rival), np.isfinite(np.minimum(costs, rival))
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreProfile:
+    """The fraction of runs that are as good as a threshold, for many thresholds.
+
+    **Attributes:**
+
+    - `thresholds`: the thresholds, shape `(threshold,)`.
+    - `fractions`: of all runs on all problems.
+    - `low`, `high`: the band around `fractions`, point by point.
+    """
+
+    thresholds: Float[np.ndarray, " threshold"]
+    fractions: Float[np.ndarray, " threshold"]
+    low: Float[np.ndarray, " threshold"]
+    high: Float[np.ndarray, " threshold"]
+
+
+def score_profile(
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    lower_is_better: bool = True,
+) -> ScoreProfile:
+    r"""The fraction of runs, over all problems, whose score is at most $\tau$, with the
+    band of the stratified bootstrap.
+
+    $$\hat F(\tau) = \frac1M \sum_{m=1}^M \frac1N \sum_{n=1}^N 1[x_{nm} \leq \tau]$$
+
+    **Arguments:**
+
+    - `scores`: shape `(run, problem)`.
+    - `thresholds`: the values of $\tau$, shape `(threshold,)`.
+    - `confidence`: of the band at each threshold by itself, in (0, 1).
+    - `lower_is_better`: whether scores are losses; if not, $\leq$ is $\geq$.
+
+    **Returns:**
+
+    A [`curvopt.statistics.ScoreProfile`][], within 0 and 1. With a single run of each
+    problem the band is all from 0 to 1; where all runs are on one side of $\tau$ it has no
+    width.
+
+    **Raises:**
+
+    `ValueError` if a score is not finite, or an array has another shape.
+
+    Source: Agarwal et al. 2021, section 4.2, and the code of rliable 1.2 (read), which
+    counts scores above $\tau$: for losses that is one minus this.
+    """
+    x, tau = run_scores("scores", scores), np.asarray(thresholds, dtype=float)
+    if tau.ndim != 1:
+        raise ValueError(
+            f"thresholds must have the shape (threshold,), but it has shape {tau.shape}."
+        )
+
+    def fractions(x: Float[np.ndarray, "resample run problem"]) -> np.ndarray:
+        good = x[..., None] <= tau if lower_is_better else x[..., None] >= tau
+        return np.count_nonzero(good, axis=(1, 2)) / x[0].size
+
+    low, high = stratified_interval(fractions, x, confidence=confidence)
+    return ScoreProfile(
+        thresholds=tau,
+        fractions=fractions(x[None])[0],
+        low=np.maximum(low, 0.0),
+        high=np.minimum(high, 1.0),
+    )

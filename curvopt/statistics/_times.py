@@ -1,0 +1,102 @@
+"""When a target is reached, if it is."""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ._samples import check_fraction
+
+
+def time_to_target(
+    curves: ArrayLike, target: float, times: ArrayLike | None = None
+) -> Float[np.ndarray, "..."]:
+    """When a curve first reaches a target from above.
+
+    **Arguments:**
+
+    - `curves`: losses, time along the last axis; non-finite values never reach it.
+    - `target`: the loss to reach.
+    - `times`: what the clock says, shape of the last axis or of `curves`; default
+        `0, 1, 2, ...`.
+
+    **Returns:**
+
+    The times, without the last axis; infinite where the target is missed.
+    """
+    curves = np.asarray(curves, dtype=float)
+    clock = np.arange(curves.shape[-1]) if times is None else np.asarray(times)
+    clock = np.broadcast_to(clock, curves.shape).astype(float)
+    reached = np.isfinite(curves) & (curves <= target)
+    return np.where(reached, clock, np.inf).min(axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeSummary:
+    """Times to a target over many runs, some of which may have missed it.
+
+    **Attributes:**
+
+    - `median`: of all runs; infinite where half of them or more missed the target.
+    - `low`, `high`: the ends of its interval.
+    - `reached`: how many runs reached the target.
+    - `runs`: how many there are.
+    """
+
+    median: float
+    low: float
+    high: float
+    reached: int
+    runs: int
+
+
+def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
+    r"""The median of times to a target, with the interval between two order statistics,
+    and how many runs reached it.
+
+    The interval is from the $k$-th smallest time to the $k$-th largest, with the largest
+    $k$ for which $1 - 2 P(\mathrm{Bin}(n, 1/2) < k)$ is at least the confidence. It
+    assumes nothing of how times are distributed, and a miss is a time like any other.
+
+    **Arguments:**
+
+    - `times`: one for each run, shape `(n,)`, as [`curvopt.statistics.time_to_target`][]
+        has them: infinite where the target was missed.
+    - `confidence`: in (0, 1).
+
+    **Returns:**
+
+    A [`curvopt.statistics.TimeSummary`][]. Too few runs have no such $k$ (at 0.95 fewer
+    than 6): the interval is then `(-inf, inf)`.
+
+    **Raises:**
+
+    `ValueError` if there is no run, or a time is nan or $-\infty$.
+
+    Source: David & Nagaraja, Order Statistics, 2003, section 7.1 (recalled).
+    """
+    check_fraction("confidence", confidence)
+    times = np.asarray(times, dtype=float)
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(
+            f"times must be one for each run, but they have shape {times.shape}."
+        )
+    wrong = np.flatnonzero(~(times > -np.inf))
+    if len(wrong):
+        raise ValueError(
+            f"times must be numbers, but {times[wrong[0]]} is at {wrong[0]}. A target that "
+            "was missed has the time `numpy.inf`."
+        )
+    n, ordered = times.size, np.sort(times)
+    k = int(scipy.stats.binom.ppf((1 - confidence) / 2, n, 0.5))
+    low, high = (ordered[k - 1], ordered[n - k]) if k > 0 else (-math.inf, math.inf)
+    return TimeSummary(
+        median=float(np.median(times)),
+        low=float(low),
+        high=float(high),
+        reached=int(np.isfinite(times).sum()),
+        runs=n,
+    )
