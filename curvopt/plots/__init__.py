@@ -1,0 +1,15 @@
+"""Figures of studies, in one style that is safe for colour-blind eyes.
+
+Those of runs take a dataset of [`curvopt.run_study`][], the others plain arrays. All
+return a `matplotlib` figure that belongs to nobody (no `pyplot` state), at the size that
+it has on paper: `figure.savefig(...)`. If the dataset's `strategy` has the coordinates
+`direction` and `line_search`, each direction has a panel of its own, and each line search
+a colour, a marker and a line style.
+"""
+
+from ._curves import learning_curves as learning_curves, metric_curves as metric_curves
+from ._performance import performance_profile as performance_profile
+from ._ranks import critical_differences as critical_differences
+from ._sensitivity import sensitivity as sensitivity
+from ._style import COLOURS as COLOURS, STYLE as STYLE, Width as Width
+from ._traces import line_traces as line_traces

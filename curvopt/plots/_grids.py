@@ -1,0 +1,165 @@
+"""What a grid of one hyper-parameter found: final values, the best one, its basin."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float
+
+from .._study import final_metric
+from ._strategies import knobs, panels_of
+from ._words import LABELS, words
+
+
+Grids = xr.Dataset | Mapping[str, xr.Dataset]
+
+# In decades, to both sides of a grid.
+_MARGIN = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class GridLine:
+    """One strategy over its grid: only the values that it tried, from low to high.
+
+    **Attributes:**
+
+    - `label`: of the strategy.
+    - `x`: the values.
+    - `y`: the final metric.
+    - `diverged`: whether any seed did.
+    - `lower_is_better`: whether the metric is a loss.
+    """
+
+    label: str
+    x: Float[np.ndarray, " value"]
+    y: Float[np.ndarray, "seed value"]
+    diverged: Bool[np.ndarray, " value"]
+    lower_is_better: bool
+
+    @property
+    def mean(self) -> Float[np.ndarray, " value"]:
+        """Over seeds."""
+        return self.y.mean(axis=0)
+
+    @property
+    def best(self) -> int:
+        """Which value has the best mean."""
+        return int(self.mean.argmin() if self.lower_is_better else self.mean.argmax())
+
+    def basin(self, tolerance: float) -> tuple[float, float]:
+        """From where to where, around the best value, the mean is within a fraction of the
+        best one; between values of the grid it is interpolated, by their logarithms."""
+        sign = 1 if self.lower_is_better else -1
+        lost = sign * (self.mean - self.mean[self.best])
+        outside = lost - tolerance * abs(self.mean[self.best])
+        return self._end(outside, -1), self._end(outside, 1)
+
+    def _end(self, outside: Float[np.ndarray, " value"], stride: int) -> float:
+        """Where the basin ends in one direction; at the latest, with the grid."""
+        logs, k = np.log(self.x), self.best
+        while 0 <= k + stride < len(logs):
+            if outside[k + stride] > 0:
+                share = outside[k] / (outside[k] - outside[k + stride])
+                return float(np.exp(logs[k] + share * (logs[k + stride] - logs[k])))
+            k += stride
+        return float(self.x[k])
+
+
+@dataclasses.dataclass(frozen=True)
+class GridPanel:
+    """The strategies that have one knob in common.
+
+    **Attributes:**
+
+    - `title`: of the panel.
+    - `knob`: what the hyper-parameter is called.
+    - `lines`: a strategy each.
+    """
+
+    title: str
+    knob: str
+    lines: Sequence[GridLine]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the knob's axis."""
+        x = np.concatenate([line.x for line in self.lines])
+        return float(x.min() / 10**_MARGIN), float(x.max() * 10**_MARGIN)
+
+    @property
+    def decades(self) -> float:
+        """How many the knob's axis spans."""
+        low, high = self.limits
+        return math.log10(high / low)
+
+
+def datasets(grids: Grids) -> list[xr.Dataset]:
+    """One grid or several as a list."""
+    return [grids] if isinstance(grids, xr.Dataset) else list(grids.values())
+
+
+def grid_panels(
+    grids: Grids,
+    metric: str,
+    *,
+    knob: str | Mapping[str, str] | None,
+    lower_is_better: bool,
+) -> list[GridPanel]:
+    """A panel for each grid; of a single grid, one for each of its directions."""
+    if isinstance(grids, xr.Dataset):
+        listed = [(title, grids, members) for title, members in panels_of(grids)]
+    else:
+        listed = [
+            (title, grid, [(str(s), str(s)) for s in grid.strategy.values])
+            for title, grid in grids.items()
+        ]
+    found = []
+    for title, grid, members in listed:
+        dim = _dimension(grid, metric)
+        own = knob.get(title) if isinstance(knob, Mapping) else knob
+        lines = [
+            _line(grid, metric, dim, name, label, lower_is_better)
+            for name, label in members
+        ]
+        found.append(GridPanel(title, own or LABELS.get(dim, words(grid, dim)), lines))
+    return found
+
+
+def _dimension(grid: xr.Dataset, metric: str) -> str:
+    final_metric(grid, metric)  # if there is none, it names those that there are
+    found = knobs(grid, metric)
+    if len(found) != 1:
+        raise ValueError(
+            f"{metric!r} must have one hyper-parameter as dimension, but it has "
+            f"{', '.join(found) or 'none'}. Run the study with `hyperparameters`, and "
+            "select all of them but one."
+        )
+    (dim,) = found
+    if not (grid[dim].values > 0).all():
+        raise ValueError(
+            f"values of {dim!r} must be above 0, for a logarithmic axis, but they are "
+            f"{grid[dim].values}."
+        )
+    return dim
+
+
+def _line(
+    grid: xr.Dataset, metric: str, dim: str, name: str, label: str, lower_is_better: bool
+) -> GridLine:
+    final = final_metric(grid, metric).sel(strategy=name).transpose("seed", dim).values
+    last = grid[metric].sel(strategy=name).isel(evaluation_step=-1).transpose("seed", dim)
+    x = grid[dim].values.astype(float)
+    # Grids that were joined have values that a strategy did not try.
+    tried = np.flatnonzero(np.all(np.isfinite(final), axis=0))
+    order = tried[np.argsort(x[tried])]
+    if not len(order):
+        raise ValueError(f"{metric!r} of {name!r} is finite at no value of {dim!r}.")
+    return GridLine(
+        label=label,
+        x=x[order],
+        y=final[:, order].astype(float),
+        diverged=np.logical_or.reduce(~np.isfinite(last.values[:, order]), axis=0),
+        lower_is_better=lower_is_better,
+    )

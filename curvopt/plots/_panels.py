@@ -1,0 +1,190 @@
+"""Panels on paper: quantities by directions, at a given width."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import matplotlib.figure
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from ._style import inches, STYLE, text_width, Width
+
+
+# In inches: narrower panels have no room for their ticks, or for those and a label.
+_NARROWEST, _NARROWEST_WITH_LABEL = 1.5, 2.1
+
+# In inches: what a row needs below its panels, with a label and without, and a line of
+# text.
+_BELOW, _BETWEEN, _LINE = 0.42, 0.14, 0.155
+
+# In points: a handle of a legend with the space around it, and what of that the last
+# column does not need; an average letter of a note.
+_HANDLE, _SPACE, _LETTER = 24.8, 4.0, 3.9
+
+
+def _places(
+    quantities: int, directions: int, fit: int
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Row and column of every panel, and whether directions are rows.
+
+    Directions are abreast if they fit; if not, and there are fewer quantities, those are.
+    A single row is wrapped.
+
+    **Arguments:**
+
+    - `fit`: how many panels have room abreast.
+    """
+    quantity, direction = np.indices((quantities, directions))
+    if min(quantities, directions) == 1:
+        panels = max(quantities, directions)
+        # Balanced: 3 and 2, not 4 and 1.
+        columns = math.ceil(panels / math.ceil(panels / fit))
+        return *np.divmod(quantity + direction, columns), False
+    if directions > fit and quantities < directions:
+        return direction, quantity, True
+    return quantity, direction, False
+
+
+class Panels:
+    """A figure of panels that share what they can.
+
+    **Attributes:**
+
+    - `figure`: the figure.
+    - `axes`: shape `(quantity, direction)`, wherever they are on the figure.
+    - `narrow`: whether more panels are abreast than have room for many ticks.
+    """
+
+    figure: matplotlib.figure.Figure
+    axes: np.ndarray
+    narrow: bool
+
+    def __init__(
+        self,
+        quantities: int,
+        titles: Sequence[str],
+        *,
+        width: Width,
+        same_x: bool,
+        same_y: bool,
+    ):
+        """**Arguments:**
+
+        - `quantities`: how many.
+        - `titles`: of the directions.
+        - `width`: of the figure.
+        - `same_x`, `same_y`: whether all quantities have that axis in common; if not,
+            only all directions of one quantity have.
+        """
+        self._width = inches(width)
+        labelled = quantities > 1 and not same_y
+        narrowest = _NARROWEST_WITH_LABEL if labelled else _NARROWEST
+        fit = max(1, int(self._width / narrowest))
+        self._row, self._column, self._turned = _places(quantities, len(titles), fit)
+        rows, columns = int(self._row.max()) + 1, int(self._column.max()) + 1
+        self.narrow = self._width / columns < _NARROWEST
+        tall = min(max(0.55 * self._width / columns, 0.92), 1.0 if labelled else 1.25)
+        self._height = rows * tall + (rows - 1) * (_BETWEEN if same_x else _BELOW) + _BELOW
+        self.figure = matplotlib.figure.Figure(
+            figsize=(self._width, self._height), layout="constrained"
+        )
+        grid = self.figure.add_gridspec(rows, columns)
+        self.axes = np.empty(self._row.shape, dtype=object)
+        for at in np.ndindex(self.axes.shape):
+            first_x = (0, 0) if same_x else (at[0], 0)
+            first_y = (0, 0) if same_y else (at[0], 0)
+            self.axes[at] = self.figure.add_subplot(
+                grid[int(self._row[at]), int(self._column[at])],
+                sharex=self.axes[first_x],
+                sharey=self.axes[first_y],
+            )
+        self._name(titles)
+
+    def _name(self, titles: Sequence[str]) -> None:
+        wrapped = self.axes.shape[0] == 1
+        for at, ax in np.ndenumerate(self.axes):
+            title = titles[at[1]]
+            if not self._turned:
+                ax.set_title(title if wrapped or self._row[at] == 0 else "")
+            elif self._column[at] == self._column.max():
+                ax.annotate(
+                    title,
+                    (1.03, 0.5),
+                    xycoords="axes fraction",
+                    rotation=-90,
+                    va="center",
+                    weight="bold",
+                )
+
+    def _neighbour(self, at: tuple[int, ...], rows: int, columns: int) -> Axes | None:
+        row, column = self._row[at] + rows, self._column[at] + columns
+        there = (self._row == row) & (self._column == column)
+        return next(iter(self.axes[there]), None)
+
+    def label(self, x: Sequence[str], y: Sequence[str]) -> None:
+        """Name the axes, by quantity, each where no neighbour that shares it does."""
+        # A row of narrow panels has one name, that of all of them, below its middle.
+        middle = self._column.max() // 2
+        for at, ax in np.ndenumerate(self.axes):
+            below, left = self._neighbour(at, 1, 0), self._neighbour(at, 0, -1)
+            if below is not None and ax.get_shared_x_axes().joined(ax, below):
+                ax.tick_params(labelbottom=False)
+            elif not self.narrow or self._turned or self._column[at] == middle:
+                ax.set_xlabel(x[at[0]])
+            if left is not None and ax.get_shared_y_axes().joined(ax, left):
+                ax.tick_params(labelleft=False)
+            else:
+                ax.set_ylabel(y[at[0]])
+        self.figure.align_labels()
+
+    def finish(self, note: str = "", extra: Sequence[Line2D] = ()) -> None:
+        """A legend above, with each label once, and a note below."""
+        lines = legend(self.figure, self.axes.flat, extra) + footnote(self.figure, note)
+        self.figure.set_figheight(self._height + _LINE * (lines + 1))
+
+
+def styled():
+    """The context in which figures are made."""
+    return matplotlib.style.context(STYLE)
+
+
+def legend(
+    figure: matplotlib.figure.Figure, axes: Iterable[Axes], extra: Sequence[Line2D] = ()
+) -> int:
+    """One legend above all panels, each label once, in as few lines as the figure's width
+    allows; how many."""
+    found = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    found |= {str(handle.get_label()): handle for handle in extra}
+    if not found:
+        return 0
+    columns = _columns(list(found), 72 * figure.get_figwidth())
+    figure.legend(
+        list(found.values()), list(found), loc="outside upper center", ncols=columns
+    )
+    return math.ceil(len(found) / columns)
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """The most columns of a legend, of labels from top to bottom, within a width in
+    points."""
+    size = STYLE["legend.fontsize"]
+    sizes = [text_width(label, size) + _HANDLE for label in labels]
+    for rows in range(1, len(labels) + 1):
+        columns = [sizes[k : k + rows] for k in range(0, len(sizes), rows)]
+        if sum(map(max, columns)) - _SPACE <= width:
+            return len(columns)
+    return 1
+
+
+def footnote(figure: matplotlib.figure.Figure, note: str) -> int:
+    """A note below all panels, wrapped at the figure's width; in how many lines."""
+    lines = textwrap.wrap(note, int(72 * figure.get_figwidth() / _LETTER))
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
+    return len(lines)

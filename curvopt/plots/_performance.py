@@ -1,0 +1,92 @@
+from collections.abc import Sequence
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import statistics
+from ._panels import legend, styled
+from ._style import inches, looks, Width
+
+
+def performance_profile(
+    costs: ArrayLike,
+    labels: Sequence[str],
+    *,
+    dashed: Sequence[bool] | None = None,
+    width: Width = "page",
+) -> matplotlib.figure.Figure:
+    r"""What fraction of the problems each solver solves within a factor $\alpha$ of the
+    cheapest solver's cost.
+
+    At 1 a line begins at the fraction of problems on which its solver is the cheapest, and
+    it ends at the fraction that it solves at all.
+
+    **Arguments:**
+
+    - `costs`: to reach the target, shape `(solver, problem)`; infinite where it was missed.
+    - `labels`: of the solvers.
+    - `dashed`: which lines are dashed, to set a group of solvers apart.
+    - `width`: as in [`curvopt.plots.learning_curves`][].
+
+    **Returns:**
+
+    A `matplotlib` figure.
+
+    **Raises:**
+
+    `ValueError` as [`curvopt.statistics.performance_profile`][], or if there is not one
+    label, and one of `dashed`, for each solver.
+
+    Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
+    Math. Program. 91, 2002.
+    """
+    ratios = statistics.cost_ratios(costs)
+    solvers, problems = ratios.shape
+    for name, given in (("labels", labels), ("dashed", dashed)):
+        if given is not None and len(given) != solvers:
+            raise ValueError(
+                f"{name} must be one for each of {solvers} solvers, but there are "
+                f"{len(given)}."
+            )
+    largest = float(np.max(ratios, initial=2.0, where=np.isfinite(ratios)))
+    end = 1.05 * largest
+    # A step in every place where one of the lines has one.
+    steps = np.unique(ratios[np.isfinite(ratios)])
+    factors = np.unique(np.concatenate([[1.0], steps, [end]]))
+    fractions = statistics.performance_profile(costs, factors)
+    look = list(looks(map(str, range(solvers))).values())
+    size = inches(width)
+    with styled():
+        figure = matplotlib.figure.Figure(figsize=(size, 1.0), layout="constrained")
+        ax = figure.subplots()
+        for k, own in enumerate(look):
+            dash = (0, (3, 1.5)) if dashed is not None and dashed[k] else own.line
+            ax.step(
+                factors,
+                fractions[k],
+                where="post",
+                color=own.colour,
+                linestyle=dash,
+                marker=own.marker,
+                markersize=own.size,
+                markeredgecolor="white",
+                # By length along the line, not by steps: those crowd near 1.
+                markevery=(0.05 + 0.15 * k / solvers, 0.25),
+                label=labels[k],
+                clip_on=False,
+            )
+        ax.set_xscale("log", base=2)
+        if largest > 64:
+            ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(base=2, numticks=7))
+        ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        ax.set_xlim(1, end)
+        ax.set_ylim(0, 1)
+        ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+        ax.set_xlabel(r"factor $\alpha$ over the cheapest solver's cost")
+        ax.set_ylabel(f"of {problems} problems, solved")
+        lines = legend(figure, [ax])
+        figure.set_figheight(min(0.62 * size, 2.6) + 0.155 * (lines + 1))
+    return figure

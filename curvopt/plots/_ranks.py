@@ -1,0 +1,179 @@
+from collections.abc import Sequence
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from ._panels import styled
+from ._style import inches, text_width, Width
+
+
+# In inches: a line of names, and a bar of a group.
+_NAME, _BAR = 0.17, 0.075
+
+# In points: the names' size, and the space between them and their lines.
+_FONT, _SPACE = 7.5, 5.0
+
+# Of the figure's width, what is left for the axis if names are on both of its sides.
+_LEAST = 0.4
+
+
+def _check(
+    names: Sequence[str],
+    ranks: np.ndarray,
+    distance: float,
+    groups: Sequence[Sequence[str]],
+) -> None:
+    if ranks.shape != (len(names),) or len(names) < 2 or not np.isfinite(ranks).all():
+        raise ValueError(
+            "average_ranks must be one finite rank for each of at least two names, but "
+            f"there are {len(names)} names and they are {ranks}."
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"names must be distinct, but are {list(names)}.")
+    if not distance > 0:
+        raise ValueError(f"critical_difference must be above 0, but it is {distance}.")
+    for group in groups:
+        for name in group:
+            if name not in names:
+                raise ValueError(f"there is no {name!r} among the names, but in a group.")
+
+
+def critical_differences(
+    names: Sequence[str],
+    average_ranks: ArrayLike | Sequence[float],
+    critical_difference: float,
+    groups: Sequence[Sequence[str]],
+    *,
+    width: Width = "page",
+) -> matplotlib.figure.Figure:
+    """Average ranks on an axis, the best on the left; a bar joins methods between which no
+    difference can be claimed, and the critical difference is above.
+
+    ```python
+    found = curvopt.statistics.critical_difference(scores)
+    ranks = found.average_ranks
+    curvopt.plots.critical_differences(
+        list(ranks), list(ranks.values()), found.critical_difference, found.groups
+    )
+    ```
+
+    **Arguments:**
+
+    - `names`: of the methods.
+    - `average_ranks`: of each; 1 is the best there is.
+    - `critical_difference`: how far apart two average ranks must be.
+    - `groups`: sets of names.
+    - `width`: as in [`curvopt.plots.learning_curves`][].
+
+    **Returns:**
+
+    A `matplotlib` figure.
+
+    **Raises:**
+
+    `ValueError` if there are fewer than two names, names repeat, there is not one finite
+    rank for each, or a group has another name in it.
+
+    Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7,
+    2006, figure 1 (recalled), with the best on the left.
+    """
+    ranks = np.asarray(average_ranks, dtype=float)
+    distance = float(critical_difference)
+    _check(names, ranks, distance, groups)
+    order = np.argsort(ranks, kind="stable")
+    names = [str(names[k]) for k in order]
+    ranks = ranks[order]
+    size = inches(width)
+    texts, left, margins = _sides(names, ranks, size)
+    bars = _BAR * (len(groups) + 1)
+    below = bars + _NAME * max(left, len(names) - left)
+    with styled():
+        # From the axis down, in inches, so that spacing is the same at any size.
+        height = 0.64 + below
+        figure = matplotlib.figure.Figure(figsize=(size, height))
+        across = (size - sum(margins)) / size
+        ax = figure.add_axes((margins[0] / size, 0.02, across, below / height))
+        _draw_axis(ax, len(names), below)
+        _draw_names(ax, texts, ranks, left, bars)
+        for k, group in enumerate(groups):
+            own = [ranks[names.index(name)] for name in group]
+            y = [_BAR * (k + 1)] * 2
+            ax.plot([min(own), max(own)], y, color="black", linewidth=2.6, gid="group")
+        _draw_distance(ax, distance)
+    return figure
+
+
+def _sides(
+    names: Sequence[str], ranks: np.ndarray, size: float
+) -> tuple[list[str], int, tuple[float, float]]:
+    """The names with their ranks, how many of them are on the left, and the margins that
+    they need on both sides, in inches. All are on the left where the axis would become too
+    short between two columns of names."""
+    half = (len(names) + 1) // 2
+    for left in (half, len(names)):
+        texts = [
+            f"{name}  {rank:.2f}" if k < left else f"{rank:.2f}  {name}"
+            for k, (name, rank) in enumerate(zip(names, ranks))
+        ]
+        widths = [(text_width(text, _FONT) + 2 * _SPACE) / 72 for text in texts]
+        margins = max(widths[:left]), max(widths[left:], default=0.12)
+        if size - sum(margins) >= _LEAST * size:
+            break
+    return texts, left, margins
+
+
+def _draw_axis(ax: Axes, methods: int, below: float) -> None:
+    ax.set_xlim(1, methods)
+    ax.set_ylim(below, 0)
+    ax.grid(False)
+    ax.spines[["left", "right", "bottom"]].set_visible(False)
+    ax.spines["top"].set_visible(True)
+    ax.xaxis.tick_top()
+    ax.set_xticks(range(1, methods + 1))
+    ax.set_yticks([])
+
+
+def _draw_names(
+    ax: Axes, texts: Sequence[str], ranks: np.ndarray, left: int, bars: float
+) -> None:
+    """Those on the left with the best above, those on the right with the worst: so no line
+    crosses another."""
+    low, high = ax.get_xlim()
+    for k, (text, rank) in enumerate(zip(texts, ranks)):
+        is_left = k < left
+        y = bars + _NAME * ((k if is_left else len(texts) - 1 - k) + 0.5)
+        edge = low if is_left else high
+        ax.plot(
+            [rank, rank, edge], [0, y, y], color="#444444", linewidth=0.7, clip_on=False
+        )
+        ax.plot(rank, 0, "o", color="black", markersize=3, clip_on=False, gid="rank")
+        ax.annotate(
+            text,
+            (edge, y),
+            xytext=(-_SPACE if is_left else _SPACE, 0),
+            textcoords="offset points",
+            ha="right" if is_left else "left",
+            va="center",
+            fontsize=_FONT,
+            annotation_clip=False,
+        )
+
+
+def _draw_distance(ax: Axes, distance: float) -> None:
+    """A ruler above the axis, as long as the critical difference."""
+    low, high = ax.get_xlim()
+    shown = min(distance, high - low)
+    y = -0.36
+    ends = [low, low + shown]
+    ax.plot(ends, [y, y], "|-", color="black", linewidth=1, clip_on=False, gid="distance")
+    beyond = "" if shown == distance else ", beyond the axis"
+    ax.annotate(
+        f"critical difference {distance:.2f}{beyond}",
+        (low, y),
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=_FONT,
+        annotation_clip=False,
+    )

@@ -1,0 +1,189 @@
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.figure
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from ._axes import log_axis, positive
+from ._band import draw_band, draw_crosses
+from ._grids import datasets, grid_panels, GridPanel, Grids
+from ._panels import legend, styled
+from ._style import inches, Look, looks, Width
+from ._words import words
+
+
+# In inches: the narrowest panel, the height of one, and that of its title and label.
+_NARROWEST, _TALL, _LABELS = 1.5, 1.35, 0.55
+
+# In inches: a bar of the strip below, and a line of the legend.
+_BAR, _LINE = 0.075, 0.155
+
+# In decades: a panel of fewer is as wide as one of so many, for its title to have room.
+_LEAST = 1.2
+
+# Times the largest value at the start: what is above leaves the panel.
+_HIGHEST = 1.5
+
+
+def _draw(ax: Axes, panel: GridPanel, look: dict[str, Look]) -> None:
+    for line in panel.lines:
+        own, mean = look[line.label], line.mean
+        draw_band(ax, line.x, line.y, own, line.label)
+        draw_crosses(ax, line.x[line.diverged], mean[line.diverged], own, clip=True)
+        ax.plot(
+            line.x[line.best],
+            mean[line.best],
+            marker="o",
+            markersize=8,
+            markeredgewidth=1.1,
+            markerfacecolor="none",
+            markeredgecolor=own.colour,
+        )
+    log_axis(ax, "x")
+    ax.set_title(panel.title)
+
+
+def _draw_basins(
+    ax: Axes, panel: GridPanel, look: dict[str, Look], tolerance: float
+) -> None:
+    """A bar for each strategy, in the order of the legend."""
+    for line in panel.lines:
+        own = look[line.label]
+        ax.plot(line.basin(tolerance), [own.number] * 2, color=own.colour, linewidth=2.2)
+        ax.plot(
+            line.x[line.best],
+            own.number,
+            marker=own.marker,
+            markersize=own.size,
+            color=own.colour,
+            markeredgecolor="white",
+        )
+    ax.set_ylim(len(look) - 0.4, -0.6)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+
+
+def _handles(panels: Sequence[GridPanel]) -> list[Line2D]:
+    """What rings and crosses mean."""
+
+    def handle(label: str, marker: str, size: float, width: float) -> Line2D:
+        return Line2D(
+            [],
+            [],
+            linestyle="",
+            color="#444444",
+            marker=marker,
+            markersize=size,
+            markeredgewidth=width,
+            markerfacecolor="none",
+            label=label,
+        )
+
+    found = [handle("best", "o", 7.0, 0.9)]
+    if any(line.diverged.any() for panel in panels for line in panel.lines):
+        found.append(handle("a run diverged", "x", 5.0, 1.2))
+    return found
+
+
+def _scale(ax: Axes, panels: Sequence[GridPanel], grids: Grids, metric: str) -> None:
+    """The axis of a loss: logarithmic, and up to somewhat above its value at the start."""
+    if not positive(line.y for panel in panels for line in panel.lines):
+        return
+    log_axis(ax, "y")
+    starts = [grid[metric].isel(evaluation_step=0).max() for grid in datasets(grids)]
+    highest = _HIGHEST * max(map(float, starts))
+    ax.set_ylim(top=min(ax.get_ylim()[1], highest))
+
+
+def sensitivity(
+    grids: Grids,
+    metric: str,
+    *,
+    knob: str | Mapping[str, str] | None = None,
+    tolerance: float | None = 0.1,
+    lower_is_better: bool = True,
+    width: Width = "page",
+) -> matplotlib.figure.Figure:
+    r"""The final metric against a knob: where its best value is, and how wide the basin
+    around it.
+
+    ```python
+    plots.sensitivity(
+        {"raw": raw, "rescaled": rescaled},
+        "train_loss",
+        knob={"raw": r"learning rate $\tau$", "rescaled": r"learning rate $\ell$"},
+    )
+    ```
+
+    Several grids have a panel each, with one metric axis, and a decade of the knob is
+    equally long in all of them, so that basins compare at sight. Lines are means over
+    seeds, bands reach from the lowest to the highest, and a ring is around the best mean.
+    The bars below reach over all values around the best one at which the mean is within
+    `tolerance` of it. A run that diverged counts as its value at the start, and has a
+    cross.
+
+    **Arguments:**
+
+    - `grids`: of [`curvopt.run_study`][], with one hyper-parameter; or several by name. A
+        single one has a panel for each direction, as in
+        [`curvopt.plots.learning_curves`][].
+    - `metric`: one of the metrics of the problem's `evaluate`.
+    - `knob`: what the hyper-parameter is called on its axis, or that by grid; default: its
+        own name in words.
+    - `tolerance`: as a fraction of the best mean; `None` for no bars.
+    - `lower_is_better`: whether the metric is a loss, which has a logarithmic axis.
+    - `width`: as in [`curvopt.plots.learning_curves`][].
+
+    **Returns:**
+
+    A `matplotlib` figure; its axes are the panels, then their strips of bars.
+
+    **Raises:**
+
+    `ValueError` if there is no such metric, a grid has none or several hyper-parameters,
+    or values that are not above 0.
+    """
+    panels = grid_panels(grids, metric, knob=knob, lower_is_better=lower_is_better)
+    look = looks(line.label for panel in panels for line in panel.lines)
+    size = inches(width)
+    rows = math.ceil(len(panels) / max(1, int(size / _NARROWEST)))
+    columns = math.ceil(len(panels) / rows)
+    strip = _BAR * (len(look) + 0.5)
+    heights = [_TALL] if tolerance is None else [_TALL, strip]
+    # Panels in rows are of one knob, or cannot all have decades of one length.
+    ratios = [max(p.decades, _LEAST) for p in panels] if rows == 1 else [1.0] * columns
+    places = [divmod(k, columns) for k in range(len(panels))]
+    with styled():
+        figure = matplotlib.figure.Figure(figsize=(size, size), layout="constrained")
+        grid = figure.add_gridspec(
+            len(heights) * rows, columns, width_ratios=ratios, height_ratios=heights * rows
+        )
+        axes: list[Axes] = []
+        for (row, column), panel in zip(places, panels):
+            share = axes[0] if axes else None
+            axes.append(figure.add_subplot(grid[len(heights) * row, column], sharey=share))
+            _draw(axes[-1], panel, look)
+        lowest = axes
+        if tolerance is not None:
+            lowest = [
+                figure.add_subplot(grid[2 * row + 1, column], sharex=ax)
+                for (row, column), ax in zip(places, axes)
+            ]
+            for panel, ax, bars in zip(panels, axes, lowest):
+                _draw_basins(bars, panel, look, tolerance)
+                ax.tick_params(labelbottom=False)
+        for (_, column), panel, ax, below in zip(places, panels, axes, lowest):
+            ax.set_xlim(*panel.limits)
+            below.set_xlabel(panel.knob)
+            ax.tick_params(labelleft=column == 0)
+            if column == 0:
+                ax.set_ylabel(f"final {words(datasets(grids)[0], metric)}")
+            if column == 0 and tolerance is not None:
+                name = f"within\n{100 * tolerance:g} %"
+                below.set_ylabel(name, rotation=0, ha="right", va="center")
+        if lower_is_better:
+            _scale(axes[0], panels, grids, metric)
+        lines = legend(figure, axes, _handles(panels))
+        figure.set_figheight(rows * (sum(heights) + _LABELS) + _LINE * (lines + 1))
+    return figure

@@ -1,0 +1,26 @@
+"""What variables are called on axes."""
+
+import xarray as xr
+
+
+LABELS = {
+    "step": "steps",
+    "evaluation_step": "steps",
+    "gradient_equivalents": "gradient-equivalents",
+    "seconds": "seconds a run",
+    "loss": "mini-batch loss",
+    "step_size": r"step size $\tau$",
+    "effective_rate": r"$\ell = \tau\,|\varphi''|\,/\,2|\varphi'|$",
+    "slope": r"slope $|\varphi'|$",
+    "curvature": r"curvature $|\varphi''|$",
+    "gradient_norm": "gradient norm",
+    "train_loss": "training loss",
+    "test_accuracy": "test accuracy",
+    "value": "learning rate",  # of a grid whose dimension has no name of its own
+}
+
+
+def words(data: xr.Dataset, name: str) -> str:
+    """A variable's own `long_name`, the project's word for it, or its name in words."""
+    own = data[name].attrs.get("long_name") if name in data.variables else None
+    return str(own or LABELS.get(name, name.replace("_", " ")))

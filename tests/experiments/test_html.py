@@ -1,0 +1,126 @@
+"""Reports that need nothing but themselves."""
+
+import base64
+import xml.etree.ElementTree
+
+import pytest
+
+from experiments._html import html_report
+from experiments._results import ResultsFolder
+
+
+PNG = b"\x89PNG\r\n\x1a\nnot much of a figure"
+
+TEXT = """\
+# Of `a < b` & more
+
+A <b>bold</b> strategy, <script>alert(1)</script>, and [a link](https://arxiv.org).
+
+| strategy | loss |
+| --- | ---: |
+| x < y, "z" | 0.1 |
+
+- ![in a list](figures/one%20more.png)
+
+![Loss & cost](figures/loss.png)
+
+```
+python -m experiments "<x>"
+```
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for name in ("loss.png", "one more.png"):
+        (tmp_path / "figures" / name).write_bytes(PNG + name.encode())
+    return tmp_path
+
+
+@pytest.fixture
+def page(folder):
+    return html_report(TEXT, folder)
+
+
+@pytest.fixture
+def root(page):
+    """Parsed as XML: every element is closed, every `<` and `&` escaped."""
+    doctype, _, rest = page.partition("\n")
+    assert doctype == "<!DOCTYPE html>"
+    return xml.etree.ElementTree.fromstring(rest)
+
+
+def test_all_figures_are_in_it(root):
+    sources = [image.get("src") for image in root.iter("img")]
+    for source, name in zip(sources, ("one more.png", "loss.png"), strict=True):
+        head, _, data = source.partition(",")
+        assert head == "data:image/png;base64"
+        assert base64.b64decode(data) == PNG + name.encode()
+
+
+def test_figures_have_captions_and_alternatives(root):
+    assert [image.get("alt") for image in root.iter("img")] == ["in a list", "Loss & cost"]
+    captions = [figure.find("figcaption").text for figure in root.iter("figure")]
+    assert captions == ["in a list", "Loss & cost"]
+
+
+def test_it_loads_nothing(page, root):
+    loading = ("src", "srcset", "data", "poster", "background", "action")
+    for element in root.iter():
+        assert element.tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for attribute in loading:
+            assert element.get(attribute, "data:").startswith("data:")
+    assert "url(" not in page and "@import" not in page
+
+
+def test_html_in_the_text_is_text(root, page):
+    assert not list(root.iter("b")) and "&lt;script&gt;" in page
+    (link,) = root.iter("a")
+    assert link.get("href") == "https://arxiv.org"
+    (code,) = root.iter("pre")
+    assert "".join(code.itertext()) == 'python -m experiments "<x>"\n'
+
+
+def test_tables_scroll_by_themselves(root):
+    (wrapper,) = [e for e in root.iter("div") if e.get("class") == "table"]
+    (table,) = wrapper
+    assert [cell.text for cell in table.iter("td")] == ['x < y, "z"', "0.1"]
+    style = root.find("head/style").text
+    assert ".table, figure { overflow-x: auto" in style
+    assert "prefers-color-scheme: dark" in style and "background: #fff" in style
+
+
+def test_head(root):
+    assert root.find("head/title").text == "Of a < b & more"
+    (viewport,) = [e for e in root.iter("meta") if e.get("name") == "viewport"]
+    assert "width=device-width" in viewport.get("content")
+    assert root.get("lang") == "en-GB"
+
+
+@pytest.mark.parametrize(
+    "source, error, match",
+    [
+        ("figures/none.png", FileNotFoundError, "'figures/none.png', but there is no"),
+        ("https://example.org/x.png", ValueError, "must be files beside it"),
+        ("//example.org/x.png", ValueError, "must be files beside it"),
+        ("figures/x.pdf", ValueError, "must be of .png, .jpg, .svg"),
+    ],
+)
+def test_figures_that_cannot_be_shown(folder, source, error, match):
+    with pytest.raises(error, match=match):
+        html_report(f"![x]({source})", folder)
+
+
+def test_saved_beside_the_markdown(folder):
+    results = ResultsFolder(folder, overwrite=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / "a.png").write_bytes(PNG)
+    path = results.save_report("# Title\n\n![x](figures/a.png)\n")
+    assert path == folder / "report.html" and "data:image/png" in path.read_text("utf-8")
+    assert (folder / "report.md").read_text("utf-8").startswith("# Title")
+    # With a figure missing, neither is touched.
+    with pytest.raises(FileNotFoundError):
+        results.save_report("# Other\n\n![x](figures/b.png)\n")
+    assert (folder / "report.md").read_text("utf-8").startswith("# Title")
+    assert not list(folder.glob(".partial*"))
