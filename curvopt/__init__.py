@@ -8,6 +8,7 @@ from ._checks import (
     check_range as check_range,
     check_schedule as check_schedule,
 )
+from ._compare import compare as compare, Comparison as Comparison
 from ._cost import (
     compile_and_analyse as compile_and_analyse,
     CompiledFunction as CompiledFunction,
@@ -28,9 +29,11 @@ from ._curvature import (
     SubsampledCurvature as SubsampledCurvature,
     tag_output as tag_output,
 )
-from ._dataset import final_metric as final_metric
-from ._direction import AbstractDirection as AbstractDirection, Descent as Descent
-from ._grid import run_grid as run_grid
+from ._direction import (
+    AbstractDirection as AbstractDirection,
+    Descent as Descent,
+    reads_gradient as reads_gradient,
+)
 from ._line import Line as Line
 from ._line_search import (
     AbstractLineSearch as AbstractLineSearch,
@@ -41,8 +44,17 @@ from ._line_search import (
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
-from ._study import run_study as run_study, versions as versions
-from ._train import train as train, TrainResult as TrainResult
+from ._study import (
+    Execution as Execution,
+    final_metric as final_metric,
+    run_study as run_study,
+    StudyError as StudyError,
+    train as train,
+    TrainResult as TrainResult,
+    tune as tune,
+    Tuning as Tuning,
+    versions as versions,
+)
 from ._tree import (
     as_hyperparameter as as_hyperparameter,
     cast_hyperparameters as cast_hyperparameters,

@@ -145,7 +145,7 @@ def check_range(
     if np.shape(x) != ():
         raise ValueError(
             f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, vmap "
-            "over it: `curvopt.run_grid` or `eqx.filter_vmap`."
+            "over it: `hyperparameters` of `curvopt.run_study`, or `eqx.filter_vmap`."
         )
     if not _concrete(x):
         return
@@ -173,6 +173,16 @@ def check_count(name: str, n: Any) -> int:
     return int(n)
 
 
+def check_key(name: str, key: Any) -> None:
+    """Refuse what is not one random key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape != ():
+        shape = f"{key.dtype} of shape {key.shape}" if hasattr(key, "shape") else repr(key)
+        raise ValueError(
+            f"{name} must be one typed random key, `jax.random.key(0)`, but it is {shape}."
+        )
+
+
 def check_schedule(schedule: Any) -> None:
     """Refuse a schedule that is neither `None` nor a function of the step count."""
     if schedule is not None and not callable(schedule):
@@ -183,8 +193,8 @@ def check_schedule(schedule: Any) -> None:
 
 
 _RESERVED = frozenset(
-    "loss step_size slope curvature gradient_equivalents seconds compile_seconds "
-    "strategy value seed step evaluation_step".split()
+    "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
+    "compile_seconds execution strategy seed step evaluation_step".split()
 )
 
 

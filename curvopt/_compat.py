@@ -186,6 +186,12 @@ def contains_while(eqn: Any) -> bool:
     return _contains(eqn, lambda own: own.primitive.name == "while")
 
 
+def contains_convolution(jaxpr: Any) -> bool:
+    """Whether a jaxpr has a convolution somewhere inside it."""
+    is_convolution = lambda own: own.primitive.name == "conv_general_dilated"
+    return any(_contains(eqn, is_convolution) for eqn in open_jaxpr(jaxpr)[0].eqns)
+
+
 def is_named(eqn: Any, name: str) -> bool:
     """Whether an equation is the tag of that name of a value."""
     return eqn.primitive.name == "name" and eqn.params["name"] == name

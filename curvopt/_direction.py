@@ -1,7 +1,9 @@
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ._curvature import QuadraticModel
@@ -30,7 +32,12 @@ class Descent(eqx.Module):
 
 
 class AbstractDirection(eqx.Module):
-    """Which way: turns the model of the loss at a point into a direction."""
+    """Which way: turns the model of the loss at a point into a direction.
+
+    A direction that never reads `model.grad` says so by a class variable
+    `reads_gradient: ClassVar[bool] = False`: then no backward sweep is made for the record
+    of the gradient's norm alone. What it wraps is asked as well.
+    """
 
     @abc.abstractmethod
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
@@ -62,3 +69,12 @@ class AbstractDirection(eqx.Module):
 
         A [`curvopt.Descent`][] and the new state, of the same structure and dtypes.
         """
+
+
+def reads_gradient(direction: AbstractDirection) -> bool:
+    """Whether a direction, or one which it wraps, reads the gradient."""
+    values = [getattr(direction, field.name) for field in dataclasses.fields(direction)]
+    is_direction = lambda x: isinstance(x, AbstractDirection)
+    inner = filter(is_direction, jtu.tree_leaves(values, is_leaf=is_direction))
+    own = getattr(direction, "reads_gradient", True)
+    return own or any(reads_gradient(x) for x in inner)

@@ -11,15 +11,17 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._checks import check_direction, check_instance
 from ._curvature import AbstractCurvatureMethod, AdjointCurvature, quadratic_model
-from ._direction import AbstractDirection, Descent
+from ._direction import AbstractDirection, Descent, reads_gradient
 from ._line import Line
 from ._line_search import AbstractLineSearch, StepInfo
 from ._tree import (
     at_least_float32,
     cast_hyperparameters,
+    pack_keys,
     scalar_dtype,
     tree_allfinite,
     tree_norm,
+    unpack_keys,
 )
 
 
@@ -37,34 +39,15 @@ class StepRecord(eqx.Module):
 
     - `loss`: the loss where the step began.
     - `step_size`: how far it went, in units of its direction.
+    - `gradient_norm`: the Euclidean norm of the gradient there; `nan` where the direction
+        does not read the gradient.
     - `info`: the line search's [`curvopt.StepInfo`][].
     """
 
     loss: Scalar
     step_size: Scalar
+    gradient_norm: Scalar
     info: StepInfo
-
-
-class _KeyData(eqx.Module):
-    """A random key as plain numbers: Optimistix's errors cannot carry typed keys."""
-
-    data: Array
-    impl: Any = eqx.field(static=True)
-
-
-def _is_key(x: Any) -> bool:
-    return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _without_keys(state: StrategyState) -> StrategyState:
-    pack = lambda x: _KeyData(jr.key_data(x), jr.key_impl(x)) if _is_key(x) else x
-    return jtu.tree_map(pack, state)
-
-
-def _with_keys(state: StrategyState) -> StrategyState:
-    is_packed = lambda x: isinstance(x, _KeyData)
-    unpack = lambda x: jr.wrap_key_data(x.data, impl=x.impl) if is_packed(x) else x
-    return jtu.tree_map(unpack, state, is_leaf=is_packed)
 
 
 class _SolverState(eqx.Module):
@@ -253,9 +236,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             line, count, state.line_search
         )
         step_size = jnp.asarray(step_size, dtype)
+        read = reads_gradient(self.direction)
+        gradient_norm = tree_norm(model.grad) if read else jnp.array(jnp.nan)
         record = StepRecord(
             loss=at_least_float32(model.value).astype(dtype),
             step_size=step_size,
+            gradient_norm=gradient_norm.astype(dtype),
             info=info.astype(dtype),
         )
         state = StrategyState(
@@ -279,12 +265,11 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         dtype = scalar_dtype(y)
         return _SolverState(
             count=jnp.array(0, jnp.int32),
-            strategy=_without_keys(
-                self.init_strategy(y, jr.key(0) if key is None else key)
-            ),
+            strategy=pack_keys(self.init_strategy(y, jr.key(0) if key is None else key)),
             record=StepRecord(
                 loss=jnp.array(jnp.inf, dtype),
                 step_size=jnp.array(0, dtype),
+                gradient_norm=jnp.array(jnp.nan, dtype),
                 info=StepInfo().astype(dtype),
             ),
             previous=y,
@@ -304,7 +289,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         del options, tags
         new_y, strategy, record, aux, line = self._update(
-            fn, y, args, state.count, _with_keys(state.strategy)
+            fn, y, args, state.count, unpack_keys(state.strategy)
         )
         self.verbose(
             num_steps=("Step", state.count),
@@ -338,7 +323,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         finite = loss_is_finite & ~refused & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,
-            strategy=_without_keys(strategy),
+            strategy=pack_keys(strategy),
             record=record,
             previous=y,
             y_converged=moved & (length < 1),

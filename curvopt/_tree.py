@@ -1,10 +1,12 @@
 """Arithmetic on pytrees of arrays, with the accuracy rules of this package."""
 
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree, Scalar
 
@@ -132,3 +134,44 @@ def as_hyperparameter(x: Any) -> Any:
 def safe_divide(a: Array, b: Array) -> Array:
     """`a / b`, and zero where `b` is zero."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+def split_static(
+    tree: PyTree, is_dynamic: Callable[[Any], bool] = eqx.is_array
+) -> tuple[PyTree, Hashable]:
+    """The arrays of a pytree, and all else, such that it can be compared: what a compiled
+    program takes, and what it is compiled for."""
+    dynamic, static = eqx.partition(tree, is_dynamic)
+    leaves, structure = jtu.tree_flatten(static)
+    return dynamic, (structure, tuple(leaves))
+
+
+def join_static(dynamic: PyTree, static: Any) -> PyTree:
+    """What `split_static` split."""
+    structure, leaves = static
+    return eqx.combine(dynamic, jtu.tree_unflatten(structure, leaves))
+
+
+class _KeyData(eqx.Module):
+    """A random key as plain numbers."""
+
+    data: Array
+    impl: Any = eqx.field(static=True)
+
+
+def _is_key(x: Any) -> bool:
+    return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def pack_keys(tree: PyTree) -> PyTree:
+    """A pytree with its typed random keys as plain numbers: Optimistix's errors and files
+    cannot carry typed keys."""
+    pack = lambda x: _KeyData(jr.key_data(x), jr.key_impl(x)) if _is_key(x) else x
+    return jtu.tree_map(pack, tree)
+
+
+def unpack_keys(tree: PyTree) -> PyTree:
+    """What `pack_keys` packed."""
+    is_packed = lambda x: isinstance(x, _KeyData)
+    unpack = lambda x: jr.wrap_key_data(x.data, impl=x.impl) if is_packed(x) else x
+    return jtu.tree_map(unpack, tree, is_leaf=is_packed)

@@ -7,9 +7,7 @@ import numpy as np
 import xarray as xr
 
 import curvopt
-from curvopt.statistics import bca_interval, compare_paired, PairedComparison
-
-from ._tuning import Tuned
+from curvopt.statistics import bca_interval
 
 
 def _interval(x: np.ndarray, digits: int) -> str:
@@ -55,9 +53,9 @@ def table(data: xr.Dataset) -> str:
     return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
 
 
-def compare_with_baseline(
+def compare_with_baselines(
     data: xr.Dataset, metric: str, baseline: str
-) -> dict[str, PairedComparison]:
+) -> curvopt.Comparison | None:
     """Every line search against the baseline of its own direction, as one family.
 
     **Arguments:**
@@ -66,52 +64,31 @@ def compare_with_baseline(
         `line_search`.
     - `metric`: what is compared, at the end of the runs.
     - `baseline`: the label of the line search to compare with.
+
+    **Returns:**
+
+    The comparison; `None` if no strategy has a baseline.
     """
-    final = curvopt.final_metric(data, metric)
-    pairs = {}
-    for name, direction, rule in zip(
-        data.strategy.values, data.direction.values, data.line_search.values
-    ):
-        rival = f"{direction}, {baseline}"
-        if rule != baseline and rival in data.strategy.values:
-            treatment = final.sel(strategy=name).values
-            pairs[str(name)] = (treatment, final.sel(strategy=rival).values)
-    return compare_paired(pairs)
-
-
-def sentence(name: str, baseline: str, c: PairedComparison) -> str:
-    """One comparison in plain words."""
-    facts = (
-        f"difference {c.mean_difference:+.4f}, 95 % interval [{c.low:+.4f}, "
-        f"{c.high:+.4f}], adjusted p = {c.p_adjusted:.3f}"
-    )
-    if c.holds:
-        word = "lower" if c.mean_difference < 0 else "higher"
-        return (
-            f"**{name}** ends at a {word} training loss than {baseline}: the difference "
-            f"holds ({facts})."
-        )
-    if not c.enough_seeds:
-        needed = curvopt.statistics.seeds_needed(c.family, c.level)
-        return (
-            f"**{name}** against {baseline}: nothing can be claimed from {c.seeds} "
-            f"seeds; {needed} are needed for {c.family} comparisons ({facts})."
-        )
-    return f"**{name}** against {baseline}: no difference can be claimed ({facts})."
+    rules = list(zip(data.direction.values, data.line_search.values))
+    names = dict(zip(rules, map(str, data.strategy.values)))
+    of = {
+        name: names[direction, baseline]
+        for (direction, rule), name in names.items()
+        if rule != baseline and (direction, baseline) in names
+    }
+    return curvopt.compare(data, metric, baseline=of) if of else None
 
 
 def report(
     data: xr.Dataset,
-    comparisons: Mapping[str, PairedComparison],
-    tuned: Mapping[str, Tuned],
+    comparison: curvopt.Comparison | None,
+    tuned: Mapping[str, curvopt.Tuning],
     labels: Mapping[str, str],
-    baseline: str,
     command: str,
     tuning_seeds: int,
 ) -> str:
     """The whole report, in Markdown, with its figures."""
     seeds, steps = data.sizes["seed"], data.sizes["step"]
-    direction = dict(zip(data.strategy.values, data.direction.values))
     sections = [
         "# Directions and line searches, compared",
         f"{steps} steps from {seeds} seeds each: a seed gives every strategy the same "
@@ -125,16 +102,14 @@ def report(
         "initialisation.",
         "## Which differences hold",
     ]
-    if comparisons:
-        family = len(comparisons)
+    if comparison is not None:
+        confidence = f"{100 * (1 - comparison.level):g} %"
         sections += [
-            f"Final training loss, paired over {seeds} seeds; a family of {family} "
-            "comparisons. A difference is claimed where the 95 % interval leaves out "
-            "zero and the sign-flip test, adjusted by Holm, is below 0.05.",
-            "\n".join(
-                f"- {sentence(name, f'{direction[name]}, {baseline}', c)}"
-                for name, c in comparisons.items()
-            ),
+            f"Final {comparison.label}, paired over {seeds} seeds; a family of "
+            f"{len(comparison.pairs)} comparisons. A difference is claimed where the "
+            f"{confidence} interval leaves out zero and the sign-flip test, adjusted by "
+            f"Holm, is below {comparison.level:g}.",
+            "\n".join(f"- {line}" for line in comparison.sentences(markdown=True)),
         ]
     else:
         sections.append("There is no baseline among the strategies to compare with.")
@@ -142,8 +117,8 @@ def report(
         sections += [
             "## What the baselines were tuned to",
             "\n".join(
-                f"- {labels[name]}: learning rate {t.learning_rate:.4g}, {t.schedule}; "
-                f"tuning took {t.cost:,.0f} gradient-equivalents"
+                f"- {labels[name]}: learning rate {t.values['learning_rate']:.4g}, "
+                f"{t.family}; tuning took {t.cost:,.0f} gradient-equivalents"
                 + (
                     " (**at the edge of the grid**: a wider one may do better)"
                     if t.at_edge

@@ -1,7 +1,7 @@
 """The main job: directions times ways to step, from many seeds, compared in pairs."""
 
 import dataclasses
-import datetime
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -20,21 +20,13 @@ from ._catalogue import (
     TUNED,
     UsageError,
 )
-from ._report import compare_with_baseline, report, sentence, table
+from ._report import compare_with_baselines, report, table
 from ._results import ResultsFolder
-from ._tuning import tune, Tuned
+from ._tuning import all_runs, tune
 from .problems import PROBLEMS
 
 
 METRIC = "train_loss"
-
-# Tuning seeds are drawn from here on: never among the reported ones.
-_FIRST_TUNING_SEED = 1_000_000
-
-
-def _default_out() -> Path:
-    now = datetime.datetime.now()
-    return Path("results") / f"compare-{now:%Y%m%d-%H%M%S}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +66,16 @@ class Compare:
     evaluations: int = 6
     """How many times along a run the loss on all data and the accuracy are evaluated."""
 
-    out: Path = dataclasses.field(default_factory=_default_out)
-    """The folder to write to."""
+    out: Path = Path("results") / "compare"
+    """The folder to write to. The same command goes on with what is there: after it was
+    broken off, killed or interrupted it ends with the same numbers."""
 
     data_dir: Path | None = None
     """Where the IDX files of the full data sets are (or the variable CURVOPT_DATA);
     without it they are downloaded once."""
 
     overwrite: bool = False
-    """Replace the results that are in the folder."""
+    """Begin anew, and replace what is in the folder."""
 
 
 def _check(config: Compare) -> None:
@@ -98,16 +91,18 @@ def _tune(
     problem: curvopt.AbstractProblem,
     directions: dict[str, Direction],
     folder: ResultsFolder,
-) -> dict[str, Tuned]:
-    seeds = [_FIRST_TUNING_SEED + k for k in range(config.tuning_seeds)]
-    tuned, runs = tune(
+) -> dict[str, curvopt.Tuning]:
+    tuned = tune(
         problem,
         directions,
         metric=METRIC,
         rates=config.rates,
-        seeds=seeds,
+        tuning_seeds=config.tuning_seeds,
+        seeds=config.seeds,
         steps=config.steps,
+        folder=folder.tuning,
     )
+    runs = all_runs(tuned, directions)
     folder.save_data("tuning.nc", runs)
     folder.save_figure("tuning", plots.sensitivity(runs, METRIC))
     return tuned
@@ -134,7 +129,7 @@ def compare(config: Compare) -> None:
     directions = choose_directions(config.directions)
     rules = choose_line_searches(config.line_searches)
     problem = make_problem(config.data_dir)
-    folder = ResultsFolder(config.out, config.overwrite)
+    folder = ResultsFolder(config.out, config.overwrite, resumes=True)
 
     tuned = _tune(config, problem, directions, folder) if TUNED in rules else {}
     solvers, of = {}, {}
@@ -143,40 +138,34 @@ def compare(config: Compare) -> None:
             name = f"{entry.label}, {rule.label}"
             of[name] = entry.label, rule.label
             if rule.solver is None:
-                solvers[name] = tuned[key].solver(entry.direction, config.steps)
+                solvers[name] = tuned[key].solver
             else:
                 solvers[name] = rule.solver(entry.direction, problem, config.steps)
 
     command = "python -m experiments " + shlex.join(sys.argv[1:])
-    attributes = {
-        "command": command,
-        "configuration": repr(config),
-        "tuned": repr(tuned),
-    }
-
-    def save(data: xr.Dataset) -> None:
-        folder.save_data("results.nc", _labelled(data, of).assign_attrs(attributes))
-
     data = curvopt.run_study(
         problem,
         solvers,
         seeds=config.seeds,
         steps=config.steps,
         evaluations=config.evaluations,
-        on_strategy=save,
+        folder=folder.study,
     )
-    data = _labelled(data, of)
+    data = _labelled(data, of).assign_attrs(
+        command=command,
+        configuration=repr(config),
+        tuned=json.dumps({k: {"family": t.family, **t.values} for k, t in tuned.items()}),
+    )
+    folder.save_data("results.nc", data)
     folder.save_figure("loss", plots.learning_curves(data))
     folder.save_figure("line", plots.line_traces(data))
     folder.save_figure("accuracy", plots.metric_curves(data, "test_accuracy"))
 
-    baseline = LINE_SEARCHES[TUNED].label
-    comparisons = compare_with_baseline(data, METRIC, baseline)
+    comparison = compare_with_baselines(data, METRIC, LINE_SEARCHES[TUNED].label)
     labels = {key: entry.label for key, entry in directions.items()}
-    text = report(data, comparisons, tuned, labels, baseline, command, config.tuning_seeds)
-    path = folder.save_text("report.md", text)
+    text = report(data, comparison, tuned, labels, command, config.tuning_seeds)
+    path = folder.save_report(text)
     print(f"\n{table(data)}\n")
-    for name, comparison in comparisons.items():
-        rival = f"{of[name][0]}, {baseline}"
-        print(sentence(name, rival, comparison).replace("**", ""))
+    if comparison is not None:
+        print(comparison)
     print(f"\nreport: {path}")

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,8 @@ class ForwardGradient(curvopt.AbstractDirection):
     Source: *Second-Order Forward-Mode Automatic Differentiation for Optimization*, arXiv
     2408.10419 (read in its code).
     """
+
+    reads_gradient: ClassVar[bool] = False
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> ForwardGradientState:
         del y

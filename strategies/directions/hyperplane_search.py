@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -48,6 +48,8 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     2408.10419 (read in its code), for the system; the absolute values are those of Dauphin
     et al. 2014 (recalled); the cutoff is this project's.
     """
+
+    reads_gradient: ClassVar[bool] = False
 
     directions: tuple[curvopt.AbstractDirection, ...] = eqx.field(converter=_as_tuple)
     cutoff: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=None)

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -14,6 +16,8 @@ class LastStep(curvopt.AbstractDirection):
 
     Source: Polyak 1964 (recalled).
     """
+
+    reads_gradient: ClassVar[bool] = False
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> PyTree[Array]:
         del key

@@ -9,7 +9,16 @@ import optimistix as optx
 import pytest
 
 import curvopt
-from strategies import Adam, CurvatureRescaling, LearningRate, Momentum, recipes, SGD
+from strategies import (
+    Adam,
+    CurvatureRescaling,
+    ForwardGradient,
+    HyperplaneSearch,
+    LearningRate,
+    Momentum,
+    recipes,
+    SGD,
+)
 
 
 def rescaled(direction, **kwargs):
@@ -109,55 +118,113 @@ def test_a_metric_that_is_not_there():
 
 def test_one_trace_for_each_strategy(regression, traces):
     """Guards against a second trace for the shapes, for chunks of another length, for
-    evaluations, and for learning rates."""
+    evaluations, and for learning rates; in either loop, at once or one after another."""
     strategies = {"a": fixed(0.1), "b": rescaled(SGD())}
-    run = lambda s, **kw: curvopt.run_study(regression, s, seeds=2, **(QUIET | kw))
-    run(strategies, steps=11, chunk=4)
-    # The cost analysis makes one batch for each study.
-    from curvopt import _lane
-
-    cached = _lane.advance._cached._cache_size()
-    count = len(traces)
-    assert count <= 4
-    run({"c": fixed(0.3), "d": rescaled(SGD(), learning_rate=1)}, steps=11, chunk=4)
-    assert _lane.advance._cached._cache_size() == cached
-    assert len(traces) - count <= 1  # none but that of the cost analysis
+    others = {"c": fixed(0.3), "d": rescaled(SGD(), learning_rate=1)}
+    for loop in ("scan", "dispatch"):
+        for width in (1, 2):
+            how = curvopt.Execution(loop=loop, lanes_at_once=width, chunk=4)
+            for chosen, most in ((strategies, 5), (others, 3)):
+                count = len(traces)
+                curvopt.run_study(
+                    regression, chosen, seeds=2, steps=11, execution=how, **QUIET
+                )
+                # Of each strategy its steps, and a look for convolutions; of each study
+                # one batch for the analysis of costs. Nothing but looks the second time.
+                assert len(traces) - count <= most
 
 
 def test_a_grid_is_one_program_and_equals_single_runs(regression, traces):
     rates = [0.01, 0.1, 0.3]
-    grid = curvopt.run_grid(
-        regression, {"SGD": fixed}, rates, seeds=[0, 3], steps=8, progress=False
+    grid = curvopt.run_study(
+        regression,
+        {"SGD": fixed},
+        hyperparameters={"rate": rates},
+        seeds=[0, 3],
+        steps=8,
+        **QUIET,
     )
-    assert len(traces) <= 3
-    assert grid.loss.dims == ("strategy", "value", "seed", "step")
-    assert grid.train_loss.sizes["evaluation_step"] == 2
+    assert len(traces) <= 4
+    assert grid.loss.dims == ("strategy", "rate", "seed", "step")
+    assert grid.train_loss.sizes["evaluation_step"] == 3
     for rate in rates:
         single = curvopt.run_study(
             regression, {"SGD": fixed(rate)}, seeds=[0, 3], steps=8, **QUIET
         )
         np.testing.assert_allclose(
-            grid.loss.sel(value=rate, strategy="SGD"),
+            grid.loss.sel(rate=rate, strategy="SGD"),
             single.loss.sel(strategy="SGD"),
             rtol=1e-4,
         )
 
 
-def test_what_is_finished_can_be_saved_before_the_next(regression):
-    seen = []
-    strategies = {"a": fixed(0.1), "b": fixed(0.2)}
-    curvopt.run_study(
-        regression,
-        strategies,
-        seeds=2,
-        steps=3,
-        on_strategy=lambda d: seen.append(list(d.strategy.values)),
-        **QUIET,
+def test_two_hyperparameters(regression):
+    """All combinations, each where its coordinates say."""
+    family = lambda rate, beta: curvopt.LineSearchMinimiser(
+        Momentum(beta), LearningRate(rate)
     )
-    assert seen == [["a"], ["a", "b"]]
+    grid = {"rate": [0.01, 0.1], "beta": [0.0, 0.5, 0.9]}
+    data = curvopt.run_study(
+        regression, {"m": family}, hyperparameters=grid, seeds=2, steps=5, **QUIET
+    )
+    assert data.loss.dims == ("strategy", "rate", "beta", "seed", "step")
+    single = curvopt.run_study(
+        regression, {"m": family(0.1, 0.5)}, seeds=2, steps=5, **QUIET
+    )
+    chosen = data.sel(rate=0.1, beta=0.5)
+    np.testing.assert_allclose(chosen.loss, single.loss, rtol=1e-4)
+    np.testing.assert_allclose(chosen.train_loss, single.train_loss, rtol=1e-4)
+
+
+def test_the_norm_of_the_gradient(regression):
+    """Recorded where the direction reads the gradient, and not computed where not."""
+    strategies = {
+        "SGD": fixed(0.1),
+        "forward": curvopt.LineSearchMinimiser(ForwardGradient(), LearningRate(0.01)),
+        "plane": curvopt.LineSearchMinimiser(
+            HyperplaneSearch((ForwardGradient(), SGD())), LearningRate(1.0)
+        ),
+    }
+    data = curvopt.run_study(regression, strategies, seeds=2, steps=3, **QUIET)
+    norms = data.gradient_norm
+    assert norms.sel(strategy="forward").isnull().all()
+    assert (norms.sel(strategy=["SGD", "plane"]) > 0).all()
+    # Of SGD the slope along -g is minus the square of it.
+    slope = curvopt.run_study(
+        regression, {"s": rescaled(SGD())}, seeds=2, steps=1, **QUIET
+    ).slope
+    first = norms.sel(strategy="SGD").isel(step=[0])
+    np.testing.assert_allclose(-slope.sel(strategy="s"), first**2, rtol=1e-5)
+
+
+def test_a_diverged_lane_is_recorded_and_costs_nothing_more(regression):
+    strategies = {"good": fixed(0.1), "bad": fixed(1e8)}
+    data = curvopt.run_study(regression, strategies, seeds=3, steps=400, **QUIET)
+    at = data.diverged_at
+    assert (at.sel(strategy="good") == -1).all()
+    at = at.sel(strategy="bad").values
+    assert ((at > 0) & (at < 50)).all()
+    for k, first in enumerate(at):
+        lane = data.sel(strategy="bad").isel(seed=k)
+        assert np.isfinite(lane.loss[:first]).all()
+        assert not np.isfinite(lane.loss[first:]).any()
+        spent = lane.gradient_equivalents.values
+        assert (np.diff(spent[: first + 1]) > 0).all() and (
+            spent[first:] == spent[first]
+        ).all()
+    assert data.train_loss.sel(strategy="bad").isel(evaluation_step=0).notnull().all()
+    # No step is made of lanes that have all diverged.
+    seconds = data.seconds
+    assert data.evaluated_losses.sel(strategy="bad").sum() == 0
+    assert data.loss.sel(strategy="good").notnull().all() and (seconds > 0).all()
 
 
 class TestBadInput:
+    def grid(self, problem, family, **values):
+        return curvopt.run_study(
+            problem, {"a": family}, hyperparameters=values, seeds=1, steps=2, **QUIET
+        )
+
     def test_no_strategy(self, regression):
         with pytest.raises(ValueError, match="there is no strategy"):
             curvopt.run_study(regression, {}, seeds=2, steps=2)
@@ -180,7 +247,9 @@ class TestBadInput:
 
     def test_a_solver_of_another_kind(self, regression, unchecked):
         solver = optx.BFGS(1e-3, 1e-3)
-        with pytest.raises(ValueError, match="'a' must be a curvopt.LineSearchMinimiser"):
+        with pytest.raises(
+            ValueError, match="'a' must be an instance of curvopt.LineSearchMinimiser"
+        ):
             curvopt.run_study(regression, {"a": solver}, seeds=1, steps=2)
 
     @pytest.mark.parametrize("seeds", [0, [], [1, 1], [-1], [2**32], [1.5]])
@@ -194,12 +263,37 @@ class TestBadInput:
 
     @pytest.mark.parametrize("values", [[], [0.1, float("nan")]])
     def test_grid(self, regression, values):
-        with pytest.raises(ValueError, match="values must be at least one finite"):
-            curvopt.run_grid(regression, {"a": fixed}, values, seeds=1, steps=2)
+        with pytest.raises(ValueError, match="'rate' must have at least one value, all"):
+            self.grid(regression, fixed, rate=values)
+
+    def test_grid_values_that_repeat(self, regression):
+        with pytest.raises(ValueError, match="values of 'rate' repeat"):
+            self.grid(regression, fixed, rate=[0.1, 0.1])
+
+    @pytest.mark.parametrize("name", ["seed", "learning rate"])
+    def test_names_of_hyperparameters(self, regression, name):
+        with pytest.raises(ValueError, match=f"one is called '{name}'"):
+            self.grid(regression, fixed, **{name: [0.1]})
+
+    def test_a_function_of_other_hyperparameters(self, regression):
+        with pytest.raises(ValueError, match="function of beta, by these names"):
+            self.grid(regression, fixed, beta=[0.1])
+
+    def test_a_solver_where_a_function_is_wanted(self, regression):
+        with pytest.raises(ValueError, match="must be a function of rate that returns"):
+            self.grid(regression, fixed(0.1), rate=[0.1])
+
+    def test_a_function_where_a_solver_is_wanted(self, regression, unchecked):
+        with pytest.raises(ValueError, match="give `hyperparameters`"):
+            curvopt.run_study(regression, {"a": fixed}, seeds=1, steps=2)
+
+    def test_a_list_of_strategies(self, regression, unchecked):
+        with pytest.raises(ValueError, match="must be solvers by name"):
+            curvopt.run_study(regression, [fixed(0.1)], seeds=1, steps=2)
 
     def test_grid_value_outside_the_range_of_the_rule(self, regression):
         with pytest.raises(ValueError, match="learning_rate must be at least 0"):
-            curvopt.run_grid(regression, {"a": fixed}, [0.1, -1.0], seeds=1, steps=2)
+            self.grid(regression, fixed, rate=[0.1, -1.0])
 
     def test_parameters_that_are_no_arrays(self, regression, unchecked):
         class Whole(type(regression)):
@@ -212,7 +306,7 @@ class TestBadInput:
 
 def test_a_branch_on_the_count_stays_a_branch_under_vmap(regression):
     """A `cond` whose predicate is batched would become a `select` that pays for both."""
-    from curvopt import _lane, _run
+    from curvopt._study import _lane
 
     class EverySecond(curvopt.AbstractLineSearch):
         def init(self, y):
@@ -225,9 +319,8 @@ def test_a_branch_on_the_count_stays_a_branch_under_vmap(regression):
             return step_size, curvopt.StepInfo(), state
 
     solver = curvopt.LineSearchMinimiser(SGD(), EverySecond())
-    keys = jr.split(jr.key(0), 3)
-    lanes = _run._lanes(solver, _run._starts(regression, keys, 1), (False,))
-    jaxpr = eqx.filter_make_jaxpr(_lane.mapped((False,)))(
-        regression, solver, lanes, jnp.array(0)
-    )[0]
+    start = lambda k: _lane.lane(solver, _lane.start(regression, jr.key(k)))
+    lanes = jax.tree.map(lambda *xs: jnp.stack(xs), start(0), start(1))
+    step = jax.vmap(_lane.step, in_axes=(None, None, 0, None))
+    jaxpr = eqx.filter_make_jaxpr(step)(regression, solver, lanes, jnp.array(0))[0]
     assert " cond[" in str(jaxpr)

@@ -23,7 +23,7 @@ RESCALED = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(0.5, average=0.
 
 def test_training_makes_progress_and_keeps_its_history(regression):
     result = curvopt.train(
-        regression, RESCALED, jr.key(1), steps=60, evaluations=3, chunk=7, progress=False
+        regression, RESCALED, jr.key(1), steps=60, evaluations=3, progress=False
     )
     history = result.history
     assert history.sizes == {"step": 60, "evaluation_step": 4}
@@ -45,7 +45,7 @@ def test_a_plain_loop_gives_the_same(regression):
     """Against a loop that anyone can read: optax-like SGD on the same batches."""
     solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
     result = curvopt.train(
-        regression, solver, jr.key(3), steps=9, evaluations=1, progress=False, chunk=4
+        regression, solver, jr.key(3), steps=9, evaluations=1, progress=False
     )
     init_key, batch_key, _, _ = jr.split(jr.key(3), 4)
     params, _ = regression.init(init_key)
@@ -88,7 +88,7 @@ def test_chunks_do_not_change_the_numbers(regression):
             RESCALED,
             jr.key(1),
             steps=11,
-            chunk=c,
+            execution=curvopt.Execution(chunk=c),
             evaluations=1,
             progress=False,
         ).history.loss.values
@@ -151,9 +151,15 @@ def test_dropout_is_the_same_in_every_evaluation_of_a_step(stateful):
         np.testing.assert_allclose(value, again, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["steps", "evaluations", "chunk"])
+@pytest.mark.parametrize("name", ["steps", "evaluations"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_counts_below_one(regression, name, value):
-    counts = {"steps": 2, "evaluations": 1, "chunk": 1} | {name: value}
+    counts = {"steps": 2, "evaluations": 1} | {name: value}
     with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1"):
         curvopt.train(regression, RESCALED, jr.key(0), progress=False, **counts)
+
+
+@pytest.mark.parametrize("key", [0, np.array([0, 1], np.uint32), jr.split(jr.key(0))])
+def test_what_is_no_key(regression, key, unchecked):
+    with pytest.raises(ValueError, match="key must be one typed random key"):
+        curvopt.train(regression, RESCALED, key, steps=1, progress=False)

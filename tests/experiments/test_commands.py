@@ -23,13 +23,18 @@ def results(tmp_path_factory):
 
 
 def test_compare_writes_its_folder(results):
-    names = {str(p.relative_to(results)) for p in results.rglob("*") if p.is_file()}
+    saved = {"study", "tuning"}
+    names = {
+        str(p.relative_to(results))
+        for p in results.rglob("*")
+        if p.is_file() and p.relative_to(results).parts[0] not in saved
+    }
     figures = {
         f"figures/{name}.{suffix}"
         for name in ("loss", "line", "accuracy", "tuning")
         for suffix in ("png", "pdf")
     }
-    assert names == {"results.nc", "tuning.nc", "report.md"} | figures
+    assert names == {"results.nc", "tuning.nc", "report.md", "report.html"} | figures
 
 
 def test_the_data_read_back(results):
@@ -43,7 +48,7 @@ def test_the_data_read_back(results):
         assert list(data.seed.values) == [0, 1]
         assert "jax" in json.loads(data.attrs["versions"])
     with xr.open_dataset(results / "tuning.nc") as tuning:
-        assert tuning.loss.dims == ("strategy", "value", "seed", "step")
+        assert tuning.loss.dims == ("strategy", "learning_rate", "seed", "step")
         assert not set(tuning.seed.values) & {0, 1}
         assert tuning.sizes["strategy"] == 4
 
@@ -59,9 +64,20 @@ def test_the_report(results):
         assert part in text
 
 
-def test_results_are_not_overwritten_unasked(results, capsys):
-    assert main(["compare", "--out", str(results), *QUICK]) == 2
-    assert "holds results already" in capsys.readouterr().err
+def test_the_same_command_goes_on(results, capsys, monkeypatch):
+    """What is finished is not run again; another study is not written over it unasked."""
+    from curvopt._study import _run
+
+    first = xr.load_dataset(results / "results.nc")
+    monkeypatch.delattr(_run.Program, "advance")
+    arguments = ["--directions", "sgd", "adam", "--tuning-seeds", "1"]
+    assert main(["compare", *arguments, "--out", str(results), *QUICK]) == 0
+    again = xr.load_dataset(results / "results.nc")
+    assert again.equals(first) and again.attrs["problem"] == first.attrs["problem"]
+    capsys.readouterr()
+    other = ["compare", "--out", str(results), *QUICK, "--steps", "13"]
+    assert main([*other, *arguments]) == 2
+    assert "other steps: it was 12, now it is 13" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ._checks import check_count, check_instance
-from ._cost import EvaluationCosts
+from .._checks import check_count, check_instance, check_key
+from .._cost import EvaluationCosts
+from .._problem import AbstractProblem
+from .._solver import LineSearchMinimiser
 from ._dataset import dataset
-from ._problem import AbstractProblem
-from ._run import progress_bar, run
-from ._solver import LineSearchMinimiser
+from ._execution import Execution
+from ._interrupt import postponed_interrupt
+from ._run import Lanes, progress_bar, run
 
 
 class TrainResult(eqx.Module):
@@ -33,15 +37,15 @@ def train(
     *,
     steps: int,
     evaluations: int = 10,
+    execution: Execution = Execution(),
     progress: bool = True,
-    chunk: int = 50,
 ) -> TrainResult:
     """Train one model on mini-batches.
 
     Gradient, direction and line search of a step see the same batch and the same
     randomness; the model's state is kept from the evaluation where the step began,
     never from a trial. The tolerances of the solver are ignored. A loss that turns
-    non-finite is recorded as it is.
+    non-finite is recorded as it is; when no step can make it finite again, none is made.
 
     **Arguments:**
 
@@ -51,8 +55,8 @@ def train(
     - `steps`: how many steps.
     - `evaluations`: how many times the problem's metrics are evaluated, after the
         start.
+    - `execution`: how the steps are run, a [`curvopt.Execution`][]; on a single device.
     - `progress`: whether to show a bar, where there is a terminal.
-    - `chunk`: the largest number of steps in one call of the compiled loop.
 
     **Returns:**
 
@@ -60,8 +64,8 @@ def train(
 
     **Raises:**
 
-    `ValueError` if a count is below 1, or for parameters, losses and directions as
-    [`curvopt.quadratic_model`][] does.
+    `ValueError` if a count is below 1 or `key` is no random key, or for parameters, losses
+    and directions as [`curvopt.quadratic_model`][] does.
     """
     check_instance(
         "solver",
@@ -69,20 +73,26 @@ def train(
         LineSearchMinimiser,
         "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`.",
     )
+    check_key("key", key)
     check_count("steps", steps)
     check_count("evaluations", evaluations)
-    check_count("chunk", chunk)
-    with progress_bar(steps, "train", progress) as bar:
+    alone = Execution(
+        loop=execution.loop,
+        chunk=execution.chunk,
+        memory=execution.memory,
+        devices=execution.on()[:1],
+    )
+    only = np.zeros(1, int)
+    with progress_bar(steps, "train", progress) as bar, postponed_interrupt() as interrupt:
         out = run(
             problem,
-            solver,
-            key,
-            (),
+            Lanes(solver, jnp.expand_dims(key, 0), only, only, per_lane=False),
             steps=steps,
             evaluations=evaluations,
-            chunk=chunk,
+            execution=alone,
             bar=bar,
+            interrupt=interrupt,
         )
     costs = EvaluationCosts(problem, solver.curvature)
-    data = dataset(out, (), solver.direction, costs)
-    return TrainResult(out.lanes.params, out.lanes.model_state, data)
+    data = dataset(out, {}, solver.direction, costs)
+    return TrainResult(out.last.params, out.last.model_state, data)

@@ -1,0 +1,29 @@
+"""The records of all lanes, on the host."""
+
+import numpy as np
+
+
+class History:
+    """Arrays by name, of shape `(lanes, length)`, filled in as the lanes go on. Which names
+    there are is known from the first rows.
+
+    **Arguments:**
+
+    - `lanes`: how many lanes there are.
+    - `length`: how many rows each will have.
+    """
+
+    def __init__(self, lanes: int, length: int):
+        self._shape = lanes, length
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def put(self, lanes: slice, first: int, rows: dict[str, np.ndarray]) -> None:
+        """Fill in rows from `first` on; arrays of shape `(lanes, rows)`."""
+        for name, x in rows.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.zeros(self._shape, x.dtype)
+            self.arrays[name][lanes, first : first + x.shape[1]] = x
+
+    def rows(self, lanes: slice, first: int, last: int) -> dict[str, np.ndarray]:
+        """What was filled in of some lanes, from `first` to before `last`."""
+        return {name: x[lanes, first:last] for name, x in self.arrays.items()}

@@ -1,0 +1,312 @@
+"""Nothing that was computed is lost: a study that is broken off goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import curvopt
+from curvopt._study import _run, _store
+from strategies import CurvatureRescaling, LearningRate, Momentum, SGD
+
+
+STRATEGIES = {
+    "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
+    "b": curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(0.5, average=0.9)),
+}
+HOW = curvopt.Execution(lanes_at_once=2, chunk=5)
+
+
+def study(problem, folder=None, **options):
+    options = {"seeds": 3, "steps": 40, "evaluations": 4, "execution": HOW} | options
+    strategies = options.pop("strategies", STRATEGIES)
+    options = {"progress": False, "save_every": 0.0, "folder": folder} | options
+    return curvopt.run_study(problem, strategies, **options)
+
+
+def assert_same(a, b):
+    """All numbers, bit for bit, but for times."""
+    assert set(a.variables) == set(b.variables)
+    for name in set(a.variables) - {"seconds", "compile_seconds", "execution"}:
+        np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Break off after so many chunks."""
+
+    def after(chunks):
+        made, advance = [], _run.Program.advance
+
+        def counted(self, *args):
+            if len(made) == chunks:
+                raise Stop
+            made.append(None)
+            return advance(self, *args)
+
+        monkeypatch.setattr(_run.Program, "advance", counted)
+        return made
+
+    yield after
+
+
+def test_a_study_goes_on_where_it_was(regression, tmp_path, stop_after, monkeypatch):
+    whole = study(regression)
+    for chunks in (1, 5, 9):
+        with pytest.raises(Stop), monkeypatch.context():
+            stop_after(chunks)
+            study(regression, tmp_path)
+        monkeypatch.undo()
+    assert_same(study(regression, tmp_path), whole)
+
+
+def test_what_is_finished_is_not_run_again(regression, tmp_path, stop_after):
+    first = study(regression, tmp_path)
+    made = stop_after(0)
+    assert_same(study(regression, tmp_path), first)
+    assert not made
+
+
+def test_strategies_can_be_added(regression, tmp_path):
+    one = {"a": STRATEGIES["a"]}
+    study(regression, tmp_path, strategies=one)
+    assert_same(study(regression, tmp_path), study(regression))
+
+
+def test_lanes_that_have_all_diverged(regression, tmp_path, stop_after, monkeypatch):
+    """Their blank records are saved and read like others."""
+    wild = {"w": curvopt.LineSearchMinimiser(SGD(), LearningRate(1e8)), **STRATEGIES}
+    whole = study(regression, strategies=wild, steps=100)
+    assert (whole.diverged_at.sel(strategy="w") > 0).all()
+    with monkeypatch.context():
+        stop_after(12)
+        with pytest.raises(Stop):
+            study(regression, tmp_path, strategies=wild, steps=100)
+    monkeypatch.undo()
+    assert_same(study(regression, tmp_path, strategies=wild, steps=100), whole)
+
+
+def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
+    """NumPy's files know no bfloat16, and no typed random keys."""
+
+    class Half(curvopt.AbstractProblem):
+        def init(self, key):
+            return jax.random.normal(key, (3,), jnp.bfloat16), {"key": key}
+
+        def batch(self, key, count):
+            return jax.random.normal(jax.random.fold_in(key, count), (3,))
+
+        def loss(self, params, args):
+            x, state, _ = args
+            value = jnp.sum((params.astype(jnp.float32) - x) ** 2)
+            half = value.astype(jnp.bfloat16)
+            state = {"key": jax.random.fold_in(state["key"], 1)}
+            return value, (state, {"half": half})
+
+        def evaluate(self, params, model_state):
+            return {"size": jnp.sum(params), "draw": jax.random.uniform(model_state["key"])}
+
+        @property
+        def steps_per_epoch(self):
+            return 1
+
+    whole = study(Half())
+    assert np.unique(whole.draw.values).size > 10
+    with monkeypatch.context():
+        stop_after(7)
+        with pytest.raises(Stop):
+            study(Half(), tmp_path)
+    monkeypatch.undo()
+    assert_same(study(Half(), tmp_path), whole)
+
+
+def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
+    advance = _run.Program.advance
+
+    def interrupted(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return advance(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_run.Program, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            study(regression, tmp_path, save_every=1e9)
+    state = np.load(next(tmp_path.glob("a-*/group-0/state.npz")))
+    assert state["step"] == 1  # the chunk that was being made
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same(study(regression, tmp_path), study(regression))
+
+
+KILLED = textwrap.dedent(
+    """
+    import os, sys
+    sys.path.insert(0, {tests!r})
+    from conftest import Regression
+    import test_resume
+    test_resume.study(Regression(), {folder!r}, steps=400)
+    """
+)
+
+
+def test_kill_9(regression, tmp_path):
+    """At whatever moment: here twice, at moments that a clock chooses."""
+    here = os.path.dirname(__file__)
+    code = KILLED.format(tests=here, folder=str(tmp_path))
+    kills = 0
+    for k in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/group-*/state.npz"))[k:]:
+            assert process.poll() is None or k, "it must not end before it is killed"
+            assert time.monotonic() < deadline
+            if process.poll() is not None:
+                break
+            time.sleep(0.003)
+        time.sleep(0.011 * k)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.wait()
+    assert kills
+    assert_same(study(regression, tmp_path, steps=400), study(regression, steps=400))
+
+
+class TestErrors:
+    """Each names what is wrong and what to do, and leaves earlier results as they are."""
+
+    @pytest.mark.parametrize(
+        "change, message",
+        [
+            ({"steps": 41}, "holds a study with other steps: it was 40, now it is 41"),
+            ({"seeds": [0, 1, 5]}, "other seeds"),
+            ({"evaluations": 3}, "other evaluations"),
+            (
+                {
+                    "strategies": {
+                        "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.2))
+                    }
+                },
+                "holds a strategy with other hyper-parameters",
+            ),
+            (
+                {
+                    "strategies": {
+                        "a": curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())
+                    }
+                },
+                "holds a strategy with other strategy",
+            ),
+        ],
+    )
+    def test_another_configuration(self, regression, tmp_path, change, message):
+        study(regression, tmp_path)
+        before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        with pytest.raises(curvopt.StudyError, match=message):
+            study(regression, tmp_path, **change)
+        after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        assert before == after
+
+    def test_other_data(self, regression, tmp_path):
+        study(regression, tmp_path)
+        with pytest.raises(curvopt.StudyError, match="other data of the problem"):
+            study(type(regression)(poison=3.0), tmp_path)
+
+    def test_another_loss(self, regression, tmp_path, stop_after, monkeypatch):
+        """The code of the loss, of which its name says nothing."""
+        with monkeypatch.context():
+            stop_after(3)
+            with pytest.raises(Stop):
+                study(regression, tmp_path)
+        monkeypatch.undo()
+        loss = type(regression).loss
+        monkeypatch.setattr(
+            type(regression),
+            "loss",
+            lambda self, params, args: (
+                1.5 * loss(self, params, args)[0],
+                loss(self, params, args)[1],
+            ),
+        )
+        jax.clear_caches()
+        with pytest.raises(curvopt.StudyError, match="other program"):
+            study(regression, tmp_path)
+        jax.clear_caches()
+
+    def test_other_versions(self, regression, tmp_path):
+        study(regression, tmp_path)
+        path = tmp_path / "study.json"
+        known = json.loads(path.read_text())
+        known["versions"]["jax"] = "0.0.1"
+        path.write_text(json.dumps(known))
+        with pytest.raises(curvopt.StudyError, match="other versions: .*0.0.1"):
+            study(regression, tmp_path)
+
+    @pytest.mark.parametrize("damage", ["cut", "changed", "empty"])
+    def test_a_damaged_file(self, regression, tmp_path, damage):
+        whole = study(regression, tmp_path)
+        path = next(tmp_path.glob("b-*/group-1/state.npz"))
+        data = path.read_bytes()
+        middle = data.index(np.load(path)["lane_0"].tobytes())
+        flipped = data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
+        path.write_bytes({"cut": data[:middle], "changed": flipped, "empty": b""}[damage])
+        with pytest.raises(curvopt.StudyError, match="state.npz is damaged.*group-1"):
+            study(regression, tmp_path)
+        for file in path.parent.iterdir():  # as the message says
+            file.unlink()
+        assert_same(study(regression, tmp_path), whole)
+
+    def test_a_lost_piece(self, regression, tmp_path):
+        study(regression, tmp_path)
+        next(tmp_path.glob("a-*/group-0/steps-000000001-*.npz")).unlink()
+        with pytest.raises(
+            curvopt.StudyError, match="records of 1 steps, but a state after"
+        ):
+            study(regression, tmp_path)
+
+    def test_a_full_disk(self, regression, tmp_path, monkeypatch):
+        whole, replace, written = study(regression), os.replace, []
+
+        def full(source, target):
+            written.append(target)
+            if len(written) > 9:
+                raise OSError(28, "No space left on device")
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_store.os, "replace", full)
+            with pytest.raises(curvopt.StudyError, match="No space left.*is intact"):
+                study(regression, tmp_path)
+        assert not list(tmp_path.rglob(".partial-*"))
+        assert_same(study(regression, tmp_path), whole)
+
+    def test_a_folder_that_cannot_be_written(self, regression, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("here is a file, not a folder")
+        with pytest.raises(curvopt.StudyError, match="not writable.*Choose another"):
+            study(regression, path)
+
+    def test_another_number_of_devices(self, regression, tmp_path):
+        study(regression, tmp_path)
+        path = next(tmp_path.glob("a-*/execution.json"))
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps(known | {"devices": 2}))
+        with pytest.raises(ValueError, match="begun on 2 devices, but there are 1"):
+            study(regression, tmp_path)
+
+    @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+    def test_save_every(self, regression, tmp_path, seconds):
+        with pytest.raises(ValueError, match="save_every must be seconds"):
+            study(regression, tmp_path, save_every=seconds)
