@@ -1,0 +1,463 @@
+"""A study as a file, as a user meets it."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import experiments.run
+from experiments.__main__ import main
+
+
+# A problem that compiles at once: the study is what is tested.
+MODULE = """
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+
+import curvopt
+from strategies import LearningRate, SGD
+
+class Bowl(curvopt.AbstractProblem):
+    size: int = 3
+
+    def init(self, key):
+        return jr.normal(key, (self.size,)), None
+
+    def batch(self, key, count):
+        return 0.1 * jr.normal(jr.fold_in(key, count), (self.size,))
+
+    def loss(self, params, args):
+        noise, _, _ = args
+        return jnp.sum((params - noise) ** 2), (None, {})
+
+    def evaluate(self, params, model_state):
+        return {"distance": jnp.sqrt(jnp.sum(params**2)), "accuracy": -jnp.sum(params**2)}
+
+    @property
+    def steps_per_epoch(self):
+        return 4
+
+def fails(size):
+    raise RuntimeError("out of luck")
+
+def schedule(count):
+    return 1 / (1 + count)
+
+def recipe(direction, *, steps, rate=0.1):
+    return curvopt.LineSearchMinimiser(direction, LearningRate(rate / steps))
+
+small = LearningRate(1e-3)
+adam = optax.adam(1e-2)
+number = 3
+"""
+
+STUDY = """
+problem = { name = "my_bowl:Bowl", size = 4 }
+seeds = 6
+steps = 8
+evaluations = 2
+metric = "distance"
+baseline = "tuned, by hand"
+
+[execution]
+loop = "scan"
+lanes_at_once = 6
+
+[tuning."tuned, by hand"]
+direction = "SGD"
+learning_rates = { from = 0.01, to = 1, number = 3 }
+schedules = ["linear"]
+
+[strategies."Adam, own recipe"]
+direction = "adam"
+recipe = { name = "my_bowl:recipe", rate = 2 }
+"""
+
+GRID = """
+problem = "my_bowl:Bowl"
+seeds = [3, 5]
+steps = 8
+evaluations = 2
+metric = "accuracy"
+lower_is_better = false
+
+[execution]
+loop = "scan"
+lanes_at_once = 8
+
+[hyperparameters]
+learning_rate = { from = 0.01, to = 1.0, number = 3 }
+decay = [0.0, 0.9]
+
+[strategies."rate"]
+direction = "SGD"
+line_search = { name = "LearningRate", learning_rate = "$learning_rate" }
+
+[strategies."nested"]
+direction = { name = "Momentum", decay = "$decay" }
+curvature = "ForwardCurvature"
+
+[strategies."nested".line_search]
+name = "GrowthLimited"
+inner = { name = "CurvatureRescaling", learning_rate = "$learning_rate" }
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def my_bowl(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "my_bowl.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
+
+
+def _run(path: Path, text: str, *more: str) -> int:
+    path.write_text(text)
+    return main(["run", str(path), "--out", str(path.parent / "out"), *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "bowl.toml"
+    assert _run(path, STUDY) == 0
+    return path
+
+
+def test_a_file_to_a_folder(finished):
+    out = finished.parent / "out"
+    assert (out / "study.toml").read_text("utf-8") == STUDY
+    with xr.open_dataset(out / "results.nc") as data:
+        assert list(data.strategy.values) == ["tuned, by hand", "Adam, own recipe"]
+        assert data.loss.dims == ("strategy", "seed", "step")
+        assert data.loss.shape == (2, 6, 8)
+        np.testing.assert_allclose(
+            data.step_size.sel(strategy="Adam, own recipe"), 2 / 8, rtol=1e-6
+        )
+        assert "size=4" in data.attrs["problem"]
+        assert tomllib.loads(data.attrs["configuration"])["seeds"] == 6
+        assert '"family": "linear"' in data.attrs["tuned"]
+    text = (out / "report.md").read_text("utf-8")
+    for part in (
+        "# bowl\n",
+        "| strategy ",
+        " final distance ",
+        "**Adam, own recipe** ",
+        "- **tuned, by hand**: learning rate ",
+        "linear; from 2 seeds; tuning took",
+        "![Distance against steps](figures/metric.png)",
+        'recipe = { name = "my_bowl:recipe", rate = 2 }',
+    ):
+        assert part in text
+    assert (out / "report.html").stat().st_size > 10_000
+    for name in ("loss", "line", "metric"):
+        assert (out / "figures" / f"{name}.pdf").exists()
+
+
+def test_a_finished_study_is_not_run_again(finished, capsys):
+    out = finished.parent / "out"
+    before = {
+        p: p.stat().st_mtime_ns for k in ("study", "tuning") for p in out.glob(f"{k}/**/*")
+    }
+    with xr.open_dataset(out / "results.nc") as data:
+        first = data.load()
+    assert _run(finished, STUDY) == 0
+    assert {p: p.stat().st_mtime_ns for p in before if p.is_file()} == {
+        p: at for p, at in before.items() if p.is_file()
+    }
+    with xr.open_dataset(out / "results.nc") as data:
+        xr.testing.assert_identical(data.drop_attrs(), first.drop_attrs())
+    printed = capsys.readouterr().out
+    assert "comparison at level 0.05" in printed and "report: " in printed
+
+
+def test_another_study_in_the_same_folder(finished, capsys):
+    assert _run(finished, STUDY.replace("steps = 8", "steps = 9")) == 2
+    error = capsys.readouterr().err
+    assert "other steps: it was 8, now it is 9" in error and "--overwrite" in error
+
+
+def test_hyperparameters(tmp_path, capsys):
+    path = tmp_path / "grid.toml"
+    assert _run(path, GRID) == 0
+    with xr.open_dataset(tmp_path / "out" / "results.nc") as data:
+        assert data.loss.dims == ("strategy", "learning_rate", "decay", "seed", "step")
+        np.testing.assert_allclose(data.learning_rate, [0.01, 0.1, 1.0])
+        assert list(data.seed.values) == [3, 5]
+        final = data.accuracy.isel(evaluation_step=-1).mean("seed").sel(strategy="rate")
+        best = final.learning_rate.values[int(final.isel(decay=0).values.argmax())]
+        # What a strategy does not refer to changes nothing.
+        np.testing.assert_allclose(*(final.isel(decay=k) for k in (0, 1)), rtol=1e-5)
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert f"- **rate**: learning rate {best:.4g}" in text
+    assert "chosen on the seeds that are reported" in " ".join(text.split())
+    row = next(line for line in text.splitlines() if line.startswith("| rate "))
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{best:.4g}", "–"]
+    assert (tmp_path / "out" / "figures" / "sensitivity-learning_rate.png").exists()
+    assert not (tmp_path / "out" / "figures" / "sensitivity-decay.png").exists()
+    assert "at its best point" in capsys.readouterr().out
+
+
+def _study(old: str = "", new: str = "", base: str = STUDY) -> str:
+    assert old in base
+    return base.replace(old, new, 1)
+
+
+def _strategy(fields: str) -> str:
+    """A study of one strategy, called `S`."""
+    head = 'problem = "my_bowl:Bowl"\nsteps = 8\nmetric = "distance"\n'
+    return f'{head}[strategies."S"]\n{fields}\n'
+
+
+_SGD = 'direction = "SGD"\n'
+_UNIT = 'line_search = "unit"\n'
+_HYPER = "[hyperparameters]\nx = [1.0, -1.0]\n"
+
+BAD = {
+    "no TOML": ("steps = ", "is no valid TOML: Invalid value"),
+    "type": (
+        _study("steps = 8", 'steps = "many"'),
+        "steps must be an integer, but it is 'many'.",
+    ),
+    "range": (
+        _study("steps = 8", "steps = 0"),
+        "steps must be an integer of at least 1, but",
+    ),
+    "missing": (_study("steps = 8\n"), "the field steps is missing."),
+    "unknown": (
+        _study("steps = 8", "steps = 8\nstep = 9"),
+        "unknown field step; valid are: problem, steps, metric, seeds, ",
+    ),
+    "seeds": (
+        _study("seeds = 6", "seeds = [1, 2, 1]"),
+        "seeds must be distinct, but [1] are repeated.",
+    ),
+    "seed": (
+        _study("seeds = 6", 'seeds = [1, "a"]'),
+        "seeds[1] must be an integer, but it is 'a'.",
+    ),
+    "choice": (
+        _study('loop = "scan"', 'loop = "while"'),
+        "execution.loop must be one of 'scan', 'dispatch', but it is 'while'.",
+    ),
+    "unknown in a table": (
+        _study('loop = "scan"', "lanes = 3"),
+        "unknown field execution.lanes; valid are: loop, lanes_at_once, chunk, memory.",
+    ),
+    "problem": (
+        _study('name = "my_bowl:Bowl", size = 4', 'name = "imagenet"'),
+        "problem: unknown problem 'imagenet'; valid are: fashion-subset-mlp",
+    ),
+    "argument of a problem": (
+        _study("size = 4", "width = 4"),
+        "unknown field problem.width; valid are: size.",
+    ),
+    "a problem that fails": (
+        _study("my_bowl:Bowl", "my_bowl:fails"),
+        "problem: RuntimeError: out of luck",
+    ),
+    "no module": (
+        _study("my_bowl:Bowl", "no_such:Bowl"),
+        "problem: 'no_such:Bowl' cannot be loaded: ModuleNotFoundError",
+    ),
+    "metric": (
+        _study('metric = "distance"', 'metric = "loss"'),
+        "metric: unknown metric 'loss'; the problem's are: accuracy, distance.",
+    ),
+    "metric of which more is better": (
+        _study('metric = "distance"', 'metric = "accuracy"'),
+        "lower_is_better: is a lower 'accuracy' better?",
+    ),
+    "baseline": (
+        _study('baseline = "tuned, by hand"', 'baseline = "tuned"'),
+        "baseline: unknown strategy 'tuned'; valid are: 'Adam, own recipe', 'tuned, by",
+    ),
+    "own baseline": (
+        _study('baseline = "tuned, by hand"', 'baseline = { "Adam, own recipe" = "x" }'),
+        "baseline: unknown strategy 'x'; valid are",
+    ),
+    "baseline of a grid": (
+        _study("evaluations = 2", 'evaluations = 2\nbaseline = "rate"', GRID),
+        "baseline: with hyperparameters nothing is compared",
+    ),
+    "no strategy": (
+        _study('problem = "my_bowl:Bowl"', "", _strategy("x")).split("[")[0]
+        + 'problem = "my_bowl:Bowl"',
+        "there is no strategy to run",
+    ),
+    "one of two": (
+        _strategy(_SGD),
+        'strategies."S": a strategy has one of line_search and recipe, but neither is',
+    ),
+    "unknown of a strategy": (
+        _strategy(_SGD + _UNIT + 'curve = "x"'),
+        'unknown field strategies."S".curve; valid are: direction, line_search, recipe,',
+    ),
+    "direction": (
+        _strategy('direction = "SDG"\n' + _UNIT),
+        "strategies.\"S\".direction: unknown direction 'SDG'; valid are: Adam, ",
+    ),
+    "recipe": (
+        _strategy(_SGD + 'recipe = "best"'),
+        "strategies.\"S\".recipe: unknown recipe 'best'; valid are: rescaled, ",
+    ),
+    "constructor's own": (
+        _strategy('direction = { name = "Momentum", decay = 1.5 }\n' + _UNIT),
+        'strategies."S".direction.decay must be at least 0 and below 1, but it is 1.5.',
+    ),
+    "no number": (
+        _strategy('direction = { name = "Momentum", decay = "high" }\n' + _UNIT),
+        "strategies.\"S\".direction.decay must be a number, but it is 'high'.",
+    ),
+    "no argument of it": (
+        _strategy('direction = { name = "Momentum", beta = 0.5 }\n' + _UNIT),
+        'unknown field strategies."S".direction.beta; valid are: decay, dampening, nest',
+    ),
+    "argument without default": (
+        _strategy(_SGD + 'line_search = "LearningRate"'),
+        'the field strategies."S".line_search.learning_rate is missing: LearningRate has',
+    ),
+    "nested": (
+        _strategy(
+            _SGD + 'line_search = { name = "Smoothed", inner = { name = "Clipped", '
+            'inner = { name = "CurvatureRescaling", along = "up" } } }'
+        ),
+        "strategies.\"S\".line_search.inner.inner.along must be one of 'direction'",
+    ),
+    "in a list": (
+        _strategy('direction = { name = "HyperplaneSearch", directions = ["SGD", 3] }\n')
+        + _UNIT,
+        'strategies."S".direction.directions[1] must be an instance',
+    ),
+    "no name": (
+        _strategy("direction = { decay = 0.5 }\n" + _UNIT),
+        'strategies."S".direction must have a name, { name = "...", ... }, but it is',
+    ),
+    "fields of what is made": (
+        _strategy('direction = { name = "sgd", decay = 0.5 }\n' + _UNIT),
+        "unknown field strategies.\"S\".direction.decay; 'sgd' is made already",
+    ),
+    "another kind": (
+        _strategy(_SGD + 'line_search = "my_bowl:SGD"'),
+        'strategies."S".line_search must be a curvopt.AbstractLineSearch, but it is SGD',
+    ),
+    "schedule": (
+        _strategy(
+            _SGD + 'line_search = { name = "LearningRate", learning_rate = 1, '
+            'schedule = "sine" }'
+        ),
+        "strategies.\"S\".line_search.schedule: unknown schedule 'sine'; valid are: const",
+    ),
+    "curvature of a loss without output": (
+        _strategy(
+            _SGD + 'line_search = "CurvatureRescaling"\ncurvature = "GaussNewtonCurvature"'
+        ),
+        'strategies."S" cannot make a step on the problem: GaussNewtonCurvature must',
+    ),
+    "no hyper-parameter": (
+        _strategy(_SGD + 'line_search = { name = "LearningRate", learning_rate = "$x" }'),
+        "strategies.\"S\".line_search.learning_rate: there is no hyper-parameter '$x'",
+    ),
+    "value of a hyper-parameter": (
+        _strategy(_SGD + 'line_search = { name = "LearningRate", learning_rate = "$x" }')
+        + _HYPER,
+        'strategies."S".line_search.learning_rate must be at least 0, but it is -1.0. (At '
+        "x = -1.)",
+    ),
+    "static": (
+        _strategy('direction = { name = "Momentum", nesterov = "$x" }\n' + _UNIT) + _HYPER,
+        'strategies."S".direction.nesterov: this field is part of the program and cannot',
+    ),
+    "unused": (
+        _strategy(_SGD + _UNIT) + _HYPER,
+        'hyperparameters.x: no strategy has "$x" in it',
+    ),
+    "name of a hyper-parameter": (
+        _study("decay = [0.0, 0.9]", "seed = [0.0, 0.9]", GRID),
+        "hyperparameters.seed: a hyper-parameter is called by a Python identifier",
+    ),
+    "values": (
+        _study("decay = [0.0, 0.9]", "decay = [nan]", GRID),
+        "hyperparameters.decay must be finite, but [nan] are among them.",
+    ),
+    "grid": (
+        _study("to = 1.0, number", "to = 0.001, number", GRID),
+        "hyperparameters.learning_rate: a grid goes from a number to a higher one, but it",
+    ),
+    "tuning on what is reported": (
+        _study('schedules = ["linear"]', 'schedules = ["linear"]\nseeds = [4, 9]'),
+        'tuning."tuned, by hand".seeds: seeds that are reported must not be tuned on, but '
+        "[4] are in",
+    ),
+    "schedule of the tuning": (
+        _study('schedules = ["linear"]', 'schedules = ["sine"]'),
+        "tuning.\"tuned, by hand\".schedules[0] must be one of 'constant', 'cosine', ",
+    ),
+    "nothing to tune": (
+        _study('schedules = ["linear"]', 'line_search = "unit"'),
+        'tuning."tuned, by hand".line_search must have "$learning_rate" in it',
+    ),
+    "one name twice": (
+        _study('[strategies."Adam, own recipe"]', '[strategies."tuned, by hand"]'),
+        'tuning."tuned, by hand": there is a strategy of that name in [strategies] too',
+    ),
+}
+
+
+@pytest.mark.parametrize("text, message", BAD.values(), ids=BAD)
+def test_what_cannot_be_run(text, message, tmp_path, monkeypatch, capsys, unchecked):
+    """Neither is anything compiled, nor a folder made."""
+
+    def compiled(*args, **kwargs):
+        raise AssertionError("a study was begun")
+
+    for name in ("run_study", "tune"):
+        monkeypatch.setattr(f"curvopt.{name}", compiled)
+    assert _run(tmp_path / "bad.toml", text) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert os.listdir(tmp_path) == ["bad.toml"]
+
+
+def test_no_file(tmp_path, capsys):
+    assert main(["run", str(tmp_path / "none.toml")]) == 2
+    assert "none.toml cannot be read: [Errno 2] No such file" in capsys.readouterr().err
+
+
+def test_objects_of_libraries_and_of_ones_own(tmp_path):
+    from experiments.run._plan import read_plan
+
+    path = tmp_path / "study.toml"
+    path.write_text(
+        _strategy(
+            'direction = { name = "FromOptax", tx = "my_bowl:adam", '
+            'fresh = { name = "optax:sgd", learning_rate = 1 } }\n'
+            'line_search = { name = "StochasticArmijo", '
+            'steps_per_epoch = "$steps_per_epoch" }'
+        )
+        + f'[strategies."own"]\n{_SGD}'
+        'line_search = { name = "LearningRate", learning_rate = 1, '
+        'schedule = "my_bowl:schedule" }\n'
+        f'[strategies."made"]\n{_SGD}line_search = "my_bowl:small"\n'
+        f'[strategies."sls"]\n{_SGD}line_search = "sls"\n'
+    )
+    made = read_plan(path, None).strategies
+    assert made["S"].direction.fresh is not None
+    assert made["S"].line_search.steps_per_epoch == 4
+    assert made["own"].line_search.schedule(3) == 0.25
+    assert made["made"].line_search.learning_rate == np.float32(1e-3)
+    assert made["sls"].line_search.steps_per_epoch == 4
+
+
+def test_the_example_is_valid():
+    from experiments.run._plan import read_plan
+
+    plan = read_plan(Path(experiments.run.__file__).parent / "example.toml", None)
+    assert set(plan.strategies) | set(plan.families) >= {plan.study.baseline}
+    assert jax.tree.leaves(plan.problem)
