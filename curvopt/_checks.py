@@ -198,6 +198,11 @@ _RESERVED = frozenset(
 )
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a name means something of its own in the dataset of a study."""
+    return name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_"))
+
+
 def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
     """Refuse metrics of a problem that are no scalars, or whose names mean something
     else in a dataset.
@@ -213,7 +218,7 @@ def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
             f"{type(metrics).__name__}."
         )
     for name, x in metrics.items():
-        if name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_")):
+        if is_reserved(name):
             raise ValueError(
                 f"a problem's metric cannot be called {name!r}: the name is taken in the "
                 "dataset. Call it, for example, 'train_loss'."

@@ -13,6 +13,7 @@ from .data import DataError
 from .deterministic import Deterministic, deterministic
 from .run import Run, run
 from .step_cost import step_cost, StepCost
+from .throughput import Throughput, throughput
 
 
 _Command = (
@@ -21,6 +22,7 @@ _Command = (
     | Annotated[Deterministic, tyro.conf.subcommand("deterministic")]
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[StepCost, tyro.conf.subcommand("step-cost")]
+    | Annotated[Throughput, tyro.conf.subcommand("throughput")]
 )
 
 _RUN: dict[type, Callable[[Any], None]] = {
@@ -29,6 +31,7 @@ _RUN: dict[type, Callable[[Any], None]] = {
     Deterministic: deterministic,
     Run: run,
     StepCost: step_cost,
+    Throughput: throughput,
 }
 
 

@@ -12,12 +12,14 @@ from .. import _compat
 from .._problem import AbstractProblem
 from ._execution import Choice, Execution
 from ._lane import Lane
-from ._memory import available_memory
+from ._machine import available_memory, cpu_count
 from ._program import Loop, Program
 
 
 # A measurement compiles one or two more programs: it pays in runs that take longer.
 _WORTH_MEASURING = 20.0
+# How many programs are compiled to find how many lanes fit: memory is nearly linear.
+_TRIALS = 4
 # How long a program is measured, and by how much it must win.
 _MEASURE_SECONDS = 0.5
 _MARGIN = 0.97
@@ -25,18 +27,22 @@ _MARGIN = 0.97
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One way to run the lanes."""
+    """One way to run the lanes: the loop, how many lanes at once, and how many such groups
+    side by side."""
 
     loop: Loop
     width: int
+    workers: int = 1
 
     def __str__(self) -> str:
-        return f"{self.loop} × {self.width}"
+        side = f" × {self.workers} workers" if self.workers > 1 else ""
+        return f"{self.loop} × {self.width}{side}"
 
 
-# From a candidate to its program, and to the seconds that its first `n` steps take.
+# From a candidate to its program; and, from a program, a number of workers and one of
+# steps, to the seconds that the first steps take.
 Programs = Callable[[Candidate], Program]
-Timer = Callable[[Program, int], float]
+Timer = Callable[[Program, int, int], float]
 
 
 def has_convolutions(problem: AbstractProblem, lane: Lane) -> bool:
@@ -57,29 +63,37 @@ def fitting_width(programs: Programs, loop: Loop, most: int, budget: int | float
 
     `ValueError` if a single lane needs more.
     """
-    needed = programs(Candidate(loop, most)).bytes
-    if not needed > budget:  # nan: the backend gives no analysis
+    bytes_of = lambda width: programs(Candidate(loop, width)).bytes
+    if not bytes_of(most) > budget:  # nan: the backend gives no analysis
         return most
-    single = programs(Candidate(loop, 1)).bytes
-    if single > budget:
+    if bytes_of(1) > budget:
         raise ValueError(
-            f"one lane needs {single / 1e6:,.0f} MB of memory, but there are "
-            f"{budget / 1e6:,.0f} MB. Make the problem or its batches smaller, or allow "
+            f"one lane needs {bytes_of(1) / 1e6:,.3g} MB of memory, but there are "
+            f"{budget / 1e6:,.3g} MB. Make the problem or its batches smaller, or allow "
             "more: `curvopt.Execution(memory=...)`, in bytes."
         )
-    each = (needed - single) / (most - 1)
-    width = max(1, min(most - 1, int(1 + (budget - single) / each)))
-    while width > 1 and programs(Candidate(loop, width)).bytes > budget:
-        width = int(0.9 * width)
-    return width
+    fits, fails = 1, most
+    for _ in range(_TRIALS):
+        if fails - fits < 2:
+            break
+        slope = (bytes_of(fails) - bytes_of(fits)) / (fails - fits)
+        width = fits + int((budget - bytes_of(fits)) / slope)
+        width = min(max(width, fits + 1), fails - 1)
+        if bytes_of(width) > budget:
+            fails = width
+        else:
+            fits = width
+    return fits
 
 
-def _seconds_of_a_step(program: Program, timer: Timer) -> float:
-    """Of one step of one lane, by running the first steps of a group."""
-    steps, lanes = 1, program.layout.lanes
-    timer(program, 1)  # what the first call alone has to do
+def _seconds_of_a_step(way: Candidate, programs: Programs, timer: Timer) -> float:
+    """Of one step of one lane, by running the first steps of as many groups as run side by
+    side."""
+    program = programs(way)
+    steps, lanes = 1, program.layout.lanes * way.workers
+    timer(program, way.workers, 1)  # what the first call alone has to do
     while True:
-        seconds = min(timer(program, steps) for _ in range(2))
+        seconds = min(timer(program, way.workers, steps) for _ in range(2))
         if seconds > _MEASURE_SECONDS or steps == program.longest:
             return seconds / (steps * lanes)
         target = 1.5 * _MEASURE_SECONDS / max(seconds, 1e-6)
@@ -89,6 +103,37 @@ def _seconds_of_a_step(program: Program, timer: Timer) -> float:
 def _even(lanes: int, width: int) -> int:
     """The same number of groups, as even as they can be."""
     return math.ceil(lanes / math.ceil(lanes / width))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Room:
+    """What there is to choose from.
+
+    **Attributes:**
+
+    - `execution`: what is given.
+    - `programs`: the compiled program of a candidate.
+    - `lanes`: how many lanes each device has to run.
+    - `workers`: how many groups can run side by side.
+    - `budget`: bytes of memory.
+    """
+
+    execution: Execution
+    programs: Programs
+    lanes: int
+    workers: int
+    budget: int | float
+
+    def way(self, loop: Loop, workers: int, *, vmapped: bool) -> Candidate:
+        """A candidate with as many lanes at once as fit, or with one."""
+        share = math.ceil(self.lanes / workers)
+        if self.execution.lanes_at_once is not None:
+            return Candidate(loop, min(self.execution.lanes_at_once, self.lanes), workers)
+        if not vmapped:
+            share = 1
+        width = fitting_width(self.programs, loop, share, self.budget / workers)
+        fitted = width if width == share else _even(self.lanes, width)
+        return Candidate(loop, fitted, workers)
 
 
 def choose(
@@ -113,72 +158,66 @@ def choose(
     """
     devices = execution.on()
     cpu = devices[0].platform == "cpu"
-    most = math.ceil(lanes / len(devices))
-    budget = execution.memory or available_memory(devices)
     slow = cpu and convolutions
-    loop: Loop = execution.loop or ("dispatch" if slow else "scan")
-    reasons = ["convolutions on a CPU" if slow else "the default of the backend"]
+    each = math.ceil(lanes / len(devices))
+    cores = cpu_count() if cpu and len(devices) == 1 else 1
+    workers = min(each, execution.workers or cores)
+    budget = execution.memory or available_memory(devices)
+    room = _Room(execution, programs, each, workers, budget)
 
-    def fitted(loop: Loop, wanted: int) -> Candidate:
-        if execution.lanes_at_once is not None:
-            return Candidate(loop, min(wanted, most))
-        width = fitting_width(programs, loop, wanted, budget)
-        return Candidate(loop, width if width == wanted else _even(most, width))
-
+    best = room.way(
+        execution.loop or ("dispatch" if slow else "scan"), workers, vmapped=not slow
+    )
+    reason = "convolutions on a CPU" if slow else "the default of the backend"
     if execution.lanes_at_once is not None:
-        best = fitted(loop, execution.lanes_at_once)
-        reasons = ["as given"]
-    else:
-        best = fitted(loop, 1 if slow else most)
-        if not slow and best.width < most:
-            reasons = [f"as many as {budget / 1e6:,.0f} MB hold"]
-
-    free = execution.loop is None or execution.lanes_at_once is None
-    if cpu and free and _expected(programs(best), timer, lanes, steps) > _WORTH_MEASURING:
-        best, reason = _measured(execution, programs, timer, best, fitted, most, slow)
-        reasons = [reason]
-    program = programs(best)
+        reason = "as given"
+    elif not slow and best.width < math.ceil(each / workers):
+        reason = f"as many as {budget / 1e6:,.3g} MB hold"
+    free = None in (execution.loop, execution.lanes_at_once, execution.workers)
+    if cpu and free and _expected(best, programs, timer, each, steps) > _WORTH_MEASURING:
+        best, reason = _measured(room, timer, best, slow)
     return Choice(
         best.loop,
         best.width,
+        best.workers,
         len(devices),
-        not program.evaluation_bytes > budget,
-        ", ".join(reasons),
+        not programs(best).evaluation_bytes > budget / best.workers,
+        reason,
     )
 
 
-def _expected(program: Program, timer: Timer, lanes: int, steps: int) -> float:
+def _expected(
+    way: Candidate, programs: Programs, timer: Timer, lanes: int, steps: int
+) -> float:
     """About how long all steps of all lanes will take; measured, if it can be long."""
-    repeated = steps * math.ceil(lanes / program.layout.lanes)
+    program = programs(way)
+    repeated = steps * math.ceil(lanes / (way.width * way.workers))
     at_most = program.seconds_at_most * repeated
     if at_most < _WORTH_MEASURING:
         return at_most
-    timer(program, 1)  # what the first call alone has to do
-    return timer(program, 1) * repeated
+    timer(program, way.workers, 1)  # what the first call alone has to do
+    return timer(program, way.workers, 1) * repeated
 
 
 def _measured(
-    execution: Execution,
-    programs: Programs,
-    timer: Timer,
-    default: Candidate,
-    fitted: Callable[[Loop, int], Candidate],
-    most: int,
-    slow: bool,
+    room: _Room, timer: Timer, default: Candidate, slow: bool
 ) -> tuple[Candidate, str]:
-    """The fastest of a few: first one or all lanes at once, then the other loop."""
-    times: dict[Candidate, float] = {}
+    """The fastest of a few: one lane or all at once, then the other loop, then without
+    groups side by side."""
+    given, times = room.execution, {}
 
     def better(best: Candidate, rival: Candidate) -> Candidate:
-        for candidate in (best, rival):
-            if candidate not in times:
-                times[candidate] = _seconds_of_a_step(programs(candidate), timer)
+        for way in (best, rival):
+            if way not in times:
+                times[way] = _seconds_of_a_step(way, room.programs, timer)
         return rival if times[rival] < _MARGIN * times[best] else best
 
-    best = default
-    if execution.lanes_at_once is None and most > 1:
-        best = better(best, fitted(best.loop, most if slow else 1))
-    if execution.loop is None and not slow:
-        best = better(best, Candidate("dispatch", best.width))
+    best, workers = default, default.workers
+    if given.lanes_at_once is None and room.lanes > 1:
+        best = better(best, room.way(best.loop, workers, vmapped=slow))
+    if given.loop is None and not slow:
+        best = better(best, Candidate("dispatch", best.width, workers))
+    if given.workers is None and workers > 1:
+        best = better(best, room.way(best.loop, 1, vmapped=best.width > 1))
     found = ", ".join(f"{k} {t * 1e3:.3g} ms" for k, t in times.items())
-    return best, f"measured, a step of a lane: {found}"
+    return best, f"measured, a step of a lane: {found or 'nothing to choose'}"

@@ -22,6 +22,9 @@ class Execution:
         than one dispatched.
     - `lanes_at_once`: how many lanes a device runs at once, vmapped; 1 runs one after
         another. Results of one choice and of another differ by rounding.
+    - `workers`: how many groups of lanes are run side by side, each by a thread of its own.
+        XLA on CPU runs small programs on one core: a study on one device of a CPU has as
+        many workers as there are cores.
     - `chunk`: the most steps between two looks at the progress bar and the clock. It
         changes no number.
     - `memory`: how many bytes of each device the lanes may take.
@@ -34,6 +37,7 @@ class Execution:
 
     loop: Loop | None = None
     lanes_at_once: int | None = None
+    workers: int | None = None
     chunk: int | None = None
     memory: int | None = None
     devices: Sequence[Any] | None = None
@@ -41,7 +45,7 @@ class Execution:
     def __post_init__(self) -> None:
         if self.loop is not None:
             check_choice("loop", self.loop, ("scan", "dispatch"))
-        for name in ("lanes_at_once", "chunk", "memory"):
+        for name in ("lanes_at_once", "workers", "chunk", "memory"):
             value = getattr(self, name)
             if value is not None:
                 check_count(name, value)
@@ -59,7 +63,7 @@ class Choice:
 
     **Attributes:**
 
-    - `loop`, `lanes_at_once`: as in [`curvopt.Execution`][].
+    - `loop`, `lanes_at_once`, `workers`: as in [`curvopt.Execution`][].
     - `devices`: how many devices run lanes side by side.
     - `evaluate_at_once`: whether the metrics of a group's lanes are evaluated together.
     - `reason`: why.
@@ -69,6 +73,7 @@ class Choice:
 
     loop: Loop
     lanes_at_once: int
+    workers: int
     devices: int
     evaluate_at_once: bool
     reason: str
@@ -79,7 +84,8 @@ class Choice:
         lanes = f"{self.lanes_at_once} lanes at once" if many else "one lane after another"
         loop = "steps in a compiled loop" if self.loop == "scan" else "a call for each step"
         on = f" on each of {self.devices} devices" if self.devices > 1 else ""
-        return f"{lanes}{on}, {loop} ({self.reason})"
+        side = f", {self.workers} groups side by side" if self.workers > 1 else ""
+        return f"{lanes}{on}{side}, {loop} ({self.reason})"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

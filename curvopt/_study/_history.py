@@ -1,5 +1,7 @@
 """The records of all lanes, on the host."""
 
+import threading
+
 import numpy as np
 
 
@@ -15,13 +17,16 @@ class History:
 
     def __init__(self, lanes: int, length: int):
         self._shape = lanes, length
+        self._lock = threading.Lock()  # lanes go on in threads of their own
         self.arrays: dict[str, np.ndarray] = {}
 
     def put(self, lanes: slice, first: int, rows: dict[str, np.ndarray]) -> None:
         """Fill in rows from `first` on; arrays of shape `(lanes, rows)`."""
+        with self._lock:
+            for name, x in rows.items():
+                if name not in self.arrays:
+                    self.arrays[name] = np.zeros(self._shape, x.dtype)
         for name, x in rows.items():
-            if name not in self.arrays:
-                self.arrays[name] = np.zeros(self._shape, x.dtype)
             self.arrays[name][lanes, first : first + x.shape[1]] = x
 
     def rows(self, lanes: slice, first: int, last: int) -> dict[str, np.ndarray]:

@@ -247,9 +247,12 @@ class Program:
         self._static = _Static(problem_rest, solver_rest, lane_rest, layout, longest)
         self.layout, self.loop, self.longest = layout, loop, longest
 
-    def _structs(self) -> tuple[Any, Any, Any]:
+    def _with_width(self, width: int) -> Layout:
+        return dataclasses.replace(self.layout, width=width)
+
+    def _structs(self, width: int | None = None) -> tuple[Any, Any, Any]:
         """Shapes and places of problem, solver and lanes."""
-        layout = self.layout
+        layout = self.layout if width is None else self._with_width(width)
 
         def struct(x: Any, sharding: Any, lanes: bool) -> Any:
             shape = (layout.lanes, *x.shape) if lanes else x.shape
@@ -327,33 +330,49 @@ class Program:
         The lanes, and the history as NumPy arrays of shape `(last - first, lanes)`.
         """
         dynamic, rest = split_static(lanes)
-        fixed = (self._static, self._problem, solver)
+        # The executable itself: in another thread jax's settings (x64 and the like) may be
+        # others, and a call of the jitted function would be another program.
+        compiled, fixed = self._compiled[0], (self._problem, solver)
         if self.loop == "scan":
             bounds = self._bound(first), self._bound(last)
-            dynamic, history = _scan(*fixed, dynamic, *bounds)
+            dynamic, history = compiled(*fixed, dynamic, *bounds)
             history = jax.device_get(history)
             history = {k: np.asarray(x)[: last - first] for k, x in history.items()}
         else:
             rows = []
             for count in range(first, last):
-                dynamic, row = _dispatch(*fixed, dynamic, self._bound(count))
+                dynamic, row = compiled(*fixed, dynamic, self._bound(count))
                 rows.append(row)
             rows = jax.device_get(rows)
             history = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
         return join_static(jax.block_until_ready(dynamic), rest), history
 
-    def _evaluation(self, layout: Layout, state_rest: Hashable) -> Any:
-        return self._static.problem, state_rest, layout
+    def _evaluation(self, width: int) -> Any:
+        """The compiled evaluation of so many lanes on each device."""
+        problem, _, lanes = self._structs(width)
+        static = self._static.problem, self._state_rest, self._with_width(width)
+        arguments = problem, lanes.params, lanes.model_state
+        return _evaluate.lower(static, *arguments).compile()
 
     @functools.cached_property
+    def _evaluate_all(self) -> Any:
+        return self._evaluation(self.layout.width)
+
+    @functools.cached_property
+    def _evaluate_one(self) -> Any:
+        return self._evaluation(1)
+
+    @property
     def evaluation_bytes(self) -> float:
         """The memory that the evaluation of all lanes at once needs on one device."""
-        problem, _, lanes = self._structs()
-        static = self._evaluation(self.layout, self._state_rest)
-        arguments = problem, lanes.params, lanes.model_state
-        return _bytes(_evaluate.lower(static, *arguments).compile())
+        return _bytes(self._evaluate_all)
 
-    def evaluate(self, lanes: Lane, at_once: bool = True) -> dict[str, np.ndarray]:
+    def compile(self, evaluate_at_once: bool) -> None:
+        """Compile whatever is not compiled yet."""
+        _ = self._compiled
+        _ = self._evaluate_all if evaluate_at_once else self._evaluate_one
+
+    def evaluate(self, lanes: Lane, at_once: bool = True) -> Any:
         """The problem's metrics, arrays of shape `(lanes,)`.
 
         **Arguments:**
@@ -361,16 +380,14 @@ class Program:
         - `lanes`: the lanes.
         - `at_once`: whether to evaluate them together, or one after another.
         """
-        state, rest = split_static(lanes.model_state)
+        arrays = lanes.params, eqx.filter(lanes.model_state, eqx.is_array)
         layout, place = self.layout, self.layout.over_lanes
-        if at_once or layout.width == 1:
-            static = self._evaluation(layout, rest)
-            return jax.device_get(_evaluate(static, self._problem, lanes.params, state))
-        static = self._evaluation(dataclasses.replace(layout, width=1), rest)
+        if at_once:
+            return jax.device_get(self._evaluate_all(self._problem, *arrays))
         rows = []
         for k in range(layout.width):  # of each device its k-th lane
             each = lambda x, k=k: jax.device_put(x[k :: layout.width], place)
-            one = jtu.tree_map(each, (lanes.params, state))
-            rows.append(jax.device_get(_evaluate(static, self._problem, *one)))
+            one = jtu.tree_map(each, arrays)
+            rows.append(jax.device_get(self._evaluate_one(self._problem, *one)))
         merge = lambda *xs: np.stack(xs, axis=1).reshape(layout.lanes, *xs[0].shape[1:])
         return jtu.tree_map(merge, *rows)

@@ -37,7 +37,7 @@ DEFINITIONS = {
         "the first step from which on no loss was finite, -1 where there is none; what "
         "comes after it is nan, and costs nothing"
     ),
-    "seconds": "wall time of all steps of all lanes of the strategy",
+    "seconds": "wall time of all steps of all lanes of the strategy, evaluations left out",
     "compile_seconds": (
         "wall time of compiling the strategy, and what it was measured against"
     ),

@@ -3,7 +3,9 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -101,10 +103,11 @@ class _Programs:
         self._problem, self._lanes, self._execution = problem, lanes, execution
         self._steps = steps
         self.first = lanes.start(problem, 0)
-        self._known: dict[Candidate, Program] = {}
+        self._known: dict[tuple[str, int], Program] = {}
 
     def __call__(self, candidate: Candidate) -> Program:
-        if candidate not in self._known:
+        key = candidate.loop, candidate.width
+        if key not in self._known:
             devices = self._execution.on()
             only_default = devices == (jax.local_devices()[0],)
             mesh = None if only_default else Mesh(np.array(devices), ("lanes",))
@@ -113,8 +116,8 @@ class _Programs:
             longest = min(self._steps, self._execution.chunk or _LONGEST, fitting)
             arguments = (self._problem, self._lanes.solver, self.first, layout)
             program = Program(*arguments, candidate.loop, max(1, longest))
-            self._known[candidate] = program
-        return self._known[candidate]
+            self._known[key] = program
+        return self._known[key]
 
     @property
     def compile_seconds(self) -> float:
@@ -138,22 +141,40 @@ def _started(
     return [np.stack(xs) for xs in zip(*(starts[k] for k in chosen.tolist()))]
 
 
+def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Call functions at the same time, each in a thread of its own; an error of one is
+    raised when all have ended."""
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    errors = [e for e in (future.exception() for future in futures) if e is not None]
+    # The others were interrupted because of it.
+    errors.sort(key=lambda error: isinstance(error, KeyboardInterrupt))
+    if errors:
+        raise errors[0]
+
+
 def _timer(
     problem: AbstractProblem, lanes: Lanes, first: _lane.Lane
-) -> Callable[[Program, int], float]:
-    """Runs the first steps of the first group of a program, and says how long they took."""
+) -> Callable[[Program, int, int], float]:
+    """Runs the first steps of groups of lanes, and says how long they took."""
     known: dict[int, list[np.ndarray]] = {}
 
-    def timer(program: Program, steps: int) -> float:
+    def timer(program: Program, workers: int, steps: int) -> float:
         size = program.layout.lanes
         chosen = np.resize(np.arange(len(lanes)), size)
         if size not in known:
             known[size] = _started(problem, lanes, chosen)
-        group = to_device(known[size], first, program.layout.over_lanes)
         solver = program.place_solver(lanes.solvers(chosen))
-        jax.block_until_ready(eqx.filter(group, eqx.is_array))
+        tasks = []
+        for _ in range(workers):
+            group = to_device(known[size], first, program.layout.over_lanes)
+            jax.block_until_ready(eqx.filter(group, eqx.is_array))
+            tasks.append(lambda group=group: program.advance(solver, group, 0, steps))
         began = time.perf_counter()
-        program.advance(solver, group, 0, steps)
+        _side_by_side(tasks)
         return time.perf_counter() - began
 
     return timer
@@ -194,6 +215,18 @@ class _Group:
         self.step = self._saved_at = 0
         self.pace = Pace(program.longest)
 
+    @property
+    def schedule(self) -> Int[np.ndarray, " evaluations"]:
+        return self._records.schedule
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self._records.last_step
+
+    @property
+    def lanes_count(self) -> int:
+        return self.rows.stop - self.rows.start
+
     def restore(self, saved: Saved) -> None:
         """Go on from what was saved."""
         self.step = self._saved_at = saved.step
@@ -219,8 +252,7 @@ class _Group:
         """The problem's metrics where it is."""
         metrics = self._program.evaluate(self.lanes, self._choice.evaluate_at_once)
         check_metrics(metrics, (self._program.layout.lanes,))
-        own = self.rows.stop - self.rows.start
-        rows = {k: np.asarray(x)[:own, None] for k, x in metrics.items()}
+        rows = {k: np.asarray(x)[: self.lanes_count, None] for k, x in metrics.items()}
         at = self._records.evaluated(self.step) - 1
         self._records.evaluations.put(self.rows, at, rows)
 
@@ -233,8 +265,7 @@ class _Group:
             self._solver, self.lanes, self.step, self.step + n
         )
         self.pace.end(n)
-        own = self.rows.stop - self.rows.start
-        rows = {k: x.T[:own] for k, x in history.items()}
+        rows = {k: x.T[: self.lanes_count] for k, x in history.items()}
         self._records.steps.put(self.rows, self.step, rows)
         self.step += n
         if _dead(self.lanes, history["loss"][-1]):
@@ -269,25 +300,64 @@ class _Records:
         return int(np.searchsorted(self.schedule, step, side="right"))
 
 
+def _begun(
+    program: Program,
+    problem: AbstractProblem,
+    lanes: Lanes,
+    first: _lane.Lane,
+    chosen: Int[np.ndarray, " n"],
+    records: _Records,
+    choice: Choice,
+    folder: GroupFolder | None,
+) -> _Group:
+    """A group where it was saved, or at its start."""
+    saved = folder.load(to_host(first)) if folder else None
+    arrays = saved.state if saved else _started(problem, lanes, chosen)
+    group = _Group(
+        program,
+        to_device(arrays, first, program.layout.over_lanes),
+        program.place_solver(lanes.solvers(chosen)),
+        records,
+        slice(int(chosen[0]), int(chosen.max()) + 1),
+        choice,
+    )
+    if saved:
+        group.restore(saved)
+    return group
+
+
 def _finish(
     group: _Group,
-    schedule: Int[np.ndarray, " evaluations"],
+    folder: GroupFolder | None,
+    *,
     bar: tqdm.tqdm,
     interrupt: Interrupt,
-    folder: GroupFolder | None,
     save_every: float,
 ) -> None:
-    """Bring a group to its last step.
+    """Bring a group to its last step. If it fails, the groups beside it are interrupted.
 
     **Raises:**
 
     `KeyboardInterrupt` if that was asked for, when it has saved where it is.
     """
-    lanes = group.rows.stop - group.rows.start
+    try:
+        _advance_to_the_end(group, folder, bar, interrupt, save_every)
+    except BaseException:
+        interrupt.asked = True
+        raise
+
+
+def _advance_to_the_end(
+    group: _Group,
+    folder: GroupFolder | None,
+    bar: tqdm.tqdm,
+    interrupt: Interrupt,
+    save_every: float,
+) -> None:
     if group.step == 0:
         group.evaluate()
     saved_at = time.monotonic()
-    for last in (int(step) for step in schedule):
+    for last in (int(step) for step in group.schedule):
         while group.step < last:
             before = group.step
             best = group.advance(last)
@@ -295,10 +365,9 @@ def _finish(
                 group.evaluate()
             if np.isfinite(best):
                 bar.set_postfix_str(f"best loss {best:.4g}", refresh=False)
-            bar.update((group.step - before) * lanes)
-            finished = group.step == int(schedule[-1])
+            bar.update((group.step - before) * group.lanes_count)
             late = time.monotonic() - saved_at >= save_every
-            if folder and (finished or late or interrupt.asked):
+            if folder and (group.finished or late or interrupt.asked):
                 group.save(folder)
                 saved_at = time.monotonic()
             if interrupt.asked:
@@ -343,31 +412,28 @@ def run(
 
     records = _Records(len(lanes), evaluation_schedule(steps, evaluations))
     groups = _groups(len(lanes), program.layout.lanes)
+    own = [k for k in range(len(groups)) if k % jax.process_count() == jax.process_index()]
     seconds, checked, last = 0.0, False, first
-    for k, chosen in enumerate(groups):
-        if k % jax.process_count() != jax.process_index():
-            continue
-        own = folder.group(k) if folder else None
-        saved = own.load(to_host(first)) if own else None
-        arrays = saved.state if saved else _started(problem, lanes, chosen)
-        group = _Group(
-            program,
-            to_device(arrays, first, program.layout.over_lanes),
-            program.place_solver(lanes.solvers(chosen)),
-            records,
-            slice(int(chosen[0]), int(chosen.max()) + 1),
-            choice,
-        )
-        if saved:
-            group.restore(saved)
-            bar.update(group.step * (group.rows.stop - group.rows.start))
-        if group.step < steps and folder and not checked:
-            folder.check_program(program.fingerprint)
-            checked = True
-        _finish(group, records.schedule, bar, interrupt, own, save_every)
-        seconds += group.pace.seconds
-        if k == 0:
-            arrays = to_host(group.lanes)
+    # Groups that run side by side are started here: jax's settings are this thread's.
+    for wave in (own[k : k + choice.workers] for k in range(0, len(own), choice.workers)):
+        begun = []
+        for k in wave:
+            place = folder.group(k) if folder else None
+            group = _begun(
+                program, problem, lanes, first, groups[k], records, choice, place
+            )
+            bar.update(group.step * group.lanes_count)
+            begun.append((k, group, place))
+        if any(group.step < steps for _, group, _ in begun):
+            program.compile(choice.evaluate_at_once)
+            if folder and not checked:
+                folder.check_program(program.fingerprint)
+                checked = True
+        finish = partial(_finish, bar=bar, interrupt=interrupt, save_every=save_every)
+        _side_by_side([partial(finish, group, place) for _, group, place in begun])
+        seconds += max(group.pace.seconds for _, group, _ in begun)
+        if begun[0][0] == 0:
+            arrays = to_host(begun[0][1].lanes)
             last = to_device([np.asarray(x[0]) for x in arrays], first)
     owner = np.repeat(np.arange(len(groups)) % jax.process_count(), program.layout.lanes)
     return Run(

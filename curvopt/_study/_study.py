@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
 
-from .._checks import check_count, check_instance
+from .._checks import check_count, check_instance, is_reserved
 from .._cost import EvaluationCosts
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
@@ -45,18 +45,15 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     return numbers
 
 
-_DIMENSIONS = ("strategy", "seed", "step", "evaluation_step")
-
-
 def _checked_grid(
     hyperparameters: Mapping[str, Sequence[float]] | None,
 ) -> dict[str, list[float]]:
     grid = {}
     for name, values in (hyperparameters or {}).items():
-        if not isinstance(name, str) or not name.isidentifier() or name in _DIMENSIONS:
+        if not isinstance(name, str) or not name.isidentifier() or is_reserved(name):
             raise ValueError(
-                "a hyper-parameter is called by a Python identifier that is no dimension "
-                f"of a study, but one is called {name!r}."
+                "a hyper-parameter is called by a Python identifier that means nothing "
+                f"else in the dataset of a study, but one is called {name!r}."
             )
         array = np.asarray(values, dtype=float)
         if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():

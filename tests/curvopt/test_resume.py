@@ -22,7 +22,7 @@ STRATEGIES = {
     "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
     "b": curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(0.5, average=0.9)),
 }
-HOW = curvopt.Execution(lanes_at_once=2, chunk=5)
+HOW = curvopt.Execution(lanes_at_once=2, workers=2, chunk=5)
 
 
 def study(problem, folder=None, **options):
@@ -133,19 +133,22 @@ def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
 
 
 def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
-    advance = _run.Program.advance
+    advance, sent = _run.Program.advance, []
 
     def interrupted(self, *args):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
+        if not sent:  # a second one would act at once
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
+        time.sleep(0.05)
         return advance(self, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(_run.Program, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
             study(regression, tmp_path, save_every=1e9)
-    state = np.load(next(tmp_path.glob("a-*/group-0/state.npz")))
-    assert state["step"] == 1  # the chunk that was being made
+    for group in (0, 1):  # those that were being run, after the chunk that was being made
+        state = np.load(next(tmp_path.glob(f"a-*/group-{group}/state.npz")))
+        assert state["step"] == 1
+    assert not list(tmp_path.glob("b-*/group-*"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert_same(study(regression, tmp_path), study(regression))
 

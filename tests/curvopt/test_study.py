@@ -270,7 +270,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="values of 'rate' repeat"):
             self.grid(regression, fixed, rate=[0.1, 0.1])
 
-    @pytest.mark.parametrize("name", ["seed", "learning rate"])
+    @pytest.mark.parametrize("name", ["seed", "curvature", "learning rate"])
     def test_names_of_hyperparameters(self, regression, name):
         with pytest.raises(ValueError, match=f"one is called '{name}'"):
             self.grid(regression, fixed, **{name: [0.1]})

@@ -1,5 +1,6 @@
-"""How much memory there is."""
+"""How much memory there is, and how many cores."""
 
+import os
 from typing import Any
 
 import psutil
@@ -19,3 +20,10 @@ def available_memory(devices: tuple[Any, ...]) -> int:
     if len(found) < len(devices):  # the host's memory, which its devices share
         found.append(psutil.virtual_memory().available // len(devices))
     return int(_USABLE * min(found))
+
+
+def cpu_count() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
