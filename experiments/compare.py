@@ -38,8 +38,8 @@ class Compare:
     """
 
     problem: str = "fashion-subset-mlp"
-    """What to train: fashion-subset-mlp (comes with the project), fashion-mlp or
-    mnist-mlp (full data, see --data-dir)."""
+    """What to train: fashion-subset-mlp, -autoencoder or -lenet (the data come with the
+    project); fashion-mlp, mnist-mlp and so on (full data, see --data-dir)."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
     """Which way: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,

@@ -1,16 +1,15 @@
 import dataclasses
-from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 import curvopt
 
+from ...problems import autoencoder_network, bernoulli_loss
 from .._instance import Instance
 from ._data import keys
 
@@ -31,19 +30,12 @@ class Autoencoder:
 
     def __call__(self, batch_size: int) -> Instance:
         model_key, data_key = keys()
-        layers: list[Any] = []
-        layer_keys = jr.split(model_key, len(self.widths) - 1)
-        for (before, after), key in zip(pairwise(self.widths), layer_keys):
-            layers += [
-                eqx.nn.Linear(before, after, key=key),
-                eqx.nn.Lambda(jax.nn.gelu),
-            ]
-        y, static = eqx.partition(eqx.nn.Sequential(layers[:-1]), eqx.is_inexact_array)
+        model = autoencoder_network(self.widths, key=model_key)
+        y, static = eqx.partition(model, eqx.is_inexact_array)
 
         def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
             (images,) = args
             logits = curvopt.tag_output(jax.vmap(eqx.combine(y, static))(images))
-            losses = optax.sigmoid_binary_cross_entropy(logits, images)
-            return losses.sum(axis=-1).mean(), None
+            return bernoulli_loss(logits, images), None
 
         return Instance(loss, y, (_digits(data_key, batch_size, self.widths[0]),))

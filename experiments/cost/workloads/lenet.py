@@ -4,9 +4,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import PyTree, Scalar
 
+from ...problems import lenet_network
 from .._instance import Instance
 from ._data import cross_entropy, keys, labelled
 
@@ -23,26 +23,14 @@ class LeNet:
 
     def __call__(self, batch_size: int) -> Instance:
         model_key, data_key = keys()
-        first, second = self.channels
-        wide, narrow = self.widths
-        left = (self.size // 2 - 4) // 2
-        k = jr.split(model_key, 5)
-        tanh = eqx.nn.Lambda(jnp.tanh)
-        model = eqx.nn.Sequential(
-            [
-                eqx.nn.Conv2d(1, first, 5, padding=2, key=k[0]),
-                tanh,
-                eqx.nn.AvgPool2d(2, 2),
-                eqx.nn.Conv2d(first, second, 5, key=k[1]),
-                tanh,
-                eqx.nn.AvgPool2d(2, 2),
-                eqx.nn.Lambda(jnp.ravel),
-                eqx.nn.Linear(second * left * left, wide, key=k[2]),
-                tanh,
-                eqx.nn.Linear(wide, narrow, key=k[3]),
-                tanh,
-                eqx.nn.Linear(narrow, self.classes, key=k[4]),
-            ]
+        model = lenet_network(
+            (self.size, self.size),
+            self.channels,
+            self.widths,
+            self.classes,
+            jnp.tanh,
+            eqx.nn.AvgPool2d,
+            key=model_key,
         )
         y, static = eqx.partition(model, eqx.is_inexact_array)
 
