@@ -11,6 +11,12 @@ import jaxtyping
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kills", type=int, default=1, help="how often test_kill_9 kills a study"
+    )
+
+
 def pytest_collection_modifyitems(items):
     """The README first: one long test, which is alone on one worker when it is last."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")

@@ -159,32 +159,31 @@ KILLED = textwrap.dedent(
     sys.path.insert(0, {tests!r})
     from conftest import Regression
     import test_resume
-    test_resume.study(Regression(), {folder!r}, steps=400)
+    test_resume.study(Regression(), {folder!r}, steps={steps})
     """
 )
 
 
-def test_kill_9(regression, tmp_path):
-    """At whatever moment: here twice, at moments that a clock chooses."""
-    here = os.path.dirname(__file__)
-    code = KILLED.format(tests=here, folder=str(tmp_path))
-    kills = 0
-    for k in range(2):
+def test_kill_9(regression, tmp_path, request):
+    """At whatever moment: moments are drawn from the time that a run takes, counted from
+    when it has saved something. `--kills 20` kills it twenty times."""
+    kills, steps = request.config.getoption("--kills"), 2000
+    code = KILLED.format(
+        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps
+    )
+    expected, rng = study(regression, steps=steps), np.random.default_rng(0)
+    for made in range(kills):
+        saved = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
         process = subprocess.Popen([sys.executable, "-c", code])
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("*/group-*/state.npz"))[k:]:
-            assert process.poll() is None or k, "it must not end before it is killed"
-            assert time.monotonic() < deadline
-            if process.poll() is not None:
-                break
-            time.sleep(0.003)
-        time.sleep(0.011 * k)
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-    assert kills
-    assert_same(study(regression, tmp_path, steps=400), study(regression, steps=400))
+        while process.poll() is None:
+            now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
+            if now != saved:
+                time.sleep(rng.exponential(0.5 / kills))
+                process.kill()
+            time.sleep(0.001)
+        # It must not have ended before it was killed.
+        assert process.wait() == -signal.SIGKILL, made
+    assert_same(study(regression, tmp_path, steps=steps), expected)
 
 
 class TestErrors:
