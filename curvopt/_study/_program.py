@@ -1,4 +1,4 @@
-"""The compiled programs of a strategy: steps of a group of lanes, and their evaluation."""
+"""The compiled programs of a strategy, and what XLA says of them."""
 
 import dataclasses
 import functools
@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Hashable
 from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
@@ -14,188 +13,20 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from .._tree import join_static, split_static
-from . import _record
-from ._lane import Lane, step
+from ._lane import Lane
+from ._layout import Layout
+from ._steps import dispatch, evaluate, scan, Static
 
 
 Loop: TypeAlias = Literal["scan", "dispatch"]
 
-_AXIS = "lanes"
-
 # Operations and bytes a second that any machine manages.
 _SLOW_FLOPS, _SLOW_BYTES = 5e9, 2e9
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How the lanes of a group lie on the devices.
-
-    **Attributes:**
-
-    - `width`: how many lanes a device runs at once, vmapped; 1 is no vmap at all.
-    - `per_lane`: whether the solver's hyper-parameters differ from lane to lane.
-    - `mesh`: the devices; `None` for the default one.
-    """
-
-    width: int
-    per_lane: bool
-    mesh: Mesh | None = None
-
-    @property
-    def lanes(self) -> int:
-        """How many lanes a group has."""
-        return self.width * (1 if self.mesh is None else self.mesh.size)
-
-    @property
-    def over_lanes(self) -> NamedSharding | None:
-        """Where arrays with an axis of lanes go."""
-        return self.mesh and NamedSharding(self.mesh, PartitionSpec(_AXIS))
-
-    @property
-    def everywhere(self) -> NamedSharding | None:
-        """Where arrays that all lanes share go."""
-        return self.mesh and NamedSharding(self.mesh, PartitionSpec())
-
-
-@dataclasses.dataclass(frozen=True)
-class _Static:
-    """What a program is compiled for, beside the shapes of its arrays."""
-
-    problem: Hashable
-    solver: Hashable
-    lanes: Hashable
-    layout: Layout
-    longest: int
-
-
-def _squeezed(tree: PyTree[Array]) -> PyTree[Array]:
-    return jtu.tree_map(lambda x: jnp.squeeze(x, 0), tree)
-
-
-def _sharded(layout: Layout, fn: Callable, in_specs: tuple, out_specs: Any) -> Callable:
-    """`fn` on each device's own lanes: no device waits for another."""
-    if layout.mesh is None:
-        return fn
-    return jax.shard_map(
-        fn, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-    )
-
-
-_LANES, _ALL = PartitionSpec(_AXIS), PartitionSpec()
-
-
-def _local_step(static: _Static) -> Callable:
-    """`(problem, solver, lanes, count) -> (lanes, row)` on one device's lanes, all pytrees
-    of arrays. Without vmap, lanes have no axis."""
-
-    def one(problem: Any, solver: Any, lane: Any, count: Int[Array, ""]) -> Any:
-        new, row = step(
-            join_static(problem, static.problem),
-            join_static(solver, static.solver),
-            join_static(lane, static.lanes),
-            count,
-        )
-        return eqx.filter(new, eqx.is_array), _record.flat(*row)
-
-    if static.layout.width == 1:
-        return one
-    return jax.vmap(one, in_axes=(None, 0 if static.layout.per_lane else None, 0, None))
-
-
-def _without_axis(static: _Static, solver: Any, lanes: Any) -> tuple[Any, Any]:
-    """A single lane, and its solver, as they are without vmap."""
-    if static.layout.width > 1:
-        return solver, lanes
-    return _squeezed(solver) if static.layout.per_lane else solver, _squeezed(lanes)
-
-
-def _with_axis(static: _Static, tree: Any, axis: int = 0) -> Any:
-    if static.layout.width > 1:
-        return tree
-    return jtu.tree_map(lambda x: jnp.expand_dims(x, axis), tree)
-
-
-def _specs(static: _Static, *more: PartitionSpec) -> tuple[PartitionSpec, ...]:
-    return (_ALL, _LANES if static.layout.per_lane else _ALL, _LANES, *more)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
-def _scan(
-    static: _Static,
-    problem: Any,
-    solver: Any,
-    lanes: Any,
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-) -> tuple[Any, dict[str, Array]]:
-    """Steps `first .. last - 1` in one program. The bounds are data: chunks of any length
-    up to the longest run the same program. Of the history, as long as the longest chunk,
-    the first `last - first` rows are filled."""
-
-    def local(problem: Any, solver: Any, lanes: Any, first: Any, last: Any) -> Any:
-        solver, lanes = _without_axis(static, solver, lanes)
-        # Traced once, for the shapes of a row and for the loop.
-        stepper = eqx.filter_closure_convert(
-            _local_step(static), problem, solver, lanes, first
-        )
-        _, row = stepper.out_struct  # pyright: ignore[reportFunctionMemberAccess]
-        history = jtu.tree_map(
-            lambda s: jnp.zeros((static.longest, *s.shape), s.dtype), row
-        )
-
-        def body(count: Int[Array, ""], carry: Any) -> Any:
-            lanes, history = carry
-            lanes, row = stepper(problem, solver, lanes, count)
-            history = jtu.tree_map(lambda h, x: h.at[count - first].set(x), history, row)
-            return lanes, history
-
-        lanes, history = jax.lax.fori_loop(first, last, body, (lanes, history))
-        return _with_axis(static, lanes), _with_axis(static, history, axis=1)
-
-    out_specs = _LANES, PartitionSpec(None, _AXIS)
-    fn = _sharded(static.layout, local, _specs(static, _ALL, _ALL), out_specs)
-    return fn(problem, solver, lanes, first, last)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
-def _dispatch(
-    static: _Static, problem: Any, solver: Any, lanes: Any, count: Int[Array, ""]
-) -> tuple[Any, dict[str, Array]]:
-    """One step, and its row of the history."""
-
-    def local(problem: Any, solver: Any, lanes: Any, count: Any) -> Any:
-        solver, lanes = _without_axis(static, solver, lanes)
-        out = _local_step(static)(problem, solver, lanes, count)
-        return _with_axis(static, out)
-
-    fn = _sharded(static.layout, local, _specs(static, _ALL), (_LANES, _LANES))
-    return fn(problem, solver, lanes, count)
-
-
-# Of a strategy it sees the parameters only: one program serves all strategies.
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
-    problem_rest, state_rest, layout = static
-
-    def one(problem: Any, params: Any, model_state: Any) -> Any:
-        problem = join_static(problem, problem_rest)
-        metrics = problem.evaluate(params, join_static(model_state, state_rest))
-        return jtu.tree_map(_record.storable, metrics)
-
-    def local(problem: Any, params: Any, model_state: Any) -> Any:
-        if layout.width == 1:
-            out = one(problem, _squeezed(params), _squeezed(model_state))
-            return jtu.tree_map(lambda x: jnp.expand_dims(x, 0), out)
-        return jax.vmap(one, in_axes=(None, 0, 0))(problem, params, model_state)
-
-    fn = _sharded(layout, local, (_ALL, _LANES, _LANES), _LANES)
-    return fn(problem, params, model_state)
 
 
 def _lines(program: str) -> set[str]:
@@ -244,7 +75,7 @@ class Program:
         self._solver, solver_rest = split_static(solver)
         self._lane, lane_rest = split_static(lane)
         self._state_rest = split_static(lane.model_state)[1]
-        self._static = _Static(problem_rest, solver_rest, lane_rest, layout, longest)
+        self._static = Static(problem_rest, solver_rest, lane_rest, layout, longest)
         self.layout, self.loop, self.longest = layout, loop, longest
 
     def _with_width(self, width: int) -> Layout:
@@ -277,8 +108,8 @@ class Program:
     def _lowered(self) -> Any:
         bound = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.layout.everywhere)
         if self.loop == "scan":
-            return _scan.lower(self._static, *self._structs(), bound, bound)
-        return _dispatch.lower(self._static, *self._structs(), bound)
+            return scan.lower(self._static, *self._structs(), bound, bound)
+        return dispatch.lower(self._static, *self._structs(), bound)
 
     @functools.cached_property
     def _compiled(self) -> tuple[Any, float]:
@@ -352,7 +183,7 @@ class Program:
         problem, _, lanes = self._structs(width)
         static = self._static.problem, self._state_rest, self._with_width(width)
         arguments = problem, lanes.params, lanes.model_state
-        return _evaluate.lower(static, *arguments).compile()
+        return evaluate.lower(static, *arguments).compile()
 
     @functools.cached_property
     def _evaluate_all(self) -> Any:

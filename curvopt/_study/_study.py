@@ -21,7 +21,8 @@ from ._configuration import description, strategy_configuration, study_configura
 from ._dataset import dataset
 from ._execution import Execution
 from ._interrupt import postponed_interrupt
-from ._run import Lanes, progress_bar, run
+from ._lanes import Lanes
+from ._run import progress_bar, run
 from ._store import StudyFolder
 from ._versions import versions
 
@@ -230,6 +231,8 @@ def run_study(
     total = steps * len(numbers) * points * len(solvers)
     with progress_bar(total, "study", progress) as bar, postponed_interrupt() as interrupt:
         for name, solver in solvers.items():
+            if interrupt.asked:
+                raise KeyboardInterrupt
             bar.set_description(name)
             out = run(
                 problem,

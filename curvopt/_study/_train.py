@@ -11,7 +11,8 @@ from .._solver import LineSearchMinimiser
 from ._dataset import dataset
 from ._execution import Execution
 from ._interrupt import postponed_interrupt
-from ._run import Lanes, progress_bar, run
+from ._lanes import Lanes
+from ._run import progress_bar, run
 
 
 class TrainResult(eqx.Module):

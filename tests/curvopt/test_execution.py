@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import curvopt
-from curvopt._study import _choose, _run
+from curvopt._study import _choose, _lanes, _layout, _program, _run
 from curvopt._study._choose import Candidate, choose, fitting_width
 from strategies import BacktrackingArmijo, CurvatureRescaling, LearningRate, Momentum, SGD
 
@@ -89,7 +89,7 @@ def test_convolutions_on_a_cpu_are_dispatched(regression):
 
 def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
     whole = study(regression)
-    lanes = _run.Lanes(
+    lanes = _lanes.Lanes(
         STRATEGIES["fixed"], jr.split(jr.key(0), 5), np.zeros(5, int), np.arange(5), False
     )
     programs = _run._Programs(regression, lanes, curvopt.Execution(), 11)
@@ -118,7 +118,7 @@ class FakeProgram:
     """A program whose time for a step is given."""
 
     def __init__(self, candidate, seconds, memory):
-        self.layout = _run.Layout(candidate.width, False)
+        self.layout = _layout.Layout(candidate.width, False)
         self.seconds = seconds.get((candidate.loop, candidate.width), 9.0)
         self.longest = 100
         self.bytes = self.evaluation_bytes = memory * candidate.width
@@ -188,7 +188,7 @@ def test_a_measurement_is_recorded_and_changes_no_number(regression, monkeypatch
 def test_metrics_one_lane_after_another(regression, monkeypatch):
     """Where the evaluation of all lanes at once does not fit."""
     expected = study(regression)
-    monkeypatch.setattr(_run.Program, "evaluation_bytes", math.inf)
+    monkeypatch.setattr(_program.Program, "evaluation_bytes", math.inf)
     data = study(regression)
     assert not any(choice["evaluate_at_once"] for choice in chosen(data))
     np.testing.assert_allclose(data.train_loss, expected.train_loss, rtol=1e-5)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import curvopt
-from curvopt._study import _run, _store
+from curvopt._study import _program, _store
 from strategies import CurvatureRescaling, LearningRate, Momentum, SGD
 
 
@@ -48,7 +48,7 @@ def stop_after(monkeypatch):
     """Break off after so many chunks."""
 
     def after(chunks):
-        made, advance = [], _run.Program.advance
+        made, advance = [], _program.Program.advance
 
         def counted(self, *args):
             if len(made) == chunks:
@@ -56,7 +56,7 @@ def stop_after(monkeypatch):
             made.append(None)
             return advance(self, *args)
 
-        monkeypatch.setattr(_run.Program, "advance", counted)
+        monkeypatch.setattr(_program.Program, "advance", counted)
         return made
 
     yield after
@@ -133,7 +133,7 @@ def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
 
 
 def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
-    advance, sent = _run.Program.advance, []
+    advance, sent = _program.Program.advance, []
 
     def interrupted(self, *args):
         if not sent:  # a second one would act at once
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
         return advance(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_run.Program, "advance", interrupted)
+        patch.setattr(_program.Program, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
             study(regression, tmp_path, save_every=1e9)
     for group in (0, 1):  # those that were being run, after the chunk that was being made
@@ -168,9 +168,7 @@ def test_kill_9(regression, tmp_path, request):
     """At whatever moment: moments are drawn from the time that a run takes, counted from
     when it has saved something. `--kills 20` kills it twenty times."""
     kills, steps = request.config.getoption("--kills"), 2000
-    code = KILLED.format(
-        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps
-    )
+    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps)
     expected, rng = study(regression, steps=steps), np.random.default_rng(0)
     for made in range(kills):
         saved = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}

@@ -66,10 +66,10 @@ def test_the_report(results):
 
 def test_the_same_command_goes_on(results, capsys, monkeypatch):
     """What is finished is not run again; another study is not written over it unasked."""
-    from curvopt._study import _run
+    from curvopt._study import _program
 
     first = xr.load_dataset(results / "results.nc")
-    monkeypatch.delattr(_run.Program, "advance")
+    monkeypatch.delattr(_program.Program, "advance")
     arguments = ["--directions", "sgd", "adam", "--tuning-seeds", "1"]
     assert main(["compare", *arguments, "--out", str(results), *QUICK]) == 0
     again = xr.load_dataset(results / "results.nc")
