@@ -194,7 +194,7 @@ def check_schedule(schedule: Any) -> None:
 
 _RESERVED = frozenset(
     "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
-    "compile_seconds execution strategy seed step evaluation_step".split()
+    "compile_seconds execution finite_parameters strategy seed step evaluation_step".split()
 )
 
 
@@ -203,30 +203,53 @@ def is_reserved(name: str) -> bool:
     return name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_"))
 
 
-def check_metrics(metrics: Any, lanes: tuple[int, ...]) -> None:
-    """Refuse metrics of a problem that are no scalars, or whose names mean something
-    else in a dataset.
+def check_scalars(what: str, metrics: Any) -> None:
+    """Refuse metrics that are not scalars by name.
 
     **Arguments:**
 
-    - `metrics`: what `evaluate` returned for all lanes.
-    - `lanes`: the shape of the lanes.
+    - `what`: whose metrics they are.
+    - `metrics`: a dictionary of numbers, of arrays or of their shapes.
     """
     if not isinstance(metrics, dict):
         raise ValueError(
-            "a problem's `evaluate` must return a dictionary of scalars, but it returned "
+            f"{what} must be a dictionary of scalars, but they are "
             f"{type(metrics).__name__}."
         )
     for name, x in metrics.items():
-        if is_reserved(name):
+        if not isinstance(name, str):
+            raise ValueError(f"{what} must have strings as names, but one is {name!r}.")
+        shape = x.shape if hasattr(x, "shape") else np.shape(x)
+        if shape != ():
+            raise ValueError(f"{what} must be scalars, but {name!r} has shape {shape}.")
+
+
+def check_metrics(metrics: Any, taken: tuple[str, ...] = ()) -> None:
+    """Refuse metrics of a problem's `evaluate` that are no scalars, or whose names mean
+    something else in a dataset.
+
+    **Arguments:**
+
+    - `metrics`: what it returned, or the shapes of that.
+    - `taken`: names that are hyper-parameters.
+    """
+    check_scalars("a problem's metrics", metrics)
+    for name in metrics:
+        if is_reserved(name) or name in taken:
             raise ValueError(
                 f"a problem's metric cannot be called {name!r}: the name is taken in the "
                 "dataset. Call it, for example, 'train_loss'."
             )
-        if np.shape(x) != lanes:
+
+
+def check_model_state(state: Any) -> None:
+    """Refuse a model's state that is not of arrays."""
+    for path, leaf in jtu.tree_leaves_with_path(state):
+        if isinstance(leaf, (bool, int, float, complex)):
             raise ValueError(
-                f"a problem's metrics must be scalars, but {name!r} has shape "
-                f"{np.shape(x)[len(lanes) :]}."
+                "a model's state must be of arrays, but "
+                f"{_described(path, leaf).replace('the parameters', 'it')}. Make it one: "
+                "`jnp.asarray(...)`."
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from ._study import final_metric
+from ._study import ended_well, final_metric
 from .statistics import compare_paired, PairedComparison, seeds_needed
 
 
@@ -253,8 +253,8 @@ def compare(
     names = [str(name) for name in final.strategy.values]
     of = _baselines(names, baseline)
     values = dict(zip(names, np.asarray(final.values, dtype=float)))
-    ended = data[metric].isel(evaluation_step=-1).transpose("strategy", "seed").values
-    diverged = dict(zip(names, np.count_nonzero(~np.isfinite(ended), axis=1)))
+    well = ended_well(data, metric).transpose("strategy", "seed").values
+    diverged = dict(zip(names, np.count_nonzero(~well, axis=1)))
     compared = {*of, *of.values()}
     for name in names:
         wrong = np.flatnonzero(~np.isfinite(values[name]))

@@ -159,10 +159,10 @@ class EvaluationCosts:
     def of_direction(self, direction: AbstractDirection) -> float:
         """The cost in C of what every step pays before the line search: the value, and
         what the direction asks for. About 1 for a direction that follows the gradient."""
-        # Of numbers the description has types and shapes, which are what matters here.
-        kind = f"direction {eqx.tree_pformat(direction)}"
-        flops = self._flops(kind, eqx.Partial(_descent, direction, self._method))
-        return flops / self._flops("gradient", _gradient)
+        fn = eqx.Partial(_descent, direction, self._method)
+        # jax knows what it has compiled; what looks alike may not be.
+        program = compile_and_analyse(fn, self._problem, *self._point)
+        return program.flops / self._flops("gradient", _gradient)
 
     def __getitem__(self, kind: str) -> float:
         """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""

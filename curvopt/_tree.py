@@ -143,13 +143,14 @@ def split_static(
     program takes, and what it is compiled for."""
     dynamic, static = eqx.partition(tree, is_dynamic)
     leaves, structure = jtu.tree_flatten(static)
-    return dynamic, (structure, tuple(leaves))
+    # With their types: 1, 1.0 and True are equal, and not the same program.
+    return dynamic, (structure, tuple((type(x), x) for x in leaves))
 
 
 def join_static(dynamic: PyTree, static: Any) -> PyTree:
     """What `split_static` split."""
     structure, leaves = static
-    return eqx.combine(dynamic, jtu.tree_unflatten(structure, leaves))
+    return eqx.combine(dynamic, jtu.tree_unflatten(structure, [x for _, x in leaves]))
 
 
 class _KeyData(eqx.Module):

@@ -29,9 +29,10 @@ class Throughput:
     """Measure steps of lanes a second: of a study, as it chooses to run and in every other
     way, and of what one would write without it.
 
-    The rivals are loops over seeds, one jitted step at a time or each run one scan, of the
-    same update; and the same of plain optax, vmapped too. Every repetition runs all of them
-    once, in an order drawn anew; rates are medians, without compilation.
+    How the study runs is chosen by measurement, as in a long one. The rivals are loops over
+    seeds, one jitted step at a time or each run one scan, of the same update; and the same
+    of plain optax, vmapped too. Every repetition runs all of them once, in an order drawn
+    anew; rates are medians, without compilation.
     """
 
     problems: tuple[str, ...] = (
@@ -122,9 +123,11 @@ def _grid(config: Throughput) -> np.ndarray:
 
 
 def _curvopt_ways(
-    config: Throughput, problem: curvopt.AbstractProblem, family: Any, said: list[str]
-) -> dict[str, _Way]:
-    """The study as it chooses, in all other ways, and its update in plain loops."""
+    config: Throughput, problem: curvopt.AbstractProblem, family: Any
+) -> tuple[dict[str, _Way], str]:
+    """The study as it chooses, in other ways, and its update in plain loops; and what it
+    chose, by measurement."""
+    choices: list[dict[str, Any]] = []
 
     def study(execution: curvopt.Execution) -> float:
         data = curvopt.run_study(
@@ -137,8 +140,7 @@ def _curvopt_ways(
             execution=execution,
             progress=False,
         )
-        choice = json.loads(str(data.execution.item()))
-        said[:] = [f"{choice['loop']} × {choice['lanes_at_once']}"]
+        choices.append(json.loads(str(data.execution.item())))
         return float(data.seconds.item())
 
     def update(carry: Any, args: Any, rate: Any, count: Any) -> Any:
@@ -149,17 +151,21 @@ def _curvopt_ways(
         return (params, state), record.loss
 
     init = lambda params: family(jnp.asarray(_RATE)).init_strategy(params, jr.key(0))
+    study(curvopt.Execution(measure=True))
+    chosen = choices[0]
+    how = {k: chosen[k] for k in ("loop", "lanes_at_once", "workers")}
     lanes = config.seeds * config.rates
     given = {
-        f"{loop} × {width}": curvopt.Execution(loop=loop, lanes_at_once=width)
+        f"{loop} × {width}": curvopt.Execution(loop=loop, lanes_at_once=width, workers=1)
         for loop in ("scan", "dispatch")
         for width in dict.fromkeys((lanes, 1))
     }
-    return {
-        "study": lambda: study(curvopt.Execution()),
+    ways = {
+        "study": lambda: study(curvopt.Execution(**how)),
         **{f"study, {k}": lambda how=how: study(how) for k, how in given.items()},
         **_Plain(config, problem, init, update).ways(),
     }
+    return ways, ", ".join(f"{k} {v}" for k, v in how.items()) + f": {chosen['reason']}"
 
 
 def _optax_ways(config: Throughput, problem: curvopt.AbstractProblem) -> dict[str, _Way]:
@@ -213,10 +219,7 @@ def throughput(config: Throughput) -> None:
     for problem_name, make in makers.items():
         problem = make(config.data_dir)
         for strategy, family in _FAMILIES.items():
-            said: list[str] = []
-            ways = _curvopt_ways(config, problem, family, said)
-            ways["study"]()
-            chosen = said[0]
+            ways, chosen = _curvopt_ways(config, problem, family)
             if strategy.startswith("Adam"):
                 ways |= _optax_ways(config, problem)
             times = _measured(ways, config.repeats)

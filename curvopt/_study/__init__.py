@@ -1,6 +1,6 @@
 """Runs, one or thousands: lanes, how they are run, saved and labelled."""
 
-from ._dataset import final_metric as final_metric
+from ._dataset import ended_well as ended_well, final_metric as final_metric
 from ._execution import Execution as Execution
 from ._store import StudyError as StudyError
 from ._study import run_study as run_study

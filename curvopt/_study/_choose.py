@@ -57,21 +57,13 @@ def has_convolutions(problem: AbstractProblem, lane: Lane) -> bool:
 
 
 def fitting_width(programs: Programs, loop: Loop, most: int, budget: int | float) -> int:
-    """The most lanes at once whose program needs no more memory than there is.
-
-    **Raises:**
-
-    `ValueError` if a single lane needs more.
-    """
+    """The most lanes at once whose program needs no more memory than there is; 0 if a
+    single one needs more."""
     bytes_of = lambda width: programs(Candidate(loop, width)).bytes
     if not bytes_of(most) > budget:  # nan: the backend gives no analysis
         return most
     if bytes_of(1) > budget:
-        raise ValueError(
-            f"one lane needs {bytes_of(1) / 1e6:,.3g} MB of memory, but there are "
-            f"{budget / 1e6:,.3g} MB. Make the problem or its batches smaller, or allow "
-            "more: `curvopt.Execution(memory=...)`, in bytes."
-        )
+        return 0
     fits, fails = 1, most
     for _ in range(_TRIALS):
         if fails - fits < 2:
@@ -125,15 +117,31 @@ class _Room:
     budget: int | float
 
     def way(self, loop: Loop, workers: int, *, vmapped: bool) -> Candidate:
-        """A candidate with as many lanes at once as fit, or with one."""
-        share = math.ceil(self.lanes / workers)
-        if self.execution.lanes_at_once is not None:
-            return Candidate(loop, min(self.execution.lanes_at_once, self.lanes), workers)
-        if not vmapped:
-            share = 1
+        """A candidate with as many lanes at once as fit, or with one.
+
+        **Raises:**
+
+        `ValueError` if not even one fits.
+        """
+        given = self.execution
+        if given.lanes_at_once is not None:
+            return Candidate(loop, min(given.lanes_at_once, self.lanes), workers)
+        share = math.ceil(self.lanes / workers) if vmapped else 1
         width = fitting_width(self.programs, loop, share, self.budget / workers)
-        fitted = width if width == share else _even(self.lanes, width)
-        return Candidate(loop, fitted, workers)
+        if width == 0:
+            needed = self.programs(Candidate(loop, 1)).bytes
+            fewer = int(self.budget // needed)
+            if fewer == 0 or given.workers is not None:
+                raise ValueError(
+                    f"one lane needs {needed / 1e6:,.3g} MB of memory, but there are "
+                    f"{self.budget / 1e6:,.3g} MB for {workers} at a time. Make the "
+                    "problem or its batches smaller, or allow more: "
+                    "`curvopt.Execution(memory=...)`, in bytes."
+                )
+            return self.way(loop, fewer, vmapped=vmapped)
+        return Candidate(
+            loop, width if width == share else _even(self.lanes, width), workers
+        )
 
 
 def choose(
@@ -168,19 +176,26 @@ def choose(
     best = room.way(
         execution.loop or ("dispatch" if slow else "scan"), workers, vmapped=not slow
     )
+    workers = best.workers
     reason = "convolutions on a CPU" if slow else "the default of the backend"
     if execution.lanes_at_once is not None:
         reason = "as given"
     elif not slow and best.width < math.ceil(each / workers):
         reason = f"as many as {budget / 1e6:,.3g} MB hold"
     free = None in (execution.loop, execution.lanes_at_once, execution.workers)
-    if cpu and free and _expected(best, programs, timer, each, steps) > _WORTH_MEASURING:
+    pays = lambda: _expected(best, programs, timer, each, steps) > _WORTH_MEASURING
+    if execution.measure is None:
+        measure = cpu and free and pays()
+    else:
+        measure = execution.measure and free
+    if measure:
         best, reason = _measured(room, timer, best, slow)
     return Choice(
         best.loop,
         best.width,
         best.workers,
         len(devices),
+        programs(best).longest,
         not programs(best).evaluation_bytes > budget / best.workers,
         reason,
     )

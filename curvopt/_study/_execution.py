@@ -13,7 +13,8 @@ from ._program import Loop
 @dataclasses.dataclass(frozen=True)
 class Execution:
     """How the lanes of a study are run. What is `None` is chosen: by the backend, by the
-    compiled program's own memory analysis, and, where it pays, by a short measurement.
+    compiled program's own memory analysis, and, where it pays, by a short measurement. A
+    study that goes on from its folder is run as it was begun, whatever is given.
 
     **Arguments:**
 
@@ -25,6 +26,8 @@ class Execution:
     - `workers`: how many groups of lanes are run side by side, each by a thread of its own.
         XLA on CPU runs small programs on one core: a study on one device of a CPU has as
         many workers as there are cores.
+    - `measure`: whether to measure what is chosen among; by default in runs that are
+        expected to take long, on CPU, where measuring pays.
     - `chunk`: the most steps between two looks at the progress bar and the clock. It
         changes no number.
     - `memory`: how many bytes of each device the lanes may take.
@@ -38,6 +41,7 @@ class Execution:
     loop: Loop | None = None
     lanes_at_once: int | None = None
     workers: int | None = None
+    measure: bool | None = None
     chunk: int | None = None
     memory: int | None = None
     devices: Sequence[Any] | None = None
@@ -65,6 +69,7 @@ class Choice:
 
     - `loop`, `lanes_at_once`, `workers`: as in [`curvopt.Execution`][].
     - `devices`: how many devices run lanes side by side.
+    - `longest`: the most steps that its compiled program makes in one call.
     - `evaluate_at_once`: whether the metrics of a group's lanes are evaluated together.
     - `reason`: why.
     - `compile_seconds`: how long it took to compile the program, and those that it was
@@ -75,6 +80,7 @@ class Choice:
     lanes_at_once: int
     workers: int
     devices: int
+    longest: int
     evaluate_at_once: bool
     reason: str
     compile_seconds: float = 0.0

@@ -9,7 +9,6 @@ import numpy as np
 import tqdm
 from jaxtyping import Int
 
-from .._checks import check_metrics
 from .._problem import AbstractProblem
 from . import _lane
 from ._execution import Choice
@@ -37,21 +36,18 @@ class Records:
 
 
 def _dead(lanes: _lane.Lane, loss: np.ndarray) -> bool:
-    """Whether every lane of a group has diverged for good: its loss is not finite, nor are
-    its parameters, and no step makes them so again."""
+    """Whether every lane of a group has diverged for good: its loss is not finite, nor is
+    a single one of its parameters, and no step makes them so again."""
     if np.isfinite(loss).any():
         return False
-    broken = np.zeros(loss.shape, bool)
-    for x in jax.device_get(jtu.tree_leaves(lanes.params)):
-        finite = np.isfinite(np.asarray(x, np.float64))
-        broken |= ~finite.reshape(len(loss), -1).all(axis=1)
-    return bool(broken.all())
+    arrays = jax.device_get(jtu.tree_leaves(lanes.params))
+    return not any(np.isfinite(np.asarray(x, np.float64)).any() for x in arrays)
 
 
-def _blank(rows: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
-    """Rows of steps that were not made: not a number, or none."""
+def _blank(rows: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Records of what was not made: not a number, or none."""
     blank = lambda x: np.nan if x.dtype.kind == "f" else 0
-    return {k: np.full((len(x), steps), blank(x), x.dtype) for k, x in rows.items()}
+    return {k: np.full((len(x), count), blank(x), x.dtype) for k, x in rows.items()}
 
 
 class Group:
@@ -107,7 +103,6 @@ class Group:
     def evaluate(self) -> None:
         """The problem's metrics where it is."""
         metrics = self._program.evaluate(self.lanes, self._choice.evaluate_at_once)
-        check_metrics(metrics, (self._program.layout.lanes,))
         rows = {k: np.asarray(x)[: self.lanes_count, None] for k, x in metrics.items()}
         at = self._records.evaluated(self.step) - 1
         self._records.evaluations.put(self.rows, at, rows)
@@ -124,22 +119,22 @@ class Group:
         rows = {k: x.T[: self.lanes_count] for k, x in history.items()}
         self._records.steps.put(self.rows, self.step, rows)
         self.step += n
+        if self.step in self.schedule:
+            self.evaluate()
         if _dead(self.lanes, history["loss"][-1]):
             self._give_up(rows)
         loss = rows["loss"][:, -1]
         return float(np.min(loss, where=np.isfinite(loss), initial=np.inf))
 
     def _give_up(self, rows: dict[str, np.ndarray]) -> None:
-        """Leave out all further steps: every lane has diverged."""
+        """Leave out all further steps and evaluations: every lane has diverged."""
         records, end = self._records, self._records.last_step
-        begun = records.evaluated(self.step)
-        records.steps.put(self.rows, self.step, _blank(rows, end - self.step))
+        made = records.evaluated(self.step)
+        steps, looks = end - self.step, len(self.schedule) - made
+        records.steps.put(self.rows, self.step, _blank(rows, steps))
+        metrics = records.evaluations.rows(self.rows, 0, 1)
+        records.evaluations.put(self.rows, made, _blank(metrics, looks))
         self.step = end
-        self.evaluate()
-        at_end = records.evaluated(end) - 1
-        final = records.evaluations.rows(self.rows, at_end, at_end + 1)
-        for k in range(begun, at_end):
-            records.evaluations.put(self.rows, k, final)
 
 
 def begun(
@@ -203,8 +198,6 @@ def _advance_to_the_end(
         while group.step < last:
             before = group.step
             best = group.advance(last)
-            if group.step == last:
-                group.evaluate()
             if np.isfinite(best):
                 bar.set_postfix_str(f"best loss {best:.4g}", refresh=False)
             bar.update((group.step - before) * group.lanes_count)

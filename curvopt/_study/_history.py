@@ -25,7 +25,8 @@ class History:
         with self._lock:
             for name, x in rows.items():
                 if name not in self.arrays:
-                    self.arrays[name] = np.zeros(self._shape, x.dtype)
+                    blank = np.nan if x.dtype.kind == "f" else 0
+                    self.arrays[name] = np.full(self._shape, blank, x.dtype)
         for name, x in rows.items():
             self.arrays[name][lanes, first : first + x.shape[1]] = x
 

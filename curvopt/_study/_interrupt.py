@@ -31,5 +31,7 @@ def postponed_interrupt() -> Iterator[Interrupt]:
     signal.signal(signal.SIGINT, note)
     try:
         yield interrupt
+        if interrupt.asked:
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)

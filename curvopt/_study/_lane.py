@@ -1,12 +1,14 @@
 """One run of one strategy from one seed: a lane. `train` runs one, a study many."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._checks import check_parameters
+from .._checks import check_model_state, check_parameters
 from .._line_search import steps_per_batch
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
@@ -40,6 +42,7 @@ def start(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
     init_key, batch_key, loss_key, direction_key = jr.split(key, 4)
     params, model_state = problem.init(init_key)
     check_parameters(params)
+    check_model_state(model_state)
     # What `init` made from Python numbers may be weakly typed, and would change its type
     # within the loop.
     strong = lambda x: jax.lax.convert_element_type(x, x.dtype)
@@ -72,3 +75,13 @@ def step(
     )
     new = Lane(params, model_state, strategy, lane.batch_key, lane.loss_key)
     return new, (record, metrics)
+
+
+def metrics(problem: AbstractProblem) -> Any:
+    """What the problem's evaluation returns, in shapes."""
+
+    def evaluate(key: PRNGKeyArray) -> Any:
+        begun = start(problem, key)
+        return problem.evaluate(begun.params, begun.model_state)
+
+    return eqx.filter_eval_shape(evaluate, jr.key(0))

@@ -1,6 +1,7 @@
 """Many lanes of a strategy: points of a grid times seeds, in groups of one size."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax.tree_util as jtu
@@ -44,16 +45,30 @@ class Lanes:
 
     def start(self, problem: AbstractProblem, k: int) -> _lane.Lane:
         """A lane at its start."""
-        at = lambda x: x[self.point[k]] if eqx.is_array(x) else x
-        solver = jtu.tree_map(at, self.solver) if self.per_lane else self.solver
-        return _lane.lane(solver, _lane.start(problem, self.keys[self.seed[k]]))
+        return _lane.lane(self._solver_of(k), _lane.start(problem, self.keys[self.seed[k]]))
+
+    def _solver_of(self, k: int) -> LineSearchMinimiser:
+        at = lambda x: np.asarray(x[self.point[k]]) if eqx.is_array(x) else x
+        return jtu.tree_map(at, self._on_host) if self.per_lane else self.solver
+
+    @functools.cached_property
+    def _on_host(self) -> LineSearchMinimiser:
+        # A point is taken of arrays on the host at once; on a device it is a call for each.
+        to_host = lambda x: np.asarray(x) if eqx.is_array(x) else x
+        return jtu.tree_map(to_host, self.solver)
 
     def started(
         self, problem: AbstractProblem, chosen: Int[np.ndarray, " n"]
     ) -> list[np.ndarray]:
         """The arrays of some lanes at their start, stacked."""
-        starts = {k: to_host(self.start(problem, k)) for k in np.unique(chosen).tolist()}
-        return [np.stack(xs) for xs in zip(*(starts[k] for k in chosen.tolist()))]
+        lanes = np.unique(chosen).tolist()
+        starts = {
+            seed: _lane.start(problem, self.keys[seed])
+            for seed in np.unique(self.seed[lanes]).tolist()
+        }
+        of = lambda k: _lane.lane(self._solver_of(k), starts[int(self.seed[k])])
+        arrays = {k: to_host(of(k)) for k in lanes}
+        return [np.stack(xs) for xs in zip(*(arrays[k] for k in chosen.tolist()))]
 
 
 def groups(lanes: int, size: int) -> list[Int[np.ndarray, " size"]]:

@@ -29,10 +29,16 @@ Loop: TypeAlias = Literal["scan", "dispatch"]
 _SLOW_FLOPS, _SLOW_BYTES = 5e9, 2e9
 
 
-def _lines(program: str) -> set[str]:
-    """A program's operations, without the names that jax numbers as it goes along."""
-    program = re.sub(r"#loc.*|loc\(.*?\)|[%@][\w.]+(#\d+)?(:\d+)?", "", program)
-    return {line.strip() for line in program.splitlines()}
+def fingerprint(*programs: Any) -> str:
+    """A digest of what lowered programs do: of their operations, types and constants, in
+    order. Names, which jax numbers as it goes along, count by where they come first."""
+    found = hashlib.sha256()
+    for program in programs:
+        text = re.sub(r"#loc.*|loc\(.*?\)", "", program.as_text())
+        seen: dict[str, str] = {}
+        number = lambda match, seen=seen: seen.setdefault(match[0], f"%{len(seen)}")
+        found.update(re.sub(r"[%@][\w.]+", number, text).encode())
+    return found.hexdigest()
 
 
 def _bytes(compiled: Any) -> float:
@@ -138,9 +144,8 @@ class Program:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of what the program does: of its operations, types and constants."""
-        lines = "\n".join(sorted(_lines(self._lowered.as_text())))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        """A digest of its steps and of its evaluation."""
+        return fingerprint(self._lowered, self._lowered_evaluation(self.layout.width))
 
     def _bound(self, n: int) -> Array:
         return jax.device_put(np.int32(n), self.layout.everywhere)
@@ -178,12 +183,14 @@ class Program:
             history = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
         return join_static(jax.block_until_ready(dynamic), rest), history
 
-    def _evaluation(self, width: int) -> Any:
-        """The compiled evaluation of so many lanes on each device."""
+    def _lowered_evaluation(self, width: int) -> Any:
+        """The evaluation of so many lanes on each device."""
         problem, _, lanes = self._structs(width)
         static = self._static.problem, self._state_rest, self._with_width(width)
-        arguments = problem, lanes.params, lanes.model_state
-        return evaluate.lower(static, *arguments).compile()
+        return evaluate.lower(static, problem, lanes.params, lanes.model_state)
+
+    def _evaluation(self, width: int) -> Any:
+        return self._lowered_evaluation(width).compile()
 
     @functools.cached_property
     def _evaluate_all(self) -> Any:

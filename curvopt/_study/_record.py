@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._checks import check_scalars
 from .._problem import Metrics
 from .._solver import StepRecord
-from .._tree import at_least_float32
 
 
 DEFINITIONS = {
@@ -34,8 +34,9 @@ DEFINITIONS = {
     "guard_nonfinite": "1 where a slope, curvature or trial was not finite",
     "guard_exhausted": "1 where a search ended without meeting its condition",
     "diverged_at": (
-        "the first step from which on no loss was finite, -1 where there is none; what "
-        "comes after it is nan, and costs nothing"
+        "the first step from which on no loss was finite, -1 where there is none; the last "
+        "step alone counts if the parameters are not finite after it. What comes later is "
+        "nan, and costs nothing"
     ),
     "seconds": "wall time of all steps of all lanes of the strategy, evaluations left out",
     "compile_seconds": (
@@ -51,6 +52,10 @@ UNITS = {
     "compile_seconds": "s",
 }
 
+# Recorded with the metrics, to tell whether a run diverged: 1 where all parameters were
+# finite. It is not in the dataset.
+FINITE = "finite_parameters"
+
 # The kinds of evaluation that `EvaluationCosts` prices, by the name of their counts.
 COUNTS = {
     "curvatures": "curvature",
@@ -61,14 +66,26 @@ COUNTS = {
 _GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
 
 
-def storable(x: Any) -> Array:
-    """A metric as an array that NumPy's files know: they have no bfloat16."""
+def storable(name: str, x: Any) -> Array:
+    """A metric as an array that NumPy's files know: they have no bfloat16 and the like.
+
+    **Raises:**
+
+    `ValueError` if it is no real number.
+    """
     x = jnp.asarray(x)
-    return at_least_float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    if x.dtype == jnp.bool_ or x.dtype in (jnp.int64, jnp.float64):
+        return x
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x.astype(jnp.int32)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(jnp.float32)
+    raise ValueError(f"metrics must be real numbers, but {name!r} has dtype {x.dtype}.")
 
 
 def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
     """A step's record under the names that it has in datasets."""
+    check_scalars("a loss's metrics", metrics)
     info = record.info
     return {
         "loss": record.loss,
@@ -81,5 +98,5 @@ def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
         **{
             f"guard_{name}": getattr(info.guards, name).astype(jnp.int8) for name in _GUARDS
         },
-        **{f"batch_{name}": storable(value) for name, value in metrics.items()},
+        **{f"batch_{name}": storable(name, value) for name, value in metrics.items()},
     }

@@ -65,6 +65,7 @@ class _Programs:
         self._steps = steps
         self.first = lanes.start(problem, 0)
         self._known: dict[tuple[str, int], Program] = {}
+        self.longest: int | None = None  # as it was begun with
 
     def __call__(self, candidate: Candidate) -> Program:
         key = candidate.loop, candidate.width
@@ -74,9 +75,10 @@ class _Programs:
             mesh = None if only_default else Mesh(np.array(devices), (AXIS,))
             layout = Layout(candidate.width, self._lanes.per_lane, mesh)
             fitting = _HISTORY_BYTES // (_ROW_BYTES * layout.width)
-            longest = min(self._steps, self._execution.chunk or _LONGEST, fitting)
+            chunk = self._execution.chunk or _LONGEST
+            longest = self.longest or max(1, min(self._steps, chunk, fitting))
             arguments = (self._problem, self._lanes.solver, self.first, layout)
-            program = Program(*arguments, candidate.loop, max(1, longest))
+            program = Program(*arguments, candidate.loop, longest)
             self._known[key] = program
         return self._known[key]
 
@@ -141,7 +143,10 @@ def run(
         if folder:
             folder.save_choice(choice)
     check_devices(choice, execution)
+    programs.longest = choice.longest
     program = programs(Candidate(choice.loop, choice.lanes_at_once))
+    if folder:
+        folder.check_program(program.fingerprint)
     if not bar.disable:
         bar.write(f"{bar.desc.removesuffix(': ')}: {choice}", file=sys.stderr)
 
@@ -150,7 +155,7 @@ def run(
     own = [
         k for k in range(len(of_group)) if k % jax.process_count() == jax.process_index()
     ]
-    seconds, checked, last = 0.0, False, first
+    seconds, last = 0.0, first
     # Groups that run side by side are started here: jax's settings are this thread's.
     for wave in (own[k : k + choice.workers] for k in range(0, len(own), choice.workers)):
         going = []
@@ -163,9 +168,6 @@ def run(
             going.append((k, group, place))
         if any(group.step < steps for _, group, _ in going):
             program.compile(choice.evaluate_at_once)
-            if folder and not checked:
-                folder.check_program(program.fingerprint)
-                checked = True
         to_the_end = partial(finish, bar=bar, interrupt=interrupt, save_every=save_every)
         side_by_side([partial(to_the_end, group, place) for _, group, place in going])
         seconds += max(group.pace.seconds for _, group, _ in going)

@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
-from .._tree import join_static
+from .._tree import join_static, tree_allfinite
 from . import _record
 from ._lane import step
 from ._layout import AXIS, Layout
@@ -141,7 +141,10 @@ def evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
     def one(problem: Any, params: Any, model_state: Any) -> Any:
         problem = join_static(problem, problem_rest)
         metrics = problem.evaluate(params, join_static(model_state, state_rest))
-        return jtu.tree_map(_record.storable, metrics)
+        finite = tree_allfinite(params).astype(jnp.int8)
+        return {k: _record.storable(k, x) for k, x in metrics.items()} | {
+            _record.FINITE: finite
+        }
 
     def local(problem: Any, params: Any, model_state: Any) -> Any:
         if layout.width == 1:

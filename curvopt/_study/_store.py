@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
+import jax
 import numpy as np
 
 from ._execution import Choice
@@ -69,16 +71,20 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     _write(path, lambda file: np.savez(file, **{k: plain(x) for k, x in arrays.items()}))
 
 
+def _damaged(path: Path, error: Exception) -> StudyError:
+    return StudyError(
+        f"{path} is damaged ({error}). Delete the folder {path.parent} and run the same "
+        "study again: only what is in it starts anew."
+    )
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """What `_write_arrays` wrote; every part has a checksum."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise StudyError(
-            f"{path} is damaged ({error}). Delete the folder {path.parent} and run the "
-            "same study again: only its lanes start anew."
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -89,10 +95,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{path} is damaged ({error}). Delete the folder {path.parent} and run the "
-            "same study again."
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _short(value: Any) -> str:
@@ -214,7 +217,12 @@ class StrategyFolder:
     def choice(self) -> Choice | None:
         """How its lanes are run, if that was chosen."""
         path = self._path / "execution.json"
-        return Choice(**_read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return Choice(**_read_json(path))
+        except TypeError as error:
+            raise _damaged(path, error) from error
 
     def save_choice(self, choice: Choice) -> None:
         _write_json(self._path / "execution.json", choice.as_dict())
@@ -223,7 +231,7 @@ class StrategyFolder:
         """Refuse if the compiled program is not the one that was begun with."""
         _agree(
             self._path / "program.json",
-            {"program (the code of the loss or of the strategy)": fingerprint},
+            {"program (code of the loss, the evaluation or the strategy)": fingerprint},
             "a strategy",
         )
 
@@ -232,7 +240,7 @@ class StrategyFolder:
 
 
 class StudyFolder:
-    """Where a study is saved.
+    """Where a study is saved: a context, within which no other process can use it.
 
     **Arguments:**
 
@@ -256,7 +264,27 @@ class StudyFolder:
                 f"the folder {self._path} of the study is not writable: {error}. Choose "
                 "another."
             ) from error
-        _agree(self._path / "study.json", configuration, "a study")
+        self._configuration = configuration
+
+    def __enter__(self) -> "StudyFolder":
+        # The system lets go of it when the process ends, however that ends.
+        self._lock = filelock.FileLock(self._path / f".lock-{jax.process_index()}")
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise StudyError(
+                f"another process runs a study in {self._path}. Wait for it, or choose "
+                "another folder."
+            ) from error
+        try:
+            _agree(self._path / "study.json", self._configuration, "a study")
+        except StudyError:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def strategy(self, name: str, configuration: Mapping[str, Any]) -> StrategyFolder:
         """The folder of a strategy."""

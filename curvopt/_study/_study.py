@@ -1,3 +1,4 @@
+import contextlib
 import inspect
 import itertools
 import json
@@ -13,10 +14,11 @@ import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
 
-from .._checks import check_count, check_instance, is_reserved
+from .._checks import check_count, check_instance, check_metrics, is_reserved
 from .._cost import EvaluationCosts
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
+from . import _lane
 from ._configuration import description, strategy_configuration, study_configuration
 from ._dataset import dataset
 from ._execution import Execution
@@ -36,9 +38,10 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     """
     if isinstance(seeds, (int, np.integer)):
         return list(range(check_count("seeds", seeds)))
-    if not all(isinstance(seed, (int, np.integer)) for seed in seeds):
-        raise ValueError(f"seeds must be integers, but are {list(seeds)}.")
-    numbers = [int(seed) for seed in seeds]
+    found = np.asarray(seeds if hasattr(seeds, "dtype") else list(seeds))
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"seeds must be integers, but are {found.tolist()}.")
+    numbers = found.tolist()
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"seeds must be at least one and distinct, but are {numbers}.")
     if min(numbers) < 0 or max(numbers) >= 2**32:
@@ -56,14 +59,22 @@ def _checked_grid(
                 "a hyper-parameter is called by a Python identifier that means nothing "
                 f"else in the dataset of a study, but one is called {name!r}."
             )
-        array = np.asarray(values, dtype=float)
-        if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        try:
+            array = np.asarray(values, dtype=float)
+        except (TypeError, ValueError):
+            array = np.asarray(np.nan)
+        # As they will be run.
+        with np.errstate(over="ignore"):
+            rounded = array.astype(jnp.result_type(float))
+        if array.ndim != 1 or array.size == 0 or not np.isfinite(rounded).all():
             raise ValueError(
-                f"the hyper-parameter {name!r} must have at least one value, all finite, "
-                f"but they are {values!r}."
+                f"the hyper-parameter {name!r} must have at least one value, all finite in "
+                f"{rounded.dtype}, but they are {values!r}."
             )
-        if len(set(array.tolist())) < array.size:
-            raise ValueError(f"values of {name!r} repeat: {array.tolist()}.")
+        if len(set(rounded.tolist())) < array.size:
+            raise ValueError(
+                f"values of {name!r} repeat in {rounded.dtype}: {array.tolist()}."
+            )
         grid[name] = array.tolist()
     return grid
 
@@ -102,7 +113,14 @@ def _solver(name: str, strategy: _Strategy, grid: dict[str, list[float]]) -> Any
         check_instance(f"what the strategy {name!r} makes", made, LineSearchMinimiser)
     # One trace of the function serves the whole grid.
     columns = {k: jnp.asarray([point[k] for point in points]) for k in grid}
-    return eqx.filter_vmap(lambda columns: strategy(**columns))(columns)
+    try:
+        return eqx.filter_vmap(lambda columns: strategy(**columns))(columns)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as e:
+        raise ValueError(
+            f"the strategy {name!r} needs the value of a hyper-parameter itself ({takes}), "
+            "for a schedule, a count or a choice; but all values are run by one program. "
+            "Make a strategy of each value: `{'a': solver(1), 'b': solver(2)}`."
+        ) from e
 
 
 def _lanes(solver: LineSearchMinimiser, seeds: list[int], points: int, per_lane: bool):
@@ -213,23 +231,27 @@ def run_study(
         check_count(name, n)
     if not save_every >= 0:
         raise ValueError(f"save_every must be seconds, at least 0, but it is {save_every}.")
+    for name in strategies:
+        if not isinstance(name, str):
+            raise ValueError(f"strategies must have strings as names, but one is {name!r}.")
     solvers = {name: _solver(name, s, grid) for name, s in strategies.items()}
-    own = {}
-    if folder is not None:
-        common = {"seeds": numbers, "grid": grid, "steps": steps}
-        configuration = study_configuration(problem, evaluations=evaluations, **common)
-        store = StudyFolder(folder, configuration)
-        own = {
-            name: store.strategy(name, strategy_configuration(solver))
-            for name, solver in solvers.items()
-        }
-
+    check_metrics(_lane.metrics(problem), tuple(grid))
     points = len(_points(grid))
     axes = {name: len(values) for name, values in grid.items()} | {"seed": len(numbers)}
-    costs: dict[str, EvaluationCosts] = {}
-    parts = []
     total = steps * len(numbers) * points * len(solvers)
-    with progress_bar(total, "study", progress) as bar, postponed_interrupt() as interrupt:
+    parts = []
+    with contextlib.ExitStack() as stack:
+        own = {}
+        if folder is not None:
+            common = {"seeds": numbers, "grid": grid, "steps": steps}
+            configuration = study_configuration(problem, evaluations=evaluations, **common)
+            store = stack.enter_context(StudyFolder(folder, configuration))
+            own = {
+                name: store.strategy(name, strategy_configuration(solver))
+                for name, solver in solvers.items()
+            }
+        bar = stack.enter_context(progress_bar(total, "study", progress))
+        interrupt = stack.enter_context(postponed_interrupt())
         for name, solver in solvers.items():
             if interrupt.asked:
                 raise KeyboardInterrupt
@@ -246,9 +268,8 @@ def run_study(
                 save_every=save_every,
             )
             first = jtu.tree_map(lambda x: x[0] if grid and eqx.is_array(x) else x, solver)
-            method = first.curvature
-            known = costs.setdefault(repr(method), EvaluationCosts(problem, method))
-            parts.append(dataset(out, axes, first.direction, known))
+            costs = EvaluationCosts(problem, first.curvature)
+            parts.append(dataset(out, axes, first.direction, costs))
     attributes = {
         "problem": description(problem),
         "strategies": json.dumps({k: description(v) for k, v in solvers.items()}),

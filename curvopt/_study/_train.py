@@ -4,10 +4,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checks import check_count, check_instance, check_key
+from .._checks import check_count, check_instance, check_key, check_metrics
 from .._cost import EvaluationCosts
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
+from . import _lane
 from ._dataset import dataset
 from ._execution import Execution
 from ._interrupt import postponed_interrupt
@@ -77,8 +78,10 @@ def train(
     check_key("key", key)
     check_count("steps", steps)
     check_count("evaluations", evaluations)
+    check_metrics(_lane.metrics(problem))
     alone = Execution(
         loop=execution.loop,
+        measure=execution.measure,
         chunk=execution.chunk,
         memory=execution.memory,
         devices=execution.on()[:1],

@@ -119,9 +119,14 @@ def tune(
         progress=progress,
     )
     names = list(hyperparameters)
-    score = final_metric(runs, metric).mean("seed").transpose("strategy", *names)
+    score = final_metric(runs, metric).mean("seed", skipna=False)
+    score = score.transpose("strategy", *names)
+    if not np.isfinite(score).any():
+        raise ValueError(
+            f"there is nothing to choose: {metric!r} is not finite at any point of the "
+            "grid, not even at the start of the runs."
+        )
     worst = np.inf if lower_is_better else -np.inf
-    # Where even the start is not finite there is nothing to choose.
     known = np.where(np.isfinite(score.values), score.values, worst)
     best = known.argmin() if lower_is_better else known.argmax()
     which, *at = (int(k) for k in np.unravel_index(best, score.shape))

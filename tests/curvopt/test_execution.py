@@ -110,7 +110,7 @@ def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
     # As even as they can be: three and two.
     assert choice["lanes_at_once"] == 3 and "hold" in choice["reason"]
     np.testing.assert_allclose(data.loss, whole.loss.sel(strategy=["fixed"]), rtol=1e-5)
-    with pytest.raises(ValueError, match="one lane needs .* MB of memory.*Execution"):
+    with pytest.raises(ValueError, match="one lane needs .* for 1 at a time.*Execution"):
         study(regression, memory=int(0.9 * needed[1]))
 
 
@@ -156,6 +156,8 @@ SLOW_TOGETHER = {("scan", 4): 0.8, ("scan", 8): 0.9}
         ),
         # Short runs are not measured.
         ({("scan", 4): 0.0001, ("scan", 1): 0.00001}, {}, ("scan", 4, 2)),
+        # Fewer side by side where two lanes do not fit.
+        ({("scan", 1): 1.0}, {"memory": 1}, ("scan", 1, 1)),
         # Memory comes first: of four lanes, two for each worker.
         ({("scan", 2): 0.1, ("scan", 1): 1.0}, {"memory": 4}, ("scan", 2, 2)),
     ],

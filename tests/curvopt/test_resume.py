@@ -8,14 +8,16 @@ import sys
 import textwrap
 import time
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import curvopt
 from curvopt._study import _program, _store
-from strategies import CurvatureRescaling, LearningRate, Momentum, SGD
+from strategies import CurvatureRescaling, FromOptax, LearningRate, Momentum, SGD
 
 
 STRATEGIES = {
@@ -184,6 +186,17 @@ def test_kill_9(regression, tmp_path, request):
     assert_same(study(regression, tmp_path, steps=steps), expected)
 
 
+def test_chunks_of_another_length(regression, tmp_path, stop_after, monkeypatch):
+    """They change no number, so a study can go on with them."""
+    with monkeypatch.context():
+        stop_after(5)
+        with pytest.raises(Stop):
+            study(regression, tmp_path)
+    monkeypatch.undo()
+    how = curvopt.Execution(chunk=2)
+    assert_same(study(regression, tmp_path, execution=how), study(regression))
+
+
 class TestErrors:
     """Each names what is wrong and what to do, and leaves earlier results as they are."""
 
@@ -244,6 +257,36 @@ class TestErrors:
         with pytest.raises(curvopt.StudyError, match="other program"):
             study(regression, tmp_path)
         jax.clear_caches()
+
+    @pytest.mark.parametrize("method", ["loss", "evaluate", "init"])
+    def test_code_that_changed_after_it_was_finished(
+        self, regression, tmp_path, monkeypatch, method
+    ):
+        """Guards against one dataset of two problems."""
+        study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        known = getattr(type(regression), method)
+        # Twice the loss, the metrics or the parameters, the operations otherwise the same.
+        twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
+        monkeypatch.setattr(type(regression), method, twice)
+        jax.clear_caches()
+        with pytest.raises(curvopt.StudyError, match="other (program|initialisation)"):
+            study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        jax.clear_caches()
+
+    def test_numbers_in_a_closure(self, regression, tmp_path):
+        """Which the description of a strategy does not show."""
+        adam = lambda rate: {
+            "a": curvopt.LineSearchMinimiser(FromOptax(optax.adam(rate)), LearningRate(1.0))
+        }
+        study(regression, tmp_path, strategies=adam(1e-3))
+        with pytest.raises(curvopt.StudyError, match="other program"):
+            study(regression, tmp_path, strategies=adam(1e-1))
+
+    def test_two_processes_in_one_folder(self, regression, tmp_path):
+        lock = filelock.FileLock(tmp_path / ".lock-0")
+        with lock, pytest.raises(curvopt.StudyError, match="another process runs a study"):
+            study(regression, tmp_path)
+        study(regression, tmp_path)
 
     def test_other_versions(self, regression, tmp_path):
         study(regression, tmp_path)

@@ -5,14 +5,17 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import optimistix as optx
 import pytest
+import xarray as xr
 
 import curvopt
 from strategies import (
     Adam,
     CurvatureRescaling,
     ForwardGradient,
+    FromOptax,
     HyperplaneSearch,
     LearningRate,
     Momentum,
@@ -101,16 +104,12 @@ def test_a_diverged_seed_touches_no_other_bit_for_bit(poisoned, regression):
 
 
 def test_final_metric_replaces_what_diverged_by_the_start():
-    import xarray as xr
-
     values = [[2.0, 1.0, 0.5], [3.0, 1.0, np.nan], [4.0, np.inf, np.inf]]
     data = xr.Dataset({"m": (("seed", "evaluation_step"), values)})
     np.testing.assert_array_equal(curvopt.final_metric(data, "m"), [0.5, 3.0, 4.0])
 
 
 def test_a_metric_that_is_not_there():
-    import xarray as xr
-
     data = xr.Dataset({"m": (("seed", "evaluation_step"), [[1.0]])})
     with pytest.raises(ValueError, match="no metric 'n'; there are: m"):
         curvopt.final_metric(data, "n")
@@ -124,13 +123,13 @@ def test_one_trace_for_each_strategy(regression, traces):
     for loop in ("scan", "dispatch"):
         for width in (1, 2):
             how = curvopt.Execution(loop=loop, lanes_at_once=width, chunk=4)
-            for chosen, most in ((strategies, 5), (others, 3)):
+            for chosen, most in ((strategies, 6), (others, 4)):
                 count = len(traces)
                 curvopt.run_study(
                     regression, chosen, seeds=2, steps=11, execution=how, **QUIET
                 )
-                # Of each strategy its steps, and a look for convolutions; of each study
-                # one batch for the analysis of costs. Nothing but looks the second time.
+                # Of each strategy its steps, a look for convolutions, and one batch for the
+                # analysis of costs. Nothing but looks and batches the second time.
                 assert len(traces) - count <= most
 
 
@@ -219,6 +218,132 @@ def test_a_diverged_lane_is_recorded_and_costs_nothing_more(regression):
     assert data.loss.sel(strategy="good").notnull().all() and (seconds > 0).all()
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 5])
+def test_metrics_of_lanes_that_die_together(regression, chunk):
+    """Guards against evaluations that were left out and read as zero, and against metrics
+    that depend on where a chunk ends."""
+    how = curvopt.Execution(chunk=chunk)
+    data = curvopt.run_study(
+        regression,
+        {"bad": fixed(1e8)},
+        seeds=2,
+        steps=100,
+        evaluations=20,
+        execution=how,
+        progress=False,
+    )
+    at = int(data.diverged_at.max())
+    late = data.train_loss.sel(evaluation_step=data.evaluation_step > at)
+    assert at < 20 and late.isnull().all() and late.size
+    assert (data.train_loss != 0).all()
+
+
+class Embedding(curvopt.AbstractProblem):
+    """Each batch sees one of two parameters; the second one's example is infinite."""
+
+    def init(self, key):
+        return jnp.array([2.0, 1.0]), {"count": jnp.array(0)}
+
+    def batch(self, key, count):
+        row = count % 2
+        return row, jnp.array([0.0, jnp.inf])[row]
+
+    def loss(self, params, args):
+        (row, target), state, _ = args
+        state = {"count": state["count"] + 1}
+        return (params[row] - target) ** 2, (state, {"row": row})
+
+    def evaluate(self, params, model_state):
+        # A metric that says nothing of whether the run is sound.
+        return {"first": params[0], "count": model_state["count"]}
+
+    @property
+    def steps_per_epoch(self):
+        return 2
+
+
+def test_a_loss_that_recovers_is_no_divergence():
+    """Guards against giving up a run whose parameters are partly sound."""
+    runs = [
+        curvopt.run_study(
+            Embedding(),
+            {"s": fixed(0.1)},
+            seeds=1,
+            steps=11,
+            evaluations=3,
+            execution=curvopt.Execution(chunk=chunk),
+            progress=False,
+        )
+        for chunk in (1, 2, 11)
+    ]
+    for data in runs:
+        assert np.isfinite(data.loss.values.ravel()[::2]).all()
+        assert (data.diverged_at == -1).all()
+        assert list(data["count"].values.ravel()) == list(data.evaluation_step.values)
+        xr.testing.assert_equal(data.loss, runs[0].loss)
+
+
+def test_a_diverged_run_counts_as_its_start_whatever_its_metric_says(regression):
+    """Guards against an accuracy of parameters that are not numbers."""
+
+    class Counted(type(regression)):
+        def evaluate(self, params, model_state):
+            bad = ~jnp.isfinite(params.layers[0].weight[0, 0])
+            return {"count": jnp.where(bad, 0, 7)}
+
+    strategies = {"good": fixed(0.1), "bad": fixed(1e8)}
+    data = curvopt.run_study(Counted(), strategies, seeds=9, steps=60, **QUIET)
+    assert (curvopt.final_metric(data, "count") == 7).all()
+    comparison = curvopt.compare(data, "count", baseline="good")
+    assert comparison.diverged == {"good": 0, "bad": 9}
+    with pytest.raises(ValueError, match="no metric 'loss'"):
+        curvopt.final_metric(data, "loss")
+
+
+def test_numbers_that_are_equal_and_of_other_types(regression):
+    """Guards against the compiled program of `1` for `1.0`."""
+
+    class Typed(curvopt.AbstractProblem):
+        inner: curvopt.AbstractProblem
+        k: object
+
+        def init(self, key):
+            return self.inner.init(key)
+
+        def batch(self, key, count):
+            return self.inner.batch(key, count)
+
+        def loss(self, params, args):
+            value, aux = self.inner.loss(params, args)
+            return (2 * value if isinstance(self.k, float) else value), aux
+
+        def evaluate(self, params, model_state):
+            return {}
+
+        @property
+        def steps_per_epoch(self):
+            return 1
+
+    options = {"seeds": 1, "steps": 1, **QUIET}
+    first = [
+        curvopt.run_study(Typed(regression, k), {"s": fixed(0.1)}, **options).loss.item()
+        for k in (1.0, 1, True)
+    ]
+    assert first[0] == 2 * first[1] == 2 * first[2]
+
+
+def test_costs_of_directions_that_look_alike(regression):
+    """Guards against the price of one optax transformation for another."""
+    solver = lambda tx: curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0))
+    long = optax.chain(*(optax.scale_by_adam() for _ in range(30)))
+    chains = {"short": optax.chain(optax.scale(0.1)), "long": long}
+    data = curvopt.run_study(
+        regression, {k: solver(tx) for k, tx in chains.items()}, seeds=1, steps=1, **QUIET
+    )
+    short, long = data.gradient_equivalents.values.ravel()
+    assert long > 1.5 * short
+
+
 class TestBadInput:
     def grid(self, problem, family, **values):
         return curvopt.run_study(
@@ -286,6 +411,51 @@ class TestBadInput:
     def test_a_function_where_a_solver_is_wanted(self, regression, unchecked):
         with pytest.raises(ValueError, match="give `hyperparameters`"):
             curvopt.run_study(regression, {"a": fixed}, seeds=1, steps=2)
+
+    def test_a_value_that_is_needed_itself(self, regression):
+        """For the structure of a program, of which there is one."""
+        family = lambda rate: fixed(rate if rate > 0.1 else 0.1)
+        with pytest.raises(ValueError, match="'a' needs the value of a hyper-parameter"):
+            self.grid(regression, family, rate=[0.1, 0.2])
+
+    @pytest.mark.parametrize("values", [[1e39], [0.1, 0.1 + 1e-10], "ab"])
+    def test_values_that_no_float32_is(self, regression, values, unchecked):
+        with pytest.raises(ValueError, match="float32|finite"):
+            self.grid(regression, fixed, rate=values)
+
+    def test_a_metric_that_is_called_like_a_hyperparameter(self, regression):
+        with pytest.raises(ValueError, match="cannot be called 'train_loss'"):
+            family = lambda train_loss: fixed(train_loss)
+            self.grid(regression, family, train_loss=[0.1, 0.2])
+
+    @pytest.mark.parametrize(
+        "metrics, message",
+        [
+            ({"m": jnp.ones(3)}, r"a loss's metrics must be scalars, but 'm' has shape"),
+            (None, "a loss's metrics must be a dictionary of scalars"),
+            ({"m": 1j}, "must be real numbers, but 'm' has dtype complex64"),
+        ],
+    )
+    def test_metrics_of_a_loss(self, regression, metrics, message, unchecked):
+        class Odd(type(regression)):
+            def loss(self, params, args):
+                value, (state, _) = super().loss(params, args)
+                return value, (state, metrics)
+
+        with pytest.raises(ValueError, match=message):
+            curvopt.run_study(Odd(), {"a": fixed(0.1)}, seeds=1, steps=1, **QUIET)
+
+    def test_a_number_in_the_model_state(self, regression, unchecked):
+        class Odd(type(regression)):
+            def init(self, key):
+                return super().init(key)[0], {"count": 3.0}
+
+        with pytest.raises(ValueError, match="must be of arrays, but .*'count'.* 3.0"):
+            curvopt.run_study(Odd(), {"a": fixed(0.1)}, seeds=1, steps=1, **QUIET)
+
+    def test_names_that_are_no_strings(self, regression, unchecked):
+        with pytest.raises(ValueError, match="strings as names, but one is 3"):
+            curvopt.run_study(regression, {3: fixed(0.1)}, seeds=1, steps=1, **QUIET)
 
     def test_a_list_of_strategies(self, regression, unchecked):
         with pytest.raises(ValueError, match="must be solvers by name"):
