@@ -26,7 +26,8 @@ Then tables:
     `line_search` that has `"$learning_rate"` and `"$schedule"` in it, and `curvature`.
 - `[hyperparameters]`: values by name, whose combinations are all run; `"$name"` in a
     strategy is one of them.
-- `[execution]`: `loop`, `lanes_at_once`, `chunk`, `memory` of [`curvopt.Execution`][].
+- `[execution]`: `loop`, `lanes_at_once`, `workers`, `measure`, `chunk`, `memory` of
+    [`curvopt.Execution`][].
 
 An object is its class (`"SGD"`), an entry of the command line's catalogue (`"sls"`), your
 own (`"module:name"`), or a table of a `name` and arguments, which may be objects again:

@@ -93,6 +93,8 @@ class ExecutionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     loop: Literal["scan", "dispatch"] | None = None
     lanes_at_once: _Count | None = None
+    workers: _Count | None = None
+    measure: bool | None = None
     chunk: _Count | None = None
     memory: _Count | None = None
 

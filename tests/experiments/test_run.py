@@ -248,7 +248,8 @@ BAD = {
     ),
     "unknown in a table": (
         _study('loop = "scan"', "lanes = 3"),
-        "unknown field execution.lanes; valid are: loop, lanes_at_once, chunk, memory.",
+        "unknown field execution.lanes; valid are: loop, lanes_at_once, workers, measure, "
+        "chunk, memory.",
     ),
     "problem": (
         _study('name = "my_bowl:Bowl", size = 4', 'name = "imagenet"'),
