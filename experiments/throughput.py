@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,10 @@ class Throughput:
 
     rates: int = 1
     """How many learning rates each seed is run with; all of them are lanes."""
+
+    only: tuple[str, ...] = ()
+    """Which ways to measure, by their names in the table; default all. Scans of
+    convolutions take long on a CPU."""
 
     repeats: int = 5
     """How many repetitions."""
@@ -180,6 +185,8 @@ def _optax_ways(config: Throughput, problem: curvopt.AbstractProblem) -> dict[st
     return {f"optax, {name}": way for name, way in ways.items()}
 
 
+_LOOPS = "a jitted step, in a loop", "a scan for each run"
+
 _FAMILIES = {
     "Adam, learning rate": lambda learning_rate: curvopt.LineSearchMinimiser(
         Adam(), LearningRate(learning_rate)
@@ -222,9 +229,10 @@ def throughput(config: Throughput) -> None:
             ways, chosen = _curvopt_ways(config, problem, family)
             if strategy.startswith("Adam"):
                 ways |= _optax_ways(config, problem)
+            names = config.only or tuple(ways)
+            ways = {k: way for k, way in ways.items() if k in names}
             times = _measured(ways, config.repeats)
-            plain = ("a jitted step, in a loop", "a scan for each run")
-            loop = min(times[name] for name in plain)
+            loop = min(times.get(name, math.inf) for name in _LOOPS)
             rows = [(f"{problem_name}: {strategy}", "steps of lanes a second", "over loop")]
             rows += [
                 (name, f"{lane_steps / seconds:,.0f}", f"{loop / seconds:.2f}")
