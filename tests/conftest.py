@@ -23,6 +23,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def unoptimised():
+    """Compiled quickly, where speed is not asked for: that takes half of the time."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
 def x64():
     """float64 for the length of a test: the oracle's precision."""
     with jax.enable_x64(True):

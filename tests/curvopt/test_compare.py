@@ -9,6 +9,9 @@ from curvopt import statistics
 from strategies import LearningRate, SGD
 
 
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+
+
 SEEDS = 9
 START = 2.3
 

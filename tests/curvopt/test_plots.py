@@ -11,6 +11,9 @@ import xarray as xr
 from curvopt import plots, statistics
 
 
+pytestmark = pytest.mark.host
+
+
 STEPS, EVALUATIONS = 100, np.arange(5) * 25
 
 

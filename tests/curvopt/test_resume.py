@@ -20,6 +20,9 @@ from curvopt._study import _program, _store
 from strategies import CurvatureRescaling, FromOptax, LearningRate, Momentum, SGD
 
 
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+
+
 STRATEGIES = {
     "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
     "b": curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(0.5, average=0.9)),
@@ -174,7 +177,9 @@ def test_kill_9(regression, tmp_path, request):
     expected, rng = study(regression, steps=steps), np.random.default_rng(0)
     for made in range(kills):
         saved = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
-        process = subprocess.Popen([sys.executable, "-c", code])
+        # Compiled as it is here.
+        env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        process = subprocess.Popen([sys.executable, "-c", code], env=env)
         while process.poll() is None:
             now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
             if now != saved:

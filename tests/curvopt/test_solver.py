@@ -31,6 +31,9 @@ from strategies import (
 )
 
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+
 def bowl(y, args):
     matrix, centre = args
     return 0.5 * (y - centre) @ matrix @ (y - centre)

@@ -10,6 +10,9 @@ import scipy.stats
 from curvopt import statistics
 
 
+pytestmark = pytest.mark.host
+
+
 RELIABLE = json.loads(
     pathlib.Path(__file__).with_name("rliable_reference.json").read_text("utf-8")
 )

@@ -5,6 +5,9 @@ import curvopt
 from strategies import LearningRate, Momentum, SGD
 
 
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+
+
 def sgd(rate):
     return curvopt.LineSearchMinimiser(SGD(), LearningRate(rate))
 

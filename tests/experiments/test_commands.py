@@ -11,6 +11,9 @@ import curvopt
 from experiments.__main__ import main
 
 
+pytestmark = pytest.mark.host
+
+
 QUICK = ["--seeds", "2", "--steps", "12", "--rates", "3", "--evaluations", "2"]
 
 

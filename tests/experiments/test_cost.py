@@ -24,12 +24,7 @@ from experiments.cost._variants import (
 from experiments.cost.workloads import WORKLOADS
 
 
-@pytest.fixture(autouse=True)
-def unoptimised():
-    """Speed is not asked for here, and compiling for it takes half of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
 
 
 def case(name: str) -> Case:

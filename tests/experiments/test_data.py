@@ -11,6 +11,9 @@ import pytest
 from experiments.data import _full, _subset, DataError, load_full, load_subset, parse_idx
 
 
+pytestmark = pytest.mark.host
+
+
 def idx(array):
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.astype(np.uint8).tobytes()

@@ -32,12 +32,7 @@ from experiments.deterministic._target import first_reaching, lowest_value, targ
 from strategies import Backtracking, CurvatureRescaling, SGD
 
 
-@pytest.fixture(autouse=True)
-def unoptimised():
-    """Speed is not asked for here, and compiling for it takes half of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
 
 
 # Moré, Garbow & Hillstrom's values at the starts, or by hand.

@@ -9,6 +9,9 @@ from experiments._html import html_report
 from experiments._results import ResultsFolder
 
 
+pytestmark = pytest.mark.host
+
+
 PNG = b"\x89PNG\r\n\x1a\nnot much of a figure"
 
 TEXT = """\

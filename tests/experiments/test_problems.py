@@ -15,6 +15,9 @@ from experiments.problems import Autoencoder, LeNetClassifier, MLPClassifier, PR
 from strategies import Adam, LearningRate
 
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+
 CLASSIFICATION = {f"{a}_{b}" for a in ("train", "test") for b in ("loss", "accuracy")}
 RECONSTRUCTION = {f"{a}_{b}" for a in ("train", "test") for b in ("loss", "squared_error")}
 

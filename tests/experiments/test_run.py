@@ -23,6 +23,9 @@ import optax
 import curvopt
 from strategies import LearningRate, SGD
 
+
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+
 class Bowl(curvopt.AbstractProblem):
     size: int = 3
 
