@@ -13,6 +13,9 @@ import experiments.run
 from experiments.__main__ import main
 
 
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+
+
 # A problem that compiles at once: the study is what is tested.
 MODULE = """
 import equinox as eqx
@@ -23,8 +26,6 @@ import optax
 import curvopt
 from strategies import LearningRate, SGD
 
-
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
 
 class Bowl(curvopt.AbstractProblem):
     size: int = 3
