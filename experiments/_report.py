@@ -9,6 +9,8 @@ import xarray as xr
 import curvopt
 from curvopt.statistics import bca_interval
 
+from ._markdown import markdown
+
 
 def _interval(x: np.ndarray, digits: int) -> str:
     if not np.isfinite(x).all():
@@ -36,7 +38,7 @@ def table(data: xr.Dataset) -> str:
     for name in data.strategy.values:
         one = data.sel(strategy=name)
         spent = one.gradient_equivalents.isel(step=-1).mean("seed")
-        diverged = ~np.isfinite(one.train_loss.isel(evaluation_step=-1))
+        diverged = one.diverged_at >= 0
         rows.append(
             (
                 str(name),
@@ -47,10 +49,7 @@ def table(data: xr.Dataset) -> str:
                 f"{int(diverged.sum())} of {data.sizes['seed']}",
             )
         )
-    widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
-    line = lambda cells: "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths)) + " |"
-    rule = "| " + " | ".join("-" * w for w in widths) + " |"
-    return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
+    return markdown(rows)
 
 
 def compare_with_baselines(

@@ -106,14 +106,12 @@ class _Room:
     - `execution`: what is given.
     - `programs`: the compiled program of a candidate.
     - `lanes`: how many lanes each device has to run.
-    - `workers`: how many groups can run side by side.
     - `budget`: bytes of memory.
     """
 
     execution: Execution
     programs: Programs
     lanes: int
-    workers: int
     budget: int | float
 
     def way(self, loop: Loop, workers: int, *, vmapped: bool) -> Candidate:
@@ -171,7 +169,7 @@ def choose(
     cores = cpu_count() if cpu and len(devices) == 1 else 1
     workers = min(each, execution.workers or cores)
     budget = execution.memory or available_memory(devices)
-    room = _Room(execution, programs, each, workers, budget)
+    room = _Room(execution, programs, each, budget)
 
     best = room.way(
         execution.loop or ("dispatch" if slow else "scan"), workers, vmapped=not slow

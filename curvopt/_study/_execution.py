@@ -93,9 +93,6 @@ class Choice:
         side = f", {self.workers} groups side by side" if self.workers > 1 else ""
         return f"{lanes}{on}{side}, {loop} ({self.reason})"
 
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 def check_devices(choice: Choice, execution: Execution) -> None:
     """Refuse to go on with a study on another number of devices.

@@ -108,8 +108,8 @@ class Group:
         self._records.evaluations.put(self.rows, at, rows)
 
     def advance(self, last: int) -> float:
-        """Make the next chunk of steps, at most until `last`; the lowest loss there, `nan`
-        if none is finite."""
+        """Make the next chunk of steps, at most until `last`; the lowest loss there,
+        infinite if none is finite."""
         n = self.pace(last - self.step)
         self.pace.begin()
         self.lanes, history = self._program.advance(

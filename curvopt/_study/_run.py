@@ -152,9 +152,7 @@ def run(
 
     records = Records(len(lanes), evaluation_schedule(steps, evaluations))
     of_group = groups(len(lanes), program.layout.lanes)
-    own = [
-        k for k in range(len(of_group)) if k % jax.process_count() == jax.process_index()
-    ]
+    own = range(jax.process_index(), len(of_group), jax.process_count())
     seconds, last = 0.0, first
     # Groups that run side by side are started here: jax's settings are this thread's.
     for wave in (own[k : k + choice.workers] for k in range(0, len(own), choice.workers)):

@@ -225,7 +225,7 @@ class StrategyFolder:
             raise _damaged(path, error) from error
 
     def save_choice(self, choice: Choice) -> None:
-        _write_json(self._path / "execution.json", choice.as_dict())
+        _write_json(self._path / "execution.json", dataclasses.asdict(choice))
 
     def check_program(self, fingerprint: str) -> None:
         """Refuse if the compiled program is not the one that was begun with."""
