@@ -11,6 +11,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.extend import source_info_util
+from jax.interpreters import partial_eval
 from jaxtyping import Array, ArrayLike
 
 
@@ -123,6 +124,18 @@ def scan_parts(eqn: Any) -> ScanParts | None:
     )
 
 
+def branches(eqn: Any) -> tuple[Any, ...] | None:
+    """The jaxprs of a `cond`'s branches; `None` for any other equation."""
+    return eqn.params["branches"] if eqn.primitive.name == "cond" else None
+
+
+def without_dead_code(jaxpr: Any) -> Any:
+    """A jaxpr without what none of its outputs needs, inside its equations as well."""
+    own, _ = open_jaxpr(jaxpr)
+    needed, _ = partial_eval.dce_jaxpr(own, [True] * len(own.outvars))
+    return needed
+
+
 def is_remat(eqn: Any) -> bool:
     """Whether an equation is a `jax.checkpoint`."""
     return eqn.primitive.name in {"checkpoint", "remat", "remat2"}
@@ -158,21 +171,22 @@ def source(eqn: Any) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
-def _inner_jaxprs(param: Any) -> Iterator[Any]:
+def _jaxprs_in(param: Any) -> Iterator[Any]:
     if hasattr(getattr(param, "jaxpr", param), "eqns"):
         yield getattr(param, "jaxpr", param)
     elif isinstance(param, (tuple, list)):
         for item in param:
-            yield from _inner_jaxprs(item)
+            yield from _jaxprs_in(item)
+
+
+def inner_jaxprs(eqn: Any) -> Iterator[Any]:
+    """The jaxprs, without their constants, among the parameters of an equation."""
+    for param in eqn.params.values():
+        yield from _jaxprs_in(param)
 
 
 def _contains(eqn: Any, wanted: Callable[[Any], bool]) -> bool:
-    inner = (
-        own
-        for param in eqn.params.values()
-        for jaxpr in _inner_jaxprs(param)
-        for own in jaxpr.eqns
-    )
+    inner = (own for jaxpr in inner_jaxprs(eqn) for own in jaxpr.eqns)
     return wanted(eqn) or any(_contains(own, wanted) for own in inner)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Scalar
 
 from ._curvature import AbstractCurvatureMethod, close_loss, quadratic_model
 from ._direction import AbstractDirection
+from ._flops import counted_flops, uncounted_flops
 from ._problem import AbstractProblem
 from ._tree import cast_hyperparameters, join_static, scalar_dtype, split_static
 
@@ -25,13 +26,16 @@ class CompiledFunction:
     **Attributes:**
 
     - `run`: calls it on those arguments and waits for the result.
-    - `flops`: its floating-point operations; `nan` where the backend gives none. The
-        body of a loop whose length XLA does not know is counted once.
+    - `flops`: its floating-point operations; `nan` where the backend gives none. XLA
+        counts the body of every loop once; here a `scan` (also `jax.lax.map`, and a
+        `fori_loop` whose bounds are fixed) counts as often as it runs: what XLA left out
+        is added, by its own count of the body. A `while`, whose length is not known
+        before, stays counted once.
     - `temporary_bytes`: the memory it needs beside its inputs and outputs; `nan` where
         the backend gives none.
     - `total_bytes`: the same with its inputs and outputs.
     - `compile_seconds`: how long it took to trace, lower and compile it; next to nothing
-        where that was done before.
+        where that was done before. Without what it takes to count loops.
     """
 
     run: Callable[[], Any]
@@ -64,13 +68,14 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
     is_dynamic = lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
     dynamic, static = split_static((fn, args), is_dynamic)
     began = time.perf_counter()
-    program = _called.lower(static, dynamic).compile()
+    traced = _called.trace(static, dynamic)
+    program = traced.lower().compile()
     compile_seconds = time.perf_counter() - began
-    costs, memory = program.cost_analysis() or {}, program.memory_analysis()
+    memory = program.memory_analysis()
     size = lambda kind: float(getattr(memory, f"{kind}_size_in_bytes", math.nan))
     return CompiledFunction(
         run=lambda: jax.block_until_ready(program(dynamic)),
-        flops=float(costs.get("flops", math.nan)),
+        flops=counted_flops(program) + uncounted_flops(traced.jaxpr),
         temporary_bytes=size("temp"),
         total_bytes=size("temp") + size("argument") + size("output"),
         compile_seconds=compile_seconds,

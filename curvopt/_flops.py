@@ -1,0 +1,81 @@
+"""What XLA leaves out when it counts the operations of a program with loops.
+
+XLA counts the body of a loop once, however often it runs, and of a `cond` the most that a
+branch costs. How often a `scan` runs stands in its equation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+
+from ._compat import branches, inner_jaxprs, open_jaxpr, scan_parts, without_dead_code
+
+
+def counted_flops(program: Any) -> float:
+    """XLA's count of a compiled program; `nan` where the backend gives none."""
+    return float((program.cost_analysis() or {}).get("flops", math.nan))
+
+
+def uncounted_flops(jaxpr: Any) -> float:
+    """The operations of a program that XLA's count leaves out; 0 without a `scan`.
+
+    With `X` for XLA's count and `R` for what it leaves out, a `scan` of length `n` of
+    whose turns the compiled loop has `c` in its text (one, unless it is unrolled) has
+
+        R(scan) = (n - c) X(body) + n R(body)
+        R(cond) = max_b (X(b) + R(b)) - max_b X(b),         over its branches b,
+
+    and every other equation the sum of what it holds. `X(body)` is that of two turns
+    less that of one, for what does not change from turn to turn XLA moves out of the
+    loop. A `while` holds its body once, since how often it runs is not known before.
+
+    **Arguments:**
+
+    - `jaxpr`: the program, as `jax.make_jaxpr` gives it.
+    """
+    return _of_jaxpr(without_dead_code(jaxpr))
+
+
+def _of_jaxpr(jaxpr: Any) -> float:
+    return sum((_of_equation(eqn) for eqn in open_jaxpr(jaxpr)[0].eqns), 0.0)
+
+
+def _of_equation(eqn: Any) -> float:
+    scan = scan_parts(eqn)
+    if scan is not None:
+        length, unroll = scan.length, scan.unroll
+        # Turns that are left over when it is unrolled come after the loop.
+        written = length if unroll >= length else unroll + length % unroll
+        rest = length * _of_jaxpr(scan.jaxpr)
+        return rest if written == length else rest + (length - written) * _turn(scan)
+    either = branches(eqn)
+    inside = [_of_jaxpr(jaxpr) for jaxpr in either or inner_jaxprs(eqn)]
+    if either is None or not any(inside):
+        return sum(inside, 0.0)
+    counted = [_counted(jex.jaxpr_as_fun(b), b.in_avals) for b in either]
+    return max(x + r for x, r in zip(counted, inside)) - max(counted)
+
+
+def _turn(scan: Any) -> float:
+    """XLA's count of one turn more."""
+    body, avals = jex.jaxpr_as_fun(scan.jaxpr), list(scan.jaxpr.in_avals)
+    once = _counted(body, avals)
+    if scan.num_consts == 0:
+        return once
+
+    def twice(*operands: Any) -> Any:
+        consts, slices = operands[: scan.num_consts], operands[len(avals) :]
+        first = body(*operands[: len(avals)])
+        carry, out = first[: scan.num_carry], first[scan.num_carry :]
+        return out, body(*consts, *carry, *slices)
+
+    sliced = avals[scan.num_consts + scan.num_carry :]
+    return _counted(twice, avals + sliced) - once
+
+
+def _counted(fn: Callable, avals: Sequence[Any]) -> float:
+    operands = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    return counted_flops(jax.jit(fn).lower(*operands).compile())
