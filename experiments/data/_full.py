@@ -1,10 +1,10 @@
 """The full MNIST and Fashion-MNIST, from a folder of the user's or from the network."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ._folder import data_folder, find_file
 from ._idx import DataError, parse_idx, read_bytes
 from ._images import Images
 
@@ -43,14 +43,13 @@ _URLS = {
 def _find(folder: Path, name: Name, part: str) -> Path:
     """A part of a data set in `folder` or in `folder/<name>`, gzipped or not."""
     file = _PARTS[part]
-    names = (file, f"{file}.gz")
-    for candidate in (base / n for base in (folder / name, folder) for n in names):
-        if candidate.is_file():
-            return candidate
-    raise DataError(
-        f"{name} is not complete in {folder}: there is no {file} or {file}.gz, neither "
-        f"there nor in its subfolder {name}."
-    )
+    found = find_file(folder, name, file)
+    if found is None:
+        raise DataError(
+            f"{name} is not complete in {folder}: there is no {file} or {file}.gz, "
+            f"neither there nor in its subfolder {name}."
+        )
+    return found
 
 
 def _verified(content: bytes, path: Path, name: Name, part: str) -> bytes:
@@ -99,10 +98,7 @@ def load_full(name: Name, folder: Path | None = None) -> Images:
     `DataError` if a file is missing, truncated, corrupt (by its SHA-256) or cannot be
     downloaded.
     """
-    if folder is None and os.environ.get("CURVOPT_DATA"):
-        folder = Path(os.environ["CURVOPT_DATA"])
-    if folder is not None and not folder.is_dir():
-        raise DataError(f"the data folder {folder} is not there, or is not a folder.")
+    folder = data_folder(folder)
     arrays = {}
     for part in _PARTS:
         path = _downloaded(name, part) if folder is None else _find(folder, name, part)

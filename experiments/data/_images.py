@@ -6,17 +6,18 @@ from jaxtyping import UInt8
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Grey images with their classes, split for training and testing.
+    """Images with their classes, split for training and testing: grey ones, of shape
+    `(height, width)`, or ones in colour, of shape `(channel, height, width)`.
 
     **Attributes:**
 
     - `name`: what the data set is called in results.
-    - `train_images`, `test_images`: pixels from 0 to 255, `(number, height, width)`.
+    - `train_images`, `test_images`: values from 0 to 255, `(number, *shape)`.
     - `train_labels`, `test_labels`: classes from 0, `(number,)`.
     """
 
     name: str
-    train_images: UInt8[np.ndarray, "train height width"]
+    train_images: UInt8[np.ndarray, " train *shape"]
     train_labels: UInt8[np.ndarray, " train"]
-    test_images: UInt8[np.ndarray, "test height width"]
+    test_images: UInt8[np.ndarray, " test *shape"]
     test_labels: UInt8[np.ndarray, " test"]

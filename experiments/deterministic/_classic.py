@@ -14,13 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from ..problems import rosenbrock
 from ._problem import Problem
-
-
-def rosenbrock(y: Float[Array, " n"], args: None) -> Scalar:
-    """Rosenbrock's curved valley, chained: MGH 1 for two unknowns."""
-    del args
-    return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2)
 
 
 def extended_rosenbrock(y: Float[Array, " n"], args: None) -> Scalar:

@@ -1,18 +1,35 @@
 """Problems by name: each data, an Equinox model, a loss and its metrics."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import jax
 
 import curvopt
 
-from ..data import Images, load_full, load_subset
+from ..data import Images, load_cifar10, load_full, load_shakespeare, load_subset
 from ._autoencoder import (
     Autoencoder as Autoencoder,
     autoencoder_network as autoencoder_network,
     bernoulli_loss as bernoulli_loss,
 )
 from ._classifier import MLPClassifier as MLPClassifier
+from ._gru import GRUCharacters as GRUCharacters, GRUNetwork as GRUNetwork
 from ._lenet import lenet_network as lenet_network, LeNetClassifier as LeNetClassifier
+from ._logistic import LogisticRegression as LogisticRegression
+from ._pendulum import Pendulum as Pendulum
+from ._quadratic import NoisyQuadratic as NoisyQuadratic
+from ._resnet import (
+    resnet_logits as resnet_logits,
+    resnet_network as resnet_network,
+    ResNetClassifier as ResNetClassifier,
+)
+from ._rosenbrock import Rosenbrock as Rosenbrock, rosenbrock as rosenbrock
+from ._transformer import (
+    TransformerCharacters as TransformerCharacters,
+    TransformerNetwork as TransformerNetwork,
+)
 
 
 # From the folder with the user's data (or none) to images. Only the embedded data need
@@ -24,9 +41,12 @@ _IMAGES: dict[str, Callable[[Path | None], Images]] = {
 }
 
 _ON_IMAGES: dict[str, Callable[[Images], curvopt.AbstractProblem]] = {
+    "logistic": LogisticRegression,
     "mlp": MLPClassifier,
+    "mlp-relu": partial(MLPClassifier, activation=jax.nn.relu),
     "autoencoder": Autoencoder,
     "lenet": LeNetClassifier,
+    "lenet-relu": partial(LeNetClassifier, smooth=False),
 }
 
 
@@ -37,4 +57,13 @@ def _maker(data: str, model: str) -> Callable[[Path | None], curvopt.AbstractPro
 # From the folder with the user's data (or none) to a problem: "fashion-subset-mlp", ...
 PROBLEMS: dict[str, Callable[[Path | None], curvopt.AbstractProblem]] = {
     f"{data}-{model}": _maker(data, model) for data in _IMAGES for model in _ON_IMAGES
+} | {
+    "cifar10-resnet": lambda folder: ResNetClassifier(load_cifar10(folder)),
+    "shakespeare-gru": lambda folder: GRUCharacters(load_shakespeare(folder)),
+    "shakespeare-transformer": lambda folder: TransformerCharacters(
+        load_shakespeare(folder)
+    ),
+    "quadratic": lambda folder: NoisyQuadratic(),
+    "rosenbrock": lambda folder: Rosenbrock(),
+    "pendulum": lambda folder: Pendulum(),
 }

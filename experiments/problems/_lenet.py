@@ -10,7 +10,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 import curvopt
 
 from ..data import Images
-from ._images import Batch, classified, ImageData, static_part
+from ._classification import classification
+from ._images import Batch, ImageData
 
 
 # The smallest image that leaves a pixel: halved, four less, halved.
@@ -88,8 +89,8 @@ class LeNetClassifier(curvopt.AbstractProblem):
 
     **Raises:**
 
-    `ValueError` if a count is not one, `smooth` is not a boolean, the images are too
-    small for the network, or the batch is larger than the data.
+    `ValueError` if a count is not one, `smooth` is not a boolean, the images are in
+    colour or too small for the network, or the batch is larger than the data.
     """
 
     data: ImageData
@@ -115,6 +116,11 @@ class LeNetClassifier(curvopt.AbstractProblem):
                 f"max-pooling), but it is {smooth!r}."
             )
         self.smooth = smooth
+        if len(self.data.shape) != 2:
+            raise ValueError(
+                f"images must be grey, but those of {images.name} have "
+                f"{self.data.channels} channels. Use ResNetClassifier."
+            )
         if min(self.data.shape) < _SMALLEST:
             raise ValueError(
                 f"images must be at least {_SMALLEST} pixels high and wide, but those of "
@@ -122,8 +128,9 @@ class LeNetClassifier(curvopt.AbstractProblem):
             )
 
     def _model(self, key: PRNGKeyArray) -> eqx.nn.Sequential:
+        height, width = self.data.shape
         return lenet_network(
-            self.data.shape,
+            (height, width),
             self.channels,
             self.widths,
             self.data.classes,
@@ -141,10 +148,8 @@ class LeNetClassifier(curvopt.AbstractProblem):
     def _loss(
         self, params: PyTree[Array], images: Array, labels: Array
     ) -> tuple[Scalar, curvopt.Metrics]:
-        model = eqx.combine(params, static_part(self._model))
-        x = self.data.standardised(images)
-        logits = jax.vmap(model)(jnp.expand_dims(x, 1))
-        return classified(curvopt.tag_output(logits), labels)
+        x = jnp.expand_dims(self.data.standardised(images), 1)
+        return classification(self._model, params, x, labels)
 
     def loss(
         self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]

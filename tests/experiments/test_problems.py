@@ -11,7 +11,13 @@ import pytest
 import curvopt
 import experiments.problems
 from experiments.data import load_subset
-from experiments.problems import Autoencoder, LeNetClassifier, MLPClassifier, PROBLEMS
+from experiments.problems import (
+    Autoencoder,
+    LeNetClassifier,
+    LogisticRegression,
+    MLPClassifier,
+    PROBLEMS,
+)
 from strategies import Adam, LearningRate
 
 
@@ -224,16 +230,29 @@ def test_what_is_evaluated(few):
 
 
 def test_names(monkeypatch, tmp_path, few):
-    models = {"mlp": MLPClassifier, "autoencoder": Autoencoder, "lenet": LeNetClassifier}
-    sources = ("fashion-subset", "fashion", "mnist")
-    assert list(PROBLEMS) == [f"{source}-{model}" for source in sources for model in models]
+    models = {
+        "logistic": LogisticRegression,
+        "mlp": MLPClassifier,
+        "mlp-relu": MLPClassifier,
+        "autoencoder": Autoencoder,
+        "lenet": LeNetClassifier,
+        "lenet-relu": LeNetClassifier,
+    }
+    on_images = {
+        f"{source}-{model}": kind
+        for source in ("fashion-subset", "fashion", "mnist")
+        for model, kind in models.items()
+    }
+    assert list(PROBLEMS)[: len(on_images)] == list(on_images)
     asked = []
     load_full = lambda *args: asked.append(args) or few
     monkeypatch.setattr(experiments.problems, "load_full", load_full)
     monkeypatch.setattr(experiments.problems, "load_subset", lambda: few)
-    for name, make in PROBLEMS.items():
-        assert type(make(tmp_path)) is models[name.rsplit("-", 1)[1]]
-    assert asked == [("fashion-mnist", tmp_path)] * 3 + [("mnist", tmp_path)] * 3
+    for name, kind in on_images.items():
+        assert type(PROBLEMS[name](tmp_path)) is kind
+    assert asked == [
+        (name, tmp_path) for name in ("fashion-mnist", "mnist") for _ in models
+    ]
 
 
 def test_batch_larger_than_the_data():

@@ -3,35 +3,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import PyTree, Scalar
 
+from ...problems import GRUNetwork
 from .._instance import Instance
 from ._data import cross_entropy, keys, text
-
-
-class _Network(eqx.Module):
-    characters: eqx.nn.Embedding
-    cell: eqx.nn.GRUCell
-    readout: eqx.nn.Linear
-    unroll: bool = eqx.field(static=True)
-
-    def __init__(self, width: int, vocabulary: int, unroll: bool, key: PRNGKeyArray):
-        k = jr.split(key, 3)
-        self.characters = eqx.nn.Embedding(vocabulary, width, key=k[0])
-        self.cell = eqx.nn.GRUCell(width, width, key=k[1])
-        self.readout = eqx.nn.Linear(width, vocabulary, key=k[2])
-        self.unroll = unroll
-
-    def __call__(self, characters: Int[Array, " length"]) -> Float[Array, "length class"]:
-        def step(state: Array, x: Array) -> tuple[Array, Array]:
-            state = self.cell(x, state)
-            return state, state
-
-        x = jax.vmap(self.characters)(characters)
-        _, states = jax.lax.scan(step, jnp.zeros_like(x[0]), x, unroll=self.unroll)
-        return jax.vmap(self.readout)(states)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +21,7 @@ class GRU:
 
     def __call__(self, batch_size: int) -> Instance:
         model_key, data_key = keys()
-        model = _Network(self.width, self.vocabulary, self.unroll, model_key)
+        model = GRUNetwork(self.width, self.vocabulary, self.unroll, key=model_key)
         y, static = eqx.partition(model, eqx.is_inexact_array)
 
         def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
