@@ -20,7 +20,7 @@ from ._catalogue import (
     TUNED,
     UsageError,
 )
-from ._report import compare_with_baselines, report, table
+from ._report import compare_with_baselines, report, second_metric, table
 from ._results import ResultsFolder
 from ._tuning import all_runs, tune
 from .problems import PROBLEMS
@@ -38,8 +38,10 @@ class Compare:
     """
 
     problem: str = "fashion-subset-mlp"
-    """What to train: fashion-subset-mlp, -autoencoder or -lenet (the data come with the
-    project); fashion-mlp, mnist-mlp and so on (full data, see --data-dir)."""
+    """What to train. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
+    -lenet-relu: the data come with the project; fashion-mlp, mnist-mlp and so on: full
+    data; cifar10-resnet, shakespeare-gru, shakespeare-transformer: data of your own, see
+    experiments/data/README.md; quadratic, rosenbrock, pendulum: no data."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
     """Which way: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
@@ -71,8 +73,8 @@ class Compare:
     broken off, killed or interrupted it ends with the same numbers."""
 
     data_dir: Path | None = None
-    """Where the IDX files of the full data sets are (or the variable CURVOPT_DATA);
-    without it they are downloaded once."""
+    """Where the data sets are that do not come with the project (or the variable
+    CURVOPT_DATA); without it MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
     """Begin anew, and replace what is in the folder."""
@@ -159,7 +161,8 @@ def compare(config: Compare) -> None:
     folder.save_data("results.nc", data)
     folder.save_figure("loss", plots.learning_curves(data))
     folder.save_figure("line", plots.line_traces(data))
-    folder.save_figure("accuracy", plots.metric_curves(data, "test_accuracy"))
+    second = second_metric(data)
+    folder.save_figure(second.replace("_", "-"), plots.metric_curves(data, second))
 
     comparison = compare_with_baselines(data, METRIC, LINE_SEARCHES[TUNED].label)
     labels = {key: entry.label for key, entry in directions.items()}

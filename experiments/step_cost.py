@@ -46,7 +46,7 @@ class StepCost:
     """How many times each step is timed, interleaved with the gradient."""
 
     data_dir: Path | None = None
-    """Where the IDX files of the full data sets are."""
+    """Where the data sets are that do not come with the project."""
 
 
 def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:

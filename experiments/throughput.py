@@ -60,7 +60,7 @@ class Throughput:
     """How many repetitions."""
 
     data_dir: Path | None = None
-    """Where the IDX files of the full data sets are."""
+    """Where the data sets are that do not come with the project."""
 
 
 # A way to make all steps of all lanes; returns the seconds that they took.

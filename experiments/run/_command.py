@@ -41,8 +41,8 @@ class Run:
     same numbers."""
 
     data_dir: Path | None = None
-    """Where the IDX files of the full data sets are (or the variable CURVOPT_DATA);
-    without it they are downloaded once."""
+    """Where the data sets are that do not come with the project (or the variable
+    CURVOPT_DATA); without it MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
     """Begin anew, and replace what is in the folder."""

@@ -61,7 +61,7 @@ def test_the_report(results):
     for part in (
         "| SGD, rescaled (cosine) ",
         "nothing can be claimed from 2 seeds; 8 are needed for 4 comparisons",
-        "![Test accuracy against steps](figures/accuracy.png)",
+        "![test_accuracy against steps](figures/test-accuracy.png)",
         "tuning took",
     ):
         assert part in text
