@@ -3,6 +3,7 @@
 from . import optax as optax, recipes as recipes
 from .directions import (
     Adam as Adam,
+    DisplacementMomentum as DisplacementMomentum,
     ForwardGradient as ForwardGradient,
     FromDescent as FromDescent,
     FromOptax as FromOptax,
@@ -29,6 +30,7 @@ from .line_searches import (
     HessianAwareScaling as HessianAwareScaling,
     LearningRate as LearningRate,
     Polyak as Polyak,
+    Restarted as Restarted,
     RobbinsMonro as RobbinsMonro,
     Scheduled as Scheduled,
     Smoothed as Smoothed,

@@ -1,6 +1,7 @@
 """Which way."""
 
 from .adam import Adam as Adam
+from .displacement_momentum import DisplacementMomentum as DisplacementMomentum
 from .forward_gradient import ForwardGradient as ForwardGradient
 from .from_descent import FromDescent as FromDescent
 from .from_optax import FromOptax as FromOptax

@@ -13,6 +13,7 @@ from .growth_limited import GrowthLimited as GrowthLimited
 from .hessian_aware_scaling import HessianAwareScaling as HessianAwareScaling
 from .learning_rate import LearningRate as LearningRate
 from .polyak import Polyak as Polyak
+from .restarted import Restarted as Restarted
 from .robbins_monro import RobbinsMonro as RobbinsMonro
 from .scheduled import Scheduled as Scheduled
 from .smoothed import Smoothed as Smoothed

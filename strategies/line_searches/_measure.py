@@ -11,7 +11,7 @@ import curvopt
 
 Along: TypeAlias = Literal["direction", "fresh"]
 Negative: TypeAlias = Literal["absolute", "flat"]
-Ascent: TypeAlias = Literal["zero", "absolute", "last"]
+Ascent: TypeAlias = Literal["zero", "absolute", "signed", "last"]
 
 
 class Measured(eqx.Module):
@@ -23,9 +23,9 @@ class Measured(eqx.Module):
 
 
 class Averages(eqx.Module):
-    r"""Exponential averages of the descent, $\max(-\text{slope}, 0)$, and of the sharpness,
-    $|\kappa|$, from zero. Only their ratio is used, in which the correction for that start
-    cancels."""
+    r"""Exponential averages of the descent, $\max(-\text{slope}, 0)$ (or $-\text{slope}$
+    itself, if it keeps its sign), and of the sharpness, $|\kappa|$, from zero. Only their
+    ratio is used, in which the correction for that start cancels."""
 
     descent: Scalar
     sharpness: Scalar
@@ -55,7 +55,10 @@ def update_averages(
         return jnp.where(where, mixed, old)
 
     descent, sharpness = -measured.slope, measured.curvature
-    descent = jnp.abs(descent) if ascent == "absolute" else jnp.maximum(descent, 0)
+    if ascent == "absolute":
+        descent = jnp.abs(descent)
+    elif ascent != "signed":
+        descent = jnp.maximum(descent, 0)
     sharpness = jnp.abs(sharpness) if negative == "absolute" else jnp.maximum(sharpness, 0)
     return Averages(
         averaged(old.descent, descent), averaged(old.sharpness, sharpness + floor)

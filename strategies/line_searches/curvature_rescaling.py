@@ -32,8 +32,9 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
     - `negative`: a negative curvature enters by its absolute value (`"absolute"`), or as
         zero (`"flat"`).
     - `ascent`: a positive slope enters as zero, so that without averages the step is zero
-        (`"zero"`), by its absolute value (`"absolute"`), or not at all, and the last step
-        is repeated (`"last"`).
+        (`"zero"`), by its absolute value (`"absolute"`), with its sign, so that the step is
+        zero where the average ascends (`"signed"`), or not at all, and the last step is
+        repeated (`"last"`).
     - `initial`: where the curvature is zero the last positive step is repeated; this is
         the step before there was any. (The first step of a network can be as long as this:
         see [`strategies.GrowthLimited`][].)
@@ -59,7 +60,7 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
         curvopt.check_range("average", self.average, at_least=0, below=1)
         curvopt.check_choice("along", self.along, ("direction", "fresh"))
         curvopt.check_choice("negative", self.negative, ("absolute", "flat"))
-        curvopt.check_choice("ascent", self.ascent, ("zero", "absolute", "last"))
+        curvopt.check_choice("ascent", self.ascent, ("zero", "absolute", "signed", "last"))
         curvopt.check_range("initial", self.initial, above=0)
 
     def init(self, y: PyTree[Array]) -> RescalingState:

@@ -6,6 +6,8 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
+from ._single_steps import check_single_steps
+
 
 class EveryKState(eqx.Module):
     """What is kept between two steps: the step that is repeated, and the inner state."""
@@ -41,12 +43,7 @@ class EveryK(curvopt.AbstractLineSearch):
     k: int = eqx.field(static=True, converter=lambda k: curvopt.check_count("k", k))
 
     def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
-        if curvopt.steps_per_batch(self.inner) > 1:
-            raise ValueError(
-                "inner must look at single steps, but "
-                f"{type(self.inner).__name__} looks at several in a row on one batch."
-            )
+        check_single_steps(self.inner)
 
     def init(self, y: PyTree[Array]) -> EveryKState:
         return EveryKState(jnp.zeros((), curvopt.scalar_dtype(y)), self.inner.init(y))

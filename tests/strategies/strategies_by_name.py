@@ -11,6 +11,7 @@ from strategies import (
     CDAT,
     Clipped,
     CurvatureRescaling,
+    DisplacementMomentum,
     EveryK,
     ForwardGradient,
     FromDescent,
@@ -27,6 +28,7 @@ from strategies import (
     Momentum,
     NonlinearCG,
     Polyak,
+    Restarted,
     RMSProp,
     RobbinsMonro,
     Scheduled,
@@ -51,6 +53,7 @@ DIRECTIONS = {
     "INNAprop": INNAprop(0.1),
     "FromOptax": FromOptax(optax.chain(optax.trace(0.5), optax.scale(-0.5))),
     "FromDescent": FromDescent(optx.SteepestDescent()),
+    "DisplacementMomentum": DisplacementMomentum(SGD(), CurvatureRescaling(0.25), 0.5),
 }
 
 LINE_SEARCHES = {
@@ -73,6 +76,7 @@ LINE_SEARCHES = {
     "Smoothed": Smoothed(CurvatureRescaling(0.25), 0.5),
     "Scheduled": Scheduled(CurvatureRescaling(0.25), lambda count: 0.99**count),
     "GrowthLimited": GrowthLimited(CurvatureRescaling(0.25), 1.5, 0.1),
+    "Restarted": Restarted(GrowthLimited(CurvatureRescaling(0.25, average=0.5), 1.5, 0.1)),
 }
 
 # Rules that accept nothing but sufficient decrease.

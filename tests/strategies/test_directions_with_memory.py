@@ -16,6 +16,7 @@ import curvopt
 from strategies import (
     Backtracking,
     CurvatureRescaling,
+    DisplacementMomentum,
     ForwardGradient,
     FromDescent,
     FromOptax,
@@ -28,6 +29,7 @@ from strategies import (
     NonlinearCG,
     RMSProp,
     SGD,
+    StepTuned,
 )
 
 
@@ -337,6 +339,66 @@ class TestFromDescent:
     def test_what_is_no_descent(self, unchecked):
         with pytest.raises(ValueError, match="must be an optimistix.AbstractDescent"):
             FromDescent(optx.LearningRate(0.1))
+
+
+class TestDisplacementMomentum:
+    def test_at_constant_steps_it_is_normalised_momentum(self):
+        moved = DisplacementMomentum(SGD(), LearningRate(0.1), decay=0.8)
+        a, _ = points_of(
+            curvopt.LineSearchMinimiser(moved, LearningRate(1.0)), Y, MATRIX, 6
+        )
+        b, _ = points_of(
+            curvopt.LineSearchMinimiser(Momentum(0.8), LearningRate(0.1)), Y, MATRIX, 6
+        )
+        np.testing.assert_allclose(jnp.stack(a), jnp.stack(b), rtol=1e-5)
+
+    def displacements(self, gradients, schedule, decay):
+        """Those of gradients that do not depend on the point, and the fresh ones."""
+        moved = DisplacementMomentum(SGD(), LearningRate(1.0, schedule), decay)
+
+        @jax.jit
+        def step(g, state):
+            model = curvopt.quadratic_model(lambda y, g: g @ y, jnp.zeros_like(g), g)
+            descent, state = moved.step(model, jnp.zeros_like(g), state)
+            return state, (descent.direction, descent.fresh)
+
+        state, out = moved.init(gradients[0], key=jr.key(0)), []
+        for g in gradients:
+            state, both = step(g, state)
+            out.append(both)
+        return zip(*out)
+
+    def test_each_displacement_is_used_once_in_total(self):
+        """At the length that it was given, also where later steps are of another."""
+        g = jnp.array([1.0, -2.0])
+        gradients = [g, 3 * g, *[jnp.zeros(2)] * 60]
+        steps, fresh = self.displacements(gradients, lambda k: 1 / (1 + k), 0.7)
+        np.testing.assert_array_equal(fresh[0], -g)
+        np.testing.assert_allclose(fresh[1], -1.5 * g, rtol=1e-6)
+        np.testing.assert_allclose(jnp.stack(steps).sum(0), -2.5 * g, rtol=1e-5)
+        # The second step has 0.7 * 0.3 of the first displacement and 0.3 of its own.
+        np.testing.assert_allclose(steps[1], -(0.21 + 0.45) * g, rtol=1e-6)
+
+    def test_the_inner_rule_sees_the_inner_direction(self):
+        """The exact step along the gradient, whatever the displacement is."""
+        moved = DisplacementMomentum(SGD(), EXACT)
+        state = moved.init(Y, key=jr.key(0))
+        for y in (Y, jnp.array([0.3, 1.0])):
+            model = curvopt.quadratic_model(lambda y, _: quadratic(y), y)
+            descent, state = moved.step(model, y, state)
+            g = MATRIX @ y
+            step = (g @ g) / (g @ MATRIX @ g)
+            np.testing.assert_allclose(descent.fresh, -step * g, rtol=1e-6)
+
+    def test_bad_arguments(self, unchecked):
+        with pytest.raises(ValueError, match="direction must be an instance"):
+            DisplacementMomentum(EXACT, EXACT)
+        with pytest.raises(ValueError, match="line_search must be an instance"):
+            DisplacementMomentum(SGD(), SGD())
+        with pytest.raises(ValueError, match="decay must be at least 0 and below 1"):
+            DisplacementMomentum(SGD(), EXACT, 1.0)
+        with pytest.raises(ValueError, match="StepTuned looks at several in a row"):
+            DisplacementMomentum(SGD(), StepTuned(0.1))
 
 
 class TestLastStep:

@@ -121,6 +121,34 @@ class TestCurvatureRescaling:
         np.testing.assert_allclose(tau, exact(), rtol=1e-6)
         assert info.guards.ascent
 
+    def test_ascent_with_its_sign(self):
+        """A step of zero where the average ascends; the averages keep their sign, so that
+        an ascent counts against later descents."""
+        rule = CurvatureRescaling(ascent="signed", average=0.5)
+        g = MATRIX @ Y
+        steps = steps_of(rule, quadratic, [Y] * 4, [-g, g, -g, -g])
+        descent, sharpness, expected = 0.0, 0.0, []
+        for sign in (1, -1, 1, 1):
+            descent, sharpness = descent / 2 + sign, sharpness / 2 + 1
+            expected.append(max(descent, 0) / sharpness * exact())
+        assert expected[1] == 0 < expected[2] < expected[3]
+        np.testing.assert_allclose([tau for tau, _ in steps], expected, rtol=1e-6)
+        assert [bool(info.guards.ascent) for _, info in steps] == [
+            False,
+            True,
+            False,
+            False,
+        ]
+
+    def test_ascent_with_its_sign_is_as_zero_where_all_slopes_descend(self):
+        points = [Y, jnp.array([0.3, 1.0]), jnp.array([-1.0, 0.2])]
+        signed, zero = (
+            steps_of(CurvatureRescaling(ascent=ascent, average=0.9), quadratic, points)
+            for ascent in ("signed", "zero")
+        )
+        for (a, _), (b, _) in zip(signed, zero):
+            assert a == b > 0
+
     def test_ascent_that_repeats_the_last_step(self):
         """And leaves the averages alone."""
         rule = CurvatureRescaling(ascent="last", average=0.5)
@@ -154,7 +182,10 @@ class TestCurvatureRescaling:
             ({"initial": 0.0}, "initial must be above 0"),
             ({"along": "gradient"}, "along must be one of 'direction', 'fresh'"),
             ({"negative": "zero"}, "negative must be one of 'absolute', 'flat'"),
-            ({"ascent": "stop"}, "ascent must be one of 'zero', 'absolute', 'last'"),
+            (
+                {"ascent": "stop"},
+                "ascent must be one of 'zero', 'absolute', 'signed', 'last'",
+            ),
         ],
     )
     def test_bad_hyper_parameters(self, kwargs, message, unchecked):

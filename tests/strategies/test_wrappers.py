@@ -11,8 +11,10 @@ from strategies import (
     CurvatureRescaling,
     GrowthLimited,
     LearningRate,
+    Restarted,
     Scheduled,
     Smoothed,
+    StepTuned,
 )
 
 
@@ -20,6 +22,7 @@ WRAPPERS = {
     "Backtracking": Backtracking,
     "Clipped": Clipped,
     "GrowthLimited": lambda inner: GrowthLimited(inner, 1.5),
+    "Restarted": Restarted,
     "Scheduled": lambda inner: Scheduled(inner, lambda count: 0.5**count),
     "Smoothed": Smoothed,
 }
@@ -109,6 +112,29 @@ class TestGrowthLimited:
     def test_bad_hyper_parameters(self, kwargs, message):
         with pytest.raises(ValueError, match=message):
             GrowthLimited(LearningRate(0.1), **kwargs)
+
+
+class TestRestarted:
+    def test_above_its_last_start_the_inner_rule_takes_a_first_step_again(self):
+        rule = GrowthLimited(CurvatureRescaling(average=0.9), 1.5, first=1e-3)
+        points = [Y, 0.9 * Y, 2 * Y, 1.5 * Y, 3 * Y]
+        steps = steps_of(Restarted(rule), quadratic, points)
+        first = lambda y: steps_of(rule, quadratic, [y])[0][0]
+        t0, t1, t2, t3, t4 = (tau for tau, _ in steps)
+        np.testing.assert_allclose([t0, t2, t4], [first(y) for y in points[::2]], rtol=1e-6)
+        # Between, it goes on: 1.5 Y is above the first start, but not above the second.
+        np.testing.assert_allclose([t1, t3], [1.5 * t0, 1.5 * t2], rtol=1e-6)
+
+    def test_a_loss_that_is_not_finite_starts_nothing(self):
+        rule = Restarted(GrowthLimited(LearningRate(1.0), 1.5, first=1e-3))
+        points = [Y, jnp.full(2, jnp.nan), jnp.full(2, jnp.inf), 2 * Y]
+        *_, (tau, _) = steps_of(rule, quadratic, points)
+        ((first, _),) = steps_of(rule, quadratic, [2 * Y])
+        np.testing.assert_allclose(tau, first, rtol=1e-6)
+
+    def test_pairs_of_steps_are_refused(self):
+        with pytest.raises(ValueError, match="StepTuned looks at several in a row"):
+            Restarted(StepTuned(0.1))
 
 
 class TestSmoothed:
