@@ -1,3 +1,12 @@
 """What the curvature costs, by every known way to have it: `python -m experiments cost`."""
 
 from ._command import Cost as Cost, cost as cost
+from ._report import larger_batches as larger_batches
+from ._run import (
+    cases as cases,
+    QUICK_SECONDS as QUICK_SECONDS,
+    run as run,
+    SECONDS as SECONDS,
+)
+from ._variants import GRADIENT as GRADIENT, VARIANTS as VARIANTS
+from .workloads import Workload as Workload, WORKLOADS as WORKLOADS

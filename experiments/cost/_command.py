@@ -8,19 +8,15 @@ import tqdm
 import xarray as xr
 
 from .._catalogue import choose, UsageError
+from .._hardware import hardware
 from .._results import ResultsFolder
-from ._dataset import dataset
 from ._figure import figure
-from ._hardware import hardware
-from ._measure import Case, measure
+from ._measure import Case
 from ._report import report
+from ._run import cases, QUICK_SECONDS, REPEATS, run, SECONDS
 from ._table import failures, table, title, unit
 from ._variants import VARIANTS
-from .workloads import Workload, WORKLOADS
-
-
-_QUICK_BATCH_SIZES = (4,)
-_QUICK_SECONDS = 0.1
+from .workloads import WORKLOADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +41,11 @@ class Cost:
     adjoint-bfloat16, forward, gauss-newton, part, jvp-grad, linearize-grad, nested-jvp,
     jet, two-losses."""
 
-    seconds: float = 10.0
+    seconds: float = SECONDS
     """How long the timing of a workload at one batch size goes on; three repetitions are
     made in any case."""
 
-    repeats: int = 300
+    repeats: int = REPEATS
     """How many repetitions it makes at most."""
 
     quick: bool = False
@@ -68,13 +64,6 @@ def _check(config: Cost) -> None:
         raise UsageError(f"--seconds must be positive, but it is {config.seconds}.")
     if config.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, but it is {config.repeats}.")
-
-
-def _cases(name: str, workload: Workload, quick: bool) -> list[Case]:
-    build = workload.tiny if quick else workload.full
-    count = build if workload.loop_free is None else workload.loop_free(build)
-    sizes = _QUICK_BATCH_SIZES if quick else workload.batch_sizes
-    return [Case(name, workload.label, build, count, size) for size in sizes]
 
 
 def _write(folder: ResultsFolder, data: xr.Dataset) -> Path:
@@ -100,34 +89,29 @@ def cost(config: Cost) -> None:
     workloads = choose("workload", WORKLOADS, config.workloads)
     methods = choose("method", VARIANTS, config.methods)
     folder = ResultsFolder(config.out, config.overwrite)
-    seconds = min(config.seconds, _QUICK_SECONDS) if config.quick else config.seconds
-    builders = {n: w.tiny if config.quick else w.full for n, w in workloads.items()}
+    seconds = min(config.seconds, QUICK_SECONDS) if config.quick else config.seconds
     attributes = {
         "command": "python -m experiments " + shlex.join(sys.argv[1:]),
         "configuration": repr(config),
-        "models": json.dumps({name: repr(build) for name, build in builders.items()}),
         "hardware": json.dumps(hardware()),
     }
-
-    cases = {n: _cases(n, w, config.quick) for n, w in workloads.items()}
-    steps = sum(map(len, cases.values())) * (len(methods) + 2)
-    measured, path = [], folder.path
+    measured_on = cases(workloads, config.quick)
+    steps = sum(map(len, measured_on.values())) * (len(methods) + 2)
+    path = folder.path
     with tqdm.tqdm(total=steps, file=sys.stderr, leave=False) as bar:
-        for of_workload in cases.values():
-            for case in of_workload:
 
-                def progress(doing: str, case: Case = case) -> None:
-                    bar.set_description(f"{case.workload}, {case.batch_size}: {doing}")
-                    bar.update()
+        def progress(case: Case, doing: str) -> None:
+            bar.set_description(f"{case.workload}, {case.batch_size}: {doing}")
+            bar.update()
 
-                rows = measure(
-                    case,
-                    methods,
-                    seconds=seconds,
-                    repeats=config.repeats,
-                    progress=progress,
-                )
-                measured.append((case, rows))
-                _show(dataset(measured[-1:], {}).isel(case=0))
-            path = _write(folder, dataset(measured, attributes))
+        for data in run(
+            measured_on,
+            methods,
+            seconds=seconds,
+            repeats=config.repeats,
+            attributes=attributes,
+            progress=progress,
+            measured=_show,
+        ):
+            path = _write(folder, data)
     print(f"\nreport: {path}")
