@@ -11,6 +11,7 @@ from .compare import Compare, compare
 from .cost import Cost, cost
 from .data import DataError
 from .deterministic import Deterministic, deterministic
+from .research import Research, research
 from .run import Run, run
 from .step_cost import step_cost, StepCost
 from .throughput import Throughput, throughput
@@ -20,6 +21,7 @@ _Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Cost, tyro.conf.subcommand("cost")]
     | Annotated[Deterministic, tyro.conf.subcommand("deterministic")]
+    | Annotated[Research, tyro.conf.subcommand("research")]
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[StepCost, tyro.conf.subcommand("step-cost")]
     | Annotated[Throughput, tyro.conf.subcommand("throughput")]
@@ -29,6 +31,7 @@ _RUN: dict[type, Callable[[Any], None]] = {
     Compare: compare,
     Cost: cost,
     Deterministic: deterministic,
+    Research: research,
     Run: run,
     StepCost: step_cost,
     Throughput: throughput,

@@ -1,0 +1,86 @@
+"""Families of paired comparisons of final losses, and what they come to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import xarray as xr
+
+from curvopt.statistics import compare_paired, PairedComparison
+
+from ._numbers import plain, table
+from ._standings import final, label, names
+
+
+Verdict = Literal["better", "worse", "undecided"]
+
+# A strategy and the baseline that it is compared with.
+Pair = tuple[str, str]
+
+Claims = Mapping[Pair, PairedComparison]
+
+
+def claims(data: xr.Dataset, pairs: Sequence[Pair]) -> dict[Pair, PairedComparison]:
+    """Compare strategies with their baselines on a setting, as one family; without the
+    pairs of which one was not run there."""
+    ends, there = final(data), set(names(data))
+    values = {name: ends.sel(strategy=name).values for name in there}
+    known = {", against ".join(pair): pair for pair in pairs if there.issuperset(pair)}
+    found = compare_paired({name: (values[a], values[b]) for name, (a, b) in known.items()})
+    return {known[name]: pair for name, pair in found.items()}
+
+
+def verdict(pair: PairedComparison) -> Verdict:
+    """Of a loss: lower is better."""
+    if not pair.holds:
+        return "undecided"
+    return "better" if pair.mean_difference < 0 else "worse"
+
+
+def counted(
+    found: Mapping[str, Claims], pairs: Sequence[Pair], prefix: str
+) -> dict[str, str]:
+    """How many of the pairs, over all settings, are better, worse and undecided, as
+    numbers named `prefix` with `Better`, `Worse` and `Undecided`."""
+    verdicts = [
+        verdict(pair)
+        for of in found.values()
+        for which, pair in of.items()
+        if which in pairs
+    ]
+    kinds: tuple[Verdict, ...] = "better", "worse", "undecided"
+    return {f"{prefix}{kind.capitalize()}": str(verdicts.count(kind)) for kind in kinds}
+
+
+def _cell(data: xr.Dataset, of: Claims, pair: Pair) -> str:
+    """The difference in per cent of the baseline's mean, bold where it holds."""
+    if pair not in of:
+        return "--"
+    found, rival = of[pair], float(final(data).sel(strategy=pair[1]).mean())
+    text = (
+        f"{100 * found.mean_difference / rival:+.1f}"
+        if rival > 0
+        else (plain(found.mean_difference, 2))
+    )
+    return rf"$\mathbf{{{text}}}$" if found.holds else f"${text}$"
+
+
+def claims_table(
+    results: Mapping[str, xr.Dataset],
+    found: Mapping[str, Claims],
+    groups: Mapping[str, Mapping[str, Pair]],
+) -> str:
+    """The differences, a column for each setting.
+
+    **Arguments:**
+
+    - `results`, `found`: by setting.
+    - `groups`: by title, pairs by what their row is called.
+    """
+    rows = [["", *(label(data) for data in results.values())]]
+    for title, pairs in groups.items():
+        rows.append([rf"\multicolumn{{{1 + len(results)}}}{{l}}{{\emph{{{title}}}}}"])
+        for row, pair in pairs.items():
+            cells = [_cell(data, found[name], pair) for name, data in results.items()]
+            if any(pair in of for of in found.values()):
+                rows.append([row, *cells])
+    return table(rows, "l" + "r" * len(results))

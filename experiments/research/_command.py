@@ -1,0 +1,102 @@
+"""The command: questions asked of settings."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from .._catalogue import choose, UsageError
+from ._bench import Bench
+from ._keep import keep, origin, provenance
+from ._question import Measurement, Question
+from ._questions import QUESTIONS
+from ._settings import Setting, SETTINGS
+from ._tracked import Tracked
+
+
+_QUICK = Path("results") / "research-quick"
+
+
+@dataclasses.dataclass(frozen=True)
+class Research:
+    """Ask the questions of the research.
+
+    Every question is asked of every setting, a problem at one size; that of cost has
+    workloads of its own, and is asked once. What the paper needs of the answers is written
+    to --out, one small file for each question and setting.
+    """
+
+    questions: tuple[str, ...] = tuple(QUESTIONS)
+    """What is asked."""
+
+    settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
+    """Of which problems. Widths and batch sizes of the MLP, of which only the question of
+    scale is asked, are run if they are named: --questions scale --settings mlp-width-16
+    mlp-width-256 mlp-batch-32 mlp-batch-512."""
+
+    quick: bool = False
+    """Small problems of the data that come with the project, a few steps: only to see that
+    everything works. Written to results/research-quick."""
+
+    data_dir: Path | None = None
+    """Where the data sets are (or the variable CURVOPT_DATA)."""
+
+    out: Path = Path("paper") / "results"
+    """The folder that gets the small files."""
+
+    runs: Path = Path("results") / "research"
+    """The folder in which runs are saved as they go. The same command goes on with what is
+    there."""
+
+
+def _bench(name: str, setting: Setting, config: Research) -> Bench | None:
+    """A setting, ready to be run on; `None` if it is not there in a quick run."""
+    if not config.quick:
+        problem = Tracked(setting.problem(config.data_dir))
+        return Bench(name, setting, problem, config.runs / name, quick=False)
+    if setting.quick is None:
+        return None
+    return Bench(name, setting, Tracked(setting.quick()), _QUICK / "runs" / name, True)
+
+
+def _answered(name: str, began: float) -> None:
+    print(f"{name}: {time.perf_counter() - began:,.0f} s", flush=True)
+
+
+def research(config: Research) -> None:
+    """Ask, and write what is kept.
+
+    **Raises:**
+
+    `UsageError` or `DataError`, before anything is compiled. [`curvopt.StudyError`][] if a
+    folder of runs holds another study.
+    """
+    questions = choose("question", QUESTIONS, config.questions)
+    settings = choose("setting", SETTINGS, config.settings)
+    measured = [q for q in questions.values() if isinstance(q, Measurement)]
+    of_settings = [q for q in questions.values() if isinstance(q, Question)]
+    asked = {
+        name: [q for q in of_settings if q.asked_of(name, setting)]
+        for name, setting in settings.items()
+    }
+    if not measured and not any(asked.values()):
+        raise UsageError(
+            f"none of {', '.join(questions)} is asked of {', '.join(settings)}."
+        )
+    out = _QUICK if config.quick else config.out
+    for question in measured:
+        began = time.perf_counter()
+        data = question.measure(config.quick)
+        keep(out / question.name / f"{question.name}.nc", data, origin())
+        _answered(question.name, began)
+    if not of_settings:
+        return
+    for name, setting in settings.items():
+        bench = _bench(name, setting, config) if asked[name] else None
+        if bench is None:
+            print(f"{name}: left out", flush=True)
+            continue
+        for question in asked[name]:
+            began = time.perf_counter()
+            data = question.ask(bench)
+            keep(out / question.name / f"{name}.nc", data, provenance(bench))
+            _answered(f"{question.name}, {name}", began)

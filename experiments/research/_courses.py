@@ -1,0 +1,108 @@
+"""The course of the loss, a panel for each setting; and how strategies look in it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.figure
+import matplotlib.style
+import matplotlib.ticker
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from curvopt.plots import COLOURS, STYLE
+
+from ._reported import clocks
+from ._standings import label, names
+
+
+# For those that are there to be compared with, and have no name in the legend.
+GREY: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
+
+# An eighth colour: no two in a figure of so many lines are the same.
+_COLOURS = (*COLOURS, "#7f7f7f")
+_MARKERS = "os^DvP*Xph"
+_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
+_ABREAST = 3
+
+
+def look(k: int) -> dict[str, Any]:
+    """How the `k`-th strategy is drawn: its colour, and for greyscale marker and line."""
+    return {
+        "color": _COLOURS[k % len(_COLOURS)],
+        "linestyle": _LINES[k % len(_LINES)],
+        "marker": _MARKERS[k % len(_MARKERS)],
+        "markersize": 4,
+        "markeredgecolor": "white",
+    }
+
+
+def legend(figure: matplotlib.figure.Figure, axes: Iterable[Axes]) -> None:
+    """One legend above all panels, each strategy once."""
+    found: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels()):
+            found.setdefault(name, handle)
+    # In points: a letter, and a handle with the space around it.
+    widest = 3.9 * max(map(len, found)) + 30
+    fit = max(1, int(72 * figure.get_figwidth() / widest))
+    columns = min(4, fit, len(found))
+    # matplotlib fills columns; strategies are to be read along the lines.
+    order = [k for c in range(columns) for k in range(c, len(found), columns)]
+    listed = [list(found.items())[k] for k in order]
+    figure.legend(
+        [handle for _, handle in listed],
+        [name for name, _ in listed],
+        loc="outside upper center",
+        ncols=columns,
+    )
+
+
+def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None:
+    # Not of the seeds that are finite alone: a line ends where one of its runs diverges.
+    loss = data.smooth_loss.astype(float).mean("seed", skipna=False)
+    times = clocks(data)[clock]
+    for name in names(data):
+        if name not in shown:
+            ax.plot(times.sel(strategy=name), loss.sel(strategy=name), **GREY)
+    points = data.sizes["window"]
+    for k, name in enumerate(shown):
+        if name in names(data):
+            every = (k * points // (4 * len(shown)), max(1, points // 4))
+            x, y = times.sel(strategy=name), loss.sel(strategy=name)
+            ax.plot(x, y, label=name, markevery=every, **look(k))
+    lowest, start = float(loss.min()), float(data.start.mean())
+    if lowest > 0:
+        # Where runs end they are near each other, and far from where they began.
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    else:
+        ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+    ax.set_ylim(lowest - 0.05 * abs(lowest), start + 0.05 * abs(start))
+    ax.set_xlim(0, float(times.sel(strategy=[n for n in shown if n in names(data)]).max()))
+    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+    ax.set_title(label(data))
+
+
+def courses(
+    results: Mapping[str, xr.Dataset], shown: Sequence[str], clock: str
+) -> matplotlib.figure.Figure:
+    """The smooth loss, a mean over seeds, against one of `clocks`; the strategies `shown`
+    in colour, the others grey."""
+    columns = min(_ABREAST, len(results))
+    rows = math.ceil(len(results) / columns)
+    with matplotlib.style.context(STYLE):
+        size = (6.0, 1.7 * rows + 0.16 * math.ceil(len(shown) / 4) + 0.2)
+        figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax, data in zip(axes.flat, results.values()):
+            _panel(ax, data, shown, clock)
+        for ax in axes.flat[len(results) :]:
+            ax.remove()
+        figure.supxlabel(clock, fontsize=8)
+        figure.supylabel("mini-batch loss", fontsize=8)
+        legend(figure, axes.flat[: len(results)])
+    return figure

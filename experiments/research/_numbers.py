@@ -1,0 +1,54 @@
+"""Numbers as LaTeX writes them."""
+
+import math
+import re
+
+
+def plain(x: float, digits: int = 2) -> str:
+    """With so many significant digits, without an exponent where that is readable."""
+    if not math.isfinite(x):
+        return r"\infty" if x > 0 else "--"
+    if x == 0:
+        return "0"
+    # Of the rounded number: 0.996 is 1.0.
+    mantissa, _, power = f"{x:.{digits - 1}e}".partition("e")
+    exponent = int(power)
+    if -4 < exponent < 5:
+        return f"{x:.{max(0, digits - 1 - exponent)}f}"
+    return rf"\ensuremath{{{mantissa} \times 10^{{{exponent}}}}}"
+
+
+def percent(x: float, digits: int = 2) -> str:
+    return rf"{plain(100 * x, digits)}\,\%"
+
+
+def fraction(x: float) -> str:
+    """A power of two as it is said: 1/16, 1/2, 4."""
+    if not math.isfinite(x):
+        return plain(x)
+    return f"{x:g}" if x >= 1 else f"1/{1 / x:g}"
+
+
+def between(low: str, high: str) -> str:
+    """A range, or what both ends are."""
+    return low if low == high else f"{low} to {high}"
+
+
+def camel(text: str) -> str:
+    """The words of a name, as a part of the name of a number: letters only."""
+    return "".join(word.capitalize() for word in re.findall("[A-Za-z]+", text))
+
+
+def table(rows: list[list[str]], columns: str) -> str:
+    """A `tabular` of a header and rows, with the rules of `booktabs`."""
+    header, *body = [" & ".join(row) + r" \\" for row in rows]
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"

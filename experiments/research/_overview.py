@@ -1,0 +1,70 @@
+"""Strategies over all settings."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from curvopt.statistics import stratified_interquartile_mean
+
+from ._numbers import camel, percent, table
+from ._profiles import costs_to_target
+from ._standings import lost, names, ranks, spent_a_step
+
+
+def everywhere(results: Mapping[str, xr.Dataset]) -> list[str]:
+    """The strategies that were run on all settings."""
+    first, *others = results.values()
+    return [name for name in names(first) if all(name in names(data) for data in others)]
+
+
+def _reached(
+    results: Mapping[str, xr.Dataset], strategies: Sequence[str]
+) -> dict[str, float]:
+    costs = costs_to_target(results, strategies, "steps")
+    return dict(zip(strategies, map(float, np.isfinite(costs).mean(axis=1))))
+
+
+def overview(
+    results: Mapping[str, xr.Dataset], strategies: Sequence[str], prefix: str
+) -> tuple[str, dict[str, str]]:
+    """Every strategy over all settings: what it loses of the way, its rank, and in how
+    many runs it gets to the target.
+
+    **Arguments:**
+
+    - `results`: by setting, each with the same number of seeds.
+    - `strategies`: that were run on all of them.
+    - `prefix`: of the numbers.
+
+    **Returns:**
+
+    The table, the strategy that loses least first, and the numbers.
+    """
+    parts = [lost(data).sel(strategy=strategies) for data in results.values()]
+    scores = np.stack([part.values for part in parts], axis=-1)
+    of = [data.sel(strategy=strategies) for data in results.values()]
+    rank = np.mean([ranks(data) for data in of], axis=0)
+    cost = np.median([spent_a_step(data) for data in of], axis=0)
+    time = np.median([data.step_time.values for data in of], axis=0)
+    reached = _reached(results, strategies)
+    estimates = [stratified_interquartile_mean(x) for x in scores]
+    rows, numbers = [], {}
+    for k in sorted(range(len(strategies)), key=lambda k: estimates[k].value):
+        name, estimate, own = strategies[k], estimates[k], camel(strategies[k])
+        numbers[f"{prefix}Lost{own}"] = percent(estimate.value)
+        numbers[f"{prefix}Reached{own}"] = percent(reached[name])
+        low, high = (f"{100 * x:.1f}" for x in (estimate.low, estimate.high))
+        rows.append(
+            [
+                name,
+                f"{100 * estimate.value:.1f}",
+                f"{low} to {high}",
+                f"{rank[k]:.1f}",
+                f"{100 * reached[name]:.0f}",
+                f"{cost[k]:.2f}",
+                f"{time[k]:.2f}",
+            ]
+        )
+    head = ["", "lost (\\%)", "95\\,\\% interval", "rank", "at target (\\%)"]
+    return table([[*head, "$C$ a step", "time a step"], *rows], "lrcrrrr"), numbers

@@ -1,0 +1,101 @@
+"""Where the rescaling measures, for directions with memory: the policies compared."""
+
+from collections.abc import Callable, Iterable
+
+import optax
+import xarray as xr
+
+import curvopt
+from strategies import (
+    CurvatureRescaling,
+    DisplacementMomentum,
+    GrowthLimited,
+    HyperplaneSearch,
+    LearningRate,
+    RMSProp,
+    SGD,
+)
+
+from ._bench import Bench
+from ._families import DIRECTIONS, Family, rescaled
+from ._grids import SCALES
+
+
+FRESH = "fresh, 0.9"
+FRESH_LONG = "fresh, 0.99"
+DIRECTION = "direction, 0.9"
+DIRECTION_LONG = "direction, 0.99"
+SIGNED = "direction, signed, 0.99"
+DISPLACEMENTS = "displacements, 0.9"
+PLANE = "plane"
+BARE = "no averages"
+
+# Of a direction's name and a schedule.
+Policy = Callable[[str, optax.Schedule | None], Family]
+
+# What of each direction has no memory: its momentum is then one of displacements.
+_MEMORYLESS: dict[str, curvopt.AbstractDirection] = {
+    "Momentum": SGD(),
+    "Adam": RMSProp(),
+}
+
+
+def _along(along: str, average: float, **options) -> Policy:
+    return lambda direction, decay: rescaled(
+        DIRECTIONS[direction], decay, along=along, average=average, **options
+    )
+
+
+def _displacements(direction: str, decay: optax.Schedule | None) -> Family:
+    def solver(ell) -> curvopt.LineSearchMinimiser:
+        rule = GrowthLimited(CurvatureRescaling(ell, decay, average=0.9))
+        moved = DisplacementMomentum(_MEMORYLESS[direction], rule)
+        return curvopt.LineSearchMinimiser(moved, LearningRate(1.0))
+
+    return solver
+
+
+def _plane(direction: str, decay: optax.Schedule | None) -> Family:
+    """The best point of the plane of the memoryless part and the direction."""
+    plane = HyperplaneSearch((_MEMORYLESS[direction], DIRECTIONS[direction]))
+
+    def solver(ell) -> curvopt.LineSearchMinimiser:
+        # A step of 1 leads to the minimiser, which is an ell of 1/2.
+        rule = GrowthLimited(LearningRate(2 * ell, decay))
+        return curvopt.LineSearchMinimiser(plane, rule)
+
+    return solver
+
+
+POLICIES: dict[str, Policy] = {
+    BARE: _along("fresh", 0.0),
+    FRESH: _along("fresh", 0.9),
+    FRESH_LONG: _along("fresh", 0.99),
+    DIRECTION: _along("direction", 0.9),
+    DIRECTION_LONG: _along("direction", 0.99),
+    SIGNED: _along("direction", 0.99, ascent="signed"),
+    DISPLACEMENTS: _displacements,
+    PLANE: _plane,
+}
+
+
+def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
+    r"""Rescaled strategies at all values of $\ell$.
+
+    **Arguments:**
+
+    - `bench`: on what.
+    - `asked`: direction, policy and kind of schedule of each.
+
+    **Returns:**
+
+    The runs; `strategy` has the coordinates `direction`, `policy` and `schedule`.
+    """
+    asked = list(asked)
+    families = {
+        ", ".join(which): POLICIES[which[1]](which[0], bench.schedule(which[2]))
+        for which in asked
+    }
+    data = bench.sweep("scales", families, {"ell": SCALES})
+    parts = zip(("direction", "policy", "schedule"), zip(*asked))
+    return data.assign_coords({name: ("strategy", list(of)) for name, of in parts})

@@ -1,0 +1,30 @@
+from ._question import Measurement, Question
+from .batch import BATCH
+from .cheapening import CHEAPENING
+from .cost import COST
+from .edges import EDGES
+from .guards import GUARDS
+from .memory import MEMORY
+from .recipe import RECIPE
+from .regimes import REGIMES
+from .relatives import RELATIVES
+from .rivals import RIVALS
+from .scale import SCALE
+
+
+QUESTIONS: dict[str, Question | Measurement] = {
+    question.name: question
+    for question in (
+        COST,
+        SCALE,
+        REGIMES,
+        RIVALS,
+        GUARDS,
+        BATCH,
+        CHEAPENING,
+        MEMORY,
+        EDGES,
+        RECIPE,
+        RELATIVES,
+    )
+}

@@ -1,0 +1,75 @@
+"""Strategies from the seeds that are reported: where they end, what they cost, and the
+course of their loss."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+import curvopt
+
+from ._bench import Bench
+from ._elsewhere import EvaluatedElsewhere
+from ._step_time import step_times
+
+
+# Into so many windows of steps a run is cut, each of which has a smooth loss.
+WINDOWS = 50
+
+
+def _kept(bench: Bench, data: xr.Dataset) -> xr.Dataset:
+    out = bench.outcomes(data)
+    out["course"] = data[bench.setting.metric].astype(np.float32)
+    size = max(1, bench.steps // WINDOWS)
+    windows = data[["loss", "gradient_equivalents"]].coarsen(step=size, boundary="trim")
+    smooth = windows.mean().rename(step="window")
+    out["smooth_loss"] = smooth.loss.astype(np.float32)
+    out["smooth_cost"] = smooth.gradient_equivalents.mean("seed").astype(np.float32)
+    return out.drop_vars("step", errors="ignore")
+
+
+def reported(
+    bench: Bench,
+    strategies: Mapping[str, curvopt.LineSearchMinimiser],
+    elsewhere: Mapping[str, curvopt.LineSearchMinimiser] | None = None,
+) -> xr.Dataset:
+    """Run strategies from the seeds that are reported.
+
+    **Arguments:**
+
+    - `bench`: on what.
+    - `strategies`: by name.
+    - `elsewhere`: further ones, evaluated at another point than the one they train.
+
+    **Returns:**
+
+    The outcomes, with `course`, the metric along the run; `smooth_loss`, the means of the
+    batches' losses over windows of steps, and `smooth_cost`, what was spent meanwhile, in
+    gradient-equivalents (`window` is the mean step); `step_time`, the time of a step over
+    that of a gradient, and `gradient_seconds`.
+    """
+    parts = [_kept(bench, bench.compare("reported", strategies))]
+    runs = {name: (bench.problem, solver) for name, solver in strategies.items()}
+    if elsewhere:
+        other = dataclasses.replace(bench, problem=EvaluatedElsewhere(bench.problem))
+        parts.append(_kept(other, other.compare("reported-elsewhere", elsewhere)))
+        runs |= {name: (other.problem, solver) for name, solver in elsewhere.items()}
+    out = xr.concat(parts, dim="strategy", join="exact")
+    seconds, repeats = (1.0, 4) if bench.quick else (20.0, 40)
+    ratios, gradient = step_times(bench.problem, runs, seconds=seconds, repeats=repeats)
+    times = [ratios[str(name)] for name in out.strategy.values]
+    out["step_time"] = "strategy", np.array(times, np.float32)
+    out["gradient_seconds"] = np.float32(gradient)
+    return out
+
+
+def clocks(data: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What each window of `smooth_loss` is at, by three clocks, each of dimensions
+    `(strategy, window)`: steps made, gradient-equivalents spent, and seconds."""
+    steps = (data.window + 1).broadcast_like(data.smooth_cost)
+    return {
+        "steps": steps,
+        "gradient-equivalents": data.smooth_cost,
+        "seconds": steps * data.step_time * data.gradient_seconds,
+    }

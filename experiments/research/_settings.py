@@ -1,0 +1,133 @@
+"""On what the questions are asked: problems at their sizes, and how long they are run."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import curvopt
+
+from ..data import load_full, load_shakespeare, load_subset
+from ..problems import (
+    Autoencoder,
+    GRUCharacters,
+    LeNetClassifier,
+    LogisticRegression,
+    MLPClassifier,
+    NoisyQuadratic,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A problem at one size.
+
+    **Attributes:**
+
+    - `label`: its name in tables and figures.
+    - `problem`: makes it from the folder with the user's data.
+    - `quick`: makes a small one of the data that come with the project; `None` where
+        there are none of its kind.
+    - `steps`: how long it is run.
+    - `tuning_seeds`: from how many seeds values are tried.
+    - `evaluations`: how often its metrics are evaluated.
+    - `core`: whether every comparison is made on it.
+    - `questions`: what is asked of it; `None` for all.
+    """
+
+    label: str
+    problem: Callable[[Path | None], curvopt.AbstractProblem]
+    quick: Callable[[], curvopt.AbstractProblem] | None
+    steps: int
+    tuning_seeds: int = 3
+    evaluations: int = 4
+    core: bool = True
+    questions: tuple[str, ...] | None = None
+
+    @property
+    def metric(self) -> Literal["train_loss"]:
+        """What is compared: the loss on training data, at the end."""
+        return "train_loss"
+
+
+_WIDTHS = (784, 256, 64, 16, 64, 256, 784)
+
+
+def _fashion(folder: Path | None):
+    return load_full("fashion-mnist", folder)
+
+
+def _mnist(folder: Path | None):
+    return load_full("mnist", folder)
+
+
+def _mlp(
+    label: str, steps: int, *, width: int = 64, batch_size: int = 128, quick_width: int = 8
+) -> Setting:
+    """The MLP at another width or batch size, of which only the question of scale is
+    asked."""
+    return Setting(
+        label,
+        lambda folder: MLPClassifier(_fashion(folder), width, batch_size=batch_size),
+        lambda: MLPClassifier(load_subset(), quick_width, batch_size=batch_size // 4),
+        steps=steps,
+        tuning_seeds=2,
+        core=False,
+        questions=("scale",),
+    )
+
+
+SETTINGS: dict[str, Setting] = {
+    "logistic": Setting(
+        "logistic regression, MNIST",
+        lambda folder: LogisticRegression(_mnist(folder)),
+        lambda: LogisticRegression(load_subset(), batch_size=32, evaluated=500),
+        steps=1000,
+    ),
+    "mlp": Setting(
+        "MLP, Fashion-MNIST",
+        lambda folder: MLPClassifier(_fashion(folder)),
+        lambda: MLPClassifier(load_subset(), 8, batch_size=32),
+        steps=1500,
+    ),
+    "autoencoder": Setting(
+        "autoencoder, MNIST",
+        lambda folder: Autoencoder(_mnist(folder), _WIDTHS),
+        lambda: Autoencoder(load_subset(), (784, 16, 4, 16, 784), 32, evaluated=500),
+        steps=1000,
+        tuning_seeds=2,
+    ),
+    "lenet": Setting(
+        "LeNet, Fashion-MNIST",
+        lambda folder: LeNetClassifier(_fashion(folder), batch_size=64, evaluated=2_000),
+        lambda: LeNetClassifier(
+            load_subset(), (2, 4), (12, 8), batch_size=16, evaluated=100
+        ),
+        steps=600,
+        tuning_seeds=2,
+        evaluations=2,
+    ),
+    "gru": Setting(
+        "GRU, Shakespeare",
+        lambda folder: GRUCharacters(
+            load_shakespeare(folder), width=64, length=32, batch_size=32
+        ),
+        None,
+        steps=1000,
+        tuning_seeds=2,
+        evaluations=2,
+    ),
+    "mlp-width-16": _mlp("MLP of width 16", 1500, width=16, quick_width=4),
+    "mlp-width-256": _mlp("MLP of width 256", 750, width=256, quick_width=16),
+    "mlp-batch-32": _mlp("MLP, batches of 32", 1500, batch_size=32),
+    "mlp-batch-512": _mlp("MLP, batches of 512", 750, batch_size=512),
+    "quadratic": Setting(
+        "quadratic with noise",
+        lambda folder: NoisyQuadratic(dimension=100, condition=10.0, noise=0.1),
+        lambda: NoisyQuadratic(dimension=20, condition=10.0, noise=0.1),
+        steps=4000,
+        tuning_seeds=8,
+        evaluations=100,
+        questions=("edges",),
+    ),
+}

@@ -1,0 +1,81 @@
+"""Where strategies end on a setting, as a table; and how much of the way they lose."""
+
+import numpy as np
+import scipy.stats
+import xarray as xr
+from jaxtyping import Float
+
+from curvopt.statistics import bca_interval
+
+from ._numbers import plain, table
+
+
+def final(data: xr.Dataset) -> xr.DataArray:
+    """The metric at the end of every run, of dimensions `(strategy, seed)`."""
+    return data[data.attrs["metric"]].transpose("strategy", "seed").astype(float)
+
+
+def label(data: xr.Dataset) -> str:
+    """The setting in words, short: its model alone."""
+    return data.attrs["label"].partition(",")[0]
+
+
+def names(data: xr.Dataset) -> list[str]:
+    return [str(name) for name in data.strategy.values]
+
+
+def ranks(data: xr.Dataset) -> Float[np.ndarray, " strategy"]:
+    """The mean over seeds of every strategy's rank, 1 the best; ties share theirs."""
+    return scipy.stats.rankdata(final(data).values, axis=0).mean(axis=1)
+
+
+def lost(data: xr.Dataset) -> xr.DataArray:
+    r"""How much of the way down every run loses, $(L - L^*) / (L_0 - L^*)$ with $L_0$ the
+    mean at the start and $L^*$ the lowest mean that any strategy ends at."""
+    ends = final(data)
+    best, first = ends.mean("seed").min(), data.start.astype(float).mean()
+    return (ends - best) / (first - best)
+
+
+def _interval(x: np.ndarray) -> str:
+    low, high = bca_interval(x)
+    return f"{plain(low, 4)} to {plain(high, 4)}" if np.isfinite(low) else "--"
+
+
+def _tested(data: xr.Dataset) -> list[str]:
+    if "test_accuracy" not in data:
+        return ["--"] * data.sizes["strategy"]
+    means = data.test_accuracy.astype(float).mean("seed")
+    return [f"{100 * x:.1f}" for x in means.values]
+
+
+def spent_a_step(data: xr.Dataset) -> Float[np.ndarray, " strategy"]:
+    """The mean cost of a step, in gradient-equivalents; of runs that diverged, of the
+    steps that were made as if they had been all."""
+    spent = data.gradient_equivalents.astype(float).mean("seed")
+    return spent.values / float(data.attrs["steps"])
+
+
+def standing(data: xr.Dataset) -> str:
+    """The table of a setting, the strategy with the lowest mean loss first: its mean and
+    interval, mean rank, test accuracy, cost and time of a step, and runs that diverged."""
+    ends, rank, tested = final(data), ranks(data), _tested(data)
+    cost, time = spent_a_step(data), data.step_time.values
+    diverged = data.diverged.sum("seed").values
+    head = [label(data), "loss", "95\\,\\% interval", "rank", "test (\\%)"]
+    rows = [[*head, "$C$ a step", "time a step", "diverged"]]
+    for k in np.argsort(ends.mean("seed").values, kind="stable"):
+        x = ends.values[k]
+        rows.append(
+            [
+                names(data)[k],
+                plain(float(x.mean()), 4),
+                _interval(x),
+                f"{rank[k]:.1f}",
+                tested[k],
+                f"{cost[k]:.2f}",
+                f"{time[k]:.2f}",
+                str(int(diverged[k])) if diverged[k] else "",
+            ]
+        )
+    return table(rows, "lrcrrrrr")

@@ -1,0 +1,51 @@
+"""Methods that claim to need no tuning, at their defaults."""
+
+import optax
+
+import curvopt
+from strategies import (
+    CDAT,
+    EveryK,
+    FromOptax,
+    GeneralizedNewton,
+    LearningRate,
+    Polyak,
+    SGD,
+    StochasticArmijo,
+)
+
+from ._bench import Bench
+from ._elsewhere import elsewhere, polynomial_average, schedule_free_point
+
+
+def _plain(tx: optax.GradientTransformation) -> curvopt.LineSearchMinimiser:
+    return curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0))
+
+
+def untuned(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
+    """Rivals at their defaults; those that ask for a schedule with peak 1 get a cosine."""
+    contrib, epoch = optax.contrib, bench.problem.steps_per_epoch
+    cosine = optax.cosine_decay_schedule(1.0, bench.steps)
+    sgd = lambda rule: curvopt.LineSearchMinimiser(SGD(), rule)
+    return {
+        "Prodigy": _plain(contrib.prodigy(cosine)),
+        "D-Adaptation": _plain(contrib.dadapt_adamw(cosine)),
+        "Mechanic": _plain(contrib.mechanize(optax.adam(cosine))),
+        "DoG": _plain(contrib.dog()),
+        "MoMo": _plain(contrib.momo()),
+        "MoMo-Adam": _plain(contrib.momo_adam()),
+        "GeN": sgd(EveryK(GeneralizedNewton(), 4)),
+        "CDAT": sgd(CDAT()),
+        "SLS": sgd(StochasticArmijo(steps_per_epoch=epoch)),
+        "SPS": sgd(Polyak(steps_per_epoch=epoch)),
+    }
+
+
+def averaged() -> dict[str, curvopt.LineSearchMinimiser]:
+    """Rivals at their defaults whose answer is an average: their metrics are those of the
+    average, the losses of their batches those of the point that is trained."""
+    contrib = optax.contrib
+    return {
+        "DoG, averaged": elsewhere(contrib.dog(), polynomial_average),
+        "schedule-free": elsewhere(contrib.schedule_free_adamw(), schedule_free_point),
+    }

@@ -1,0 +1,296 @@
+r"""Regimes: what $\ell$ from 1/16 to 4 does: loss, sharpness along the direction, distance
+travelled, test metric."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.figure
+import matplotlib.style
+import matplotlib.ticker
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from curvopt import plots
+
+from ._bench import Bench
+from ._choice import best_value, shortfall
+from ._families import CONSTANT
+from ._numbers import between, fraction, percent, plain, table
+from ._page import TEXT_WIDTH
+from ._policies import BARE, FRESH, scales
+from ._question import Findings, Question
+
+
+_WINDOWS = 40
+
+_DIRECTIONS = ("SGD", "Adam")
+
+# As they are called in the names of numbers, and in figures.
+_POLICIES = {FRESH: ("Averages", "with averages"), BARE: ("Bare", "without averages")}
+
+_ASKED = [
+    (direction, policy, CONSTANT) for direction in _DIRECTIONS for policy in (BARE, FRESH)
+]
+
+
+def _course(data: xr.DataArray, what: str) -> xr.DataArray:
+    """Medians over windows of steps, so that the course is small and without noise."""
+    size = max(1, data.sizes["step"] // _WINDOWS)
+    windows = data.coarsen(step=size, boundary="trim")
+    return getattr(windows, what)().rename(step="window")
+
+
+def ask(bench: Bench) -> xr.Dataset:
+    """SGD and Adam at constant values of the rescaled learning rate: where they end, and
+    the course of loss, sharpness along the direction and distance."""
+    data = scales(bench, _ASKED)
+    descent = -data.slope
+    sharpness = data.step_size * np.abs(data.curvature) / descent.where(descent > 0)
+    evaluated = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
+    course = {
+        "loss": _course(data.loss, "mean"),
+        "sharpness": _course(sharpness, "median"),
+        "step_size": _course(data.step_size, "median"),
+        **{f"course_{name}": data[name] for name in evaluated},
+    }
+    out = bench.outcomes(data)
+    for name, values in course.items():
+        # Without those that diverged the mean would be that of the others.
+        out[name] = values.mean("seed", skipna=False).astype(np.float32)
+    return out.drop_vars("step", errors="ignore")
+
+
+@dataclasses.dataclass(frozen=True)
+class Regimes:
+    r"""What $\ell$ does, with one direction and policy on one setting. All arrays have the
+    dimension `ell`.
+
+    **Attributes:**
+
+    - `loss`, `error`: at the end, on training data and on test data (the share of mistakes
+        if there is an accuracy, else the loss); means over seeds.
+    - `lost`: of the way down.
+    - `distance`: from the start; nan where a run did not end below it.
+    - `sharpness`: along the direction, median over the last quarter of the run; nan as
+        the distance.
+    - `early`: the loss after a tenth of the run.
+    - `ended`: whether all runs ended below their start.
+    """
+
+    loss: xr.DataArray
+    error: xr.DataArray
+    lost: xr.DataArray
+    distance: xr.DataArray
+    sharpness: xr.DataArray
+    early: xr.DataArray
+    ended: xr.DataArray
+
+    @property
+    def edge(self) -> float:
+        """The first value at which a run did not end below its start; infinite if all
+        did."""
+        return float(min(self.ended.ell.values[~self.ended.values], default=np.inf))
+
+    @property
+    def measured(self) -> xr.DataArray:
+        r"""The sharpness over $2 \ell$, which is what the rule sets."""
+        return self.sharpness / (2 * self.sharpness.ell)
+
+    @property
+    def widest(self) -> float:
+        """The value at which the distance is largest."""
+        return best_value(-self.distance.fillna(0.0), "ell")
+
+
+def at(data: xr.DataArray, ell: float) -> float:
+    """At a value that need not have been tried: nan then."""
+    return data.reindex(ell=[ell]).item()
+
+
+def regimes(data: xr.Dataset, direction: str, policy: str) -> Regimes:
+    """From the results of one setting."""
+    own = data.sel(strategy=", ".join((direction, policy, CONSTANT)))
+    loss, start = own[data.attrs["metric"]], own.start
+    error = 1 - own.test_accuracy if "test_accuracy" in own else own.test_loss
+    ended = (loss < start).all("seed")
+    windows = own.sizes["window"]
+    late = own.sharpness.isel(window=slice(-max(1, windows // 4), None))
+    return Regimes(
+        loss=loss.mean("seed"),
+        error=error.mean("seed"),
+        lost=shortfall(loss, start, "ell"),
+        distance=own.distance.mean("seed").where(ended),
+        sharpness=late.median("window").where(ended),
+        early=own.loss.isel(window=windows // 10),
+        ended=ended,
+    )
+
+
+# By setting.
+Row = Mapping[str, Regimes]
+
+# What a quantity is divided by, given both policies of one setting: they compare then.
+_Unit = Callable[[Sequence[Regimes]], float]
+
+
+def _lowest(name: str) -> _Unit:
+    return lambda both: min(float(getattr(of, name).min()) for of in both)
+
+
+# The name of an array, what it is called, and its unit.
+_PANELS: tuple[tuple[str, str, _Unit], ...] = (
+    ("loss", "final loss,\nrelative", _lowest("loss")),
+    ("error", "test error,\nrelative", _lowest("error")),
+    ("distance", "distance,\nrelative", lambda both: float(both[0].distance.isel(ell=0))),
+    ("sharpness", "sharpness along\nthe direction", lambda both: 1.0),
+)
+
+_DASHED = (0, (4, 2))
+
+_MARK = Line2D([], [], color="black", linestyle="", marker="x", markersize=4)
+
+
+def _draw(ax: Axes, values: np.ndarray, ended: xr.DataArray, look: dict) -> None:
+    ell, at = ended.ell.values, ended.values
+    ax.plot(ell, values, linewidth=0.9, markevery=np.flatnonzero(at).tolist(), **look)
+    ax.plot(ell[~at], values[~at], "x", color=look["color"], markersize=4)
+
+
+def _axes(ax: Axes) -> None:
+    for mark in (0.5, 1.0):
+        ax.axvline(mark, color="#888888", linestyle=_DASHED, linewidth=0.8, zorder=0)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks([1 / 16, 1 / 4, 1, 4], ["1/16", "1/4", "1", "4"])
+    ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Figure:
+    r"""What $\ell$ does with one direction: policies below each other, quantities beside
+    each other, and a line for each setting."""
+    shapes = zip(plots.COLOURS, "os^DvP*", labels)
+    looks = [
+        {"color": colour, "marker": marker, "markersize": 3.5, "label": label}
+        for colour, marker, label in shapes
+    ]
+    with matplotlib.style.context(plots.STYLE):
+        figure = matplotlib.figure.Figure((TEXT_WIDTH, 3.5), layout="constrained")
+        axes = figure.subplots(len(rows), len(_PANELS), sharex=True, sharey="col")
+        for panels, (policy, row) in zip(axes, rows.items()):
+            for ax, (name, _, unit) in zip(panels, _PANELS):
+                for look, (setting, of) in zip(looks, row.items()):
+                    by = unit([other[setting] for other in rows.values()])
+                    _draw(ax, getattr(of, name).values / by, of.ended, look)
+                _axes(ax)
+            panels[0].set_ylabel(_POLICIES[policy][1])
+            ell = next(iter(row.values())).ended.ell.values
+            panels[-1].plot(ell, 2 * ell, color="black", linestyle=":", linewidth=1.0)
+        for ax, (_, title, _) in zip(axes[0], _PANELS):
+            ax.set_title(title, weight="normal")
+        for ax in axes[-1]:
+            ax.set_xlabel(r"$\ell$")
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(
+            [*handles, _MARK],
+            [*names, "ended no lower than it began"],
+            loc="outside upper center",
+            ncols=3,
+        )
+    return figure
+
+
+def _named(ell: float) -> str:
+    return "none" if np.isinf(ell) else fraction(ell)
+
+
+def _values(of: Regimes) -> dict[str, float]:
+    """Values at which something is best or ends."""
+    return {
+        "Early": best_value(of.early, "ell"),
+        "Best": best_value(of.loss, "ell"),
+        "Test": best_value(of.error, "ell"),
+        "Widest": of.widest,
+        "Edge": of.edge,
+    }
+
+
+_HALF_AND_ONE = {"Half": 0.5, "One": 1.0}
+
+
+def _span(values: Sequence[float]) -> str:
+    """The lowest and the highest, of those that there are."""
+    there = [x for x in values if np.isfinite(x)]
+    ends = min(there, default=np.nan), max(there, default=np.nan)
+    return between(*map(plain, ends))
+
+
+def _numbers(row: Row) -> dict[str, str]:
+    """Over all settings, with one direction and policy."""
+    texts = {}
+    for name in ("Early", "Best", "Test", "Widest"):
+        found = [_values(of)[name] for of in row.values()]
+        texts[name] = between(_named(min(found)), _named(max(found)))
+    texts["First"] = _named(min(of.edge for of in row.values()))
+    texts["Edges"] = str(sum(np.isfinite(of.edge) for of in row.values()))
+    for name, ell in _HALF_AND_ONE.items():
+        lost = np.minimum([at(of.lost, ell) for of in row.values()], 1.0)
+        texts[f"{name}LostMean"] = percent(float(lost.mean()))
+        texts[f"{name}LostWorst"] = percent(float(lost.max()))
+        texts[f"{name}Measured"] = _span([at(of.measured, ell) for of in row.values()])
+    grown = [at(of.distance, 1.0) / at(of.distance, 0.5) for of in row.values()]
+    sharpest = [float(of.sharpness.max()) for of in row.values()]
+    return texts | {"Grown": _span(grown), "Sharpest": _span(sharpest)}
+
+
+def _table(rows: Mapping[str, Mapping[str, Row]], labels: list[str]) -> str:
+    """By direction, policy and setting."""
+    head = ["", "early", "loss", "test", "distance", "edge", "lost at 1/2", "at 1"]
+    lines = [[*head, "sharpest"]]
+    for direction, policies in rows.items():
+        for policy, row in policies.items():
+            group = rf"\emph{{{direction}, {_POLICIES[policy][1]}}}"
+            lines.append([group, *[""] * 8])
+            for label, of in zip(labels, row.values()):
+                values = map(_named, _values(of).values())
+                lost = [percent(at(of.lost, ell)) for ell in _HALF_AND_ONE.values()]
+                sharpest = plain(float(of.sharpness.max()))
+                lines.append([rf"\quad {label}", *values, *lost, sharpest])
+    return table(lines, "l" + "r" * 8)
+
+
+def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
+    r"""What $\ell$ does to loss, test error, sharpness and distance, and where its regimes
+    end."""
+    rows = {
+        direction: {
+            policy: {
+                name: regimes(data, direction, policy) for name, data in results.items()
+            }
+            for policy in _POLICIES
+        }
+        for direction in _DIRECTIONS
+    }
+    labels = [data.attrs["label"] for data in results.values()]
+    seeds = [data.sizes["seed"] for data in results.values()]
+    numbers = {
+        f"Regimes{what}{direction}{_POLICIES[policy][0]}": text
+        for direction, policies in rows.items()
+        for policy, row in policies.items()
+        for what, text in _numbers(row).items()
+    }
+    tried = np.concatenate([data.ell.values for data in results.values()])
+    numbers |= {
+        "RegimesSettings": str(len(results)),
+        "RegimesTried": between(fraction(min(tried)), fraction(max(tried))),
+        "RegimesSeeds": between(str(min(seeds)), str(max(seeds))),
+    }
+    figures = {f"regimes-{d.lower()}": _figure(of, labels) for d, of in rows.items()}
+    return Findings(figures, numbers, {"regimes": _table(rows, labels)})
+
+
+REGIMES = Question("regimes", "Where is exploration, where the edge?", ask, conclude)

@@ -1,0 +1,101 @@
+"""Relatives: forward gradients without a backward sweep, INNAprop, planes of directions."""
+
+from collections.abc import Mapping
+
+import xarray as xr
+
+import curvopt
+from strategies import (
+    Backtracking,
+    CurvatureRescaling,
+    ForwardGradient,
+    GrowthLimited,
+    HyperplaneSearch,
+    INNAprop,
+    LastStep,
+    LearningRate,
+    Momentum,
+    recipes,
+    Scheduled,
+    SGD,
+)
+
+from ._bench import Bench
+from ._claims import claims, claims_table, counted
+from ._courses import courses
+from ._families import COSINE
+from ._question import Findings, Question
+from ._reported import reported, WINDOWS
+from ._standings import names, standing
+
+
+def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
+    cosine = bench.schedule(COSINE)
+    assert cosine is not None
+    forward = curvopt.ForwardCurvature()
+    unit = Scheduled(LearningRate(1.0), cosine)
+    compose = curvopt.LineSearchMinimiser
+    random = lambda k: HyperplaneSearch((ForwardGradient(),) * k)
+    plane = lambda *directions: HyperplaneSearch(directions)
+    rescaled = GrowthLimited(CurvatureRescaling(1.0, cosine, average=0.9))
+    return {
+        "SGD, rescaled": recipes.rescaled(SGD(), steps=bench.steps),
+        "FoMoH, one direction": compose(
+            ForwardGradient(), CurvatureRescaling(0.5), curvature=forward
+        ),
+        "FoMoH, 2 directions": compose(random(2), LearningRate(1.0), curvature=forward),
+        "FoMoH, 8 directions": compose(random(8), LearningRate(1.0), curvature=forward),
+        "INNAprop": compose(INNAprop(schedule=cosine), LearningRate(1.0)),
+        "INNAprop, rescaled": compose(INNAprop(), rescaled),
+        "plane of gradient and last step": compose(plane(SGD(), LastStep()), unit),
+        "plane of gradient and momentum": compose(plane(SGD(), Momentum()), unit),
+        "the same, backtracking": compose(plane(SGD(), Momentum()), Backtracking(unit)),
+    }
+
+
+def ask(bench: Bench) -> xr.Dataset:
+    """Each relative from the seeds that are reported, the recipe beside them."""
+    return reported(bench, _relatives(bench))
+
+
+_BASELINE = "SGD, rescaled"
+
+# In the figure; the others are grey.
+_SHOWN = (
+    _BASELINE,
+    "FoMoH, one direction",
+    "FoMoH, 8 directions",
+    "INNAprop",
+    "INNAprop, rescaled",
+    "plane of gradient and last step",
+    "plane of gradient and momentum",
+    "the same, backtracking",
+)
+
+
+def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
+    """Standings by setting, each relative against SGD's recipe, and the course of the loss
+    over what it costs."""
+    run = dict.fromkeys(name for data in results.values() for name in names(data))
+    pairs = {name: (name, _BASELINE) for name in run if name != _BASELINE}
+    found = {name: claims(data, list(pairs.values())) for name, data in results.items()}
+    groups = {"against the recipe of SGD": pairs}
+    numbers = counted(found, list(pairs.values()), "Relatives") | {
+        "RelativesSeeds": str(next(iter(results.values())).sizes["seed"]),
+        "RelativesSettings": ",".join(results),
+        "RelativesFamily": str(max(map(len, found.values()))),
+        "RelativesWindows": str(WINDOWS),
+    }
+    return Findings(
+        figures={"relatives-courses": courses(results, _SHOWN, "gradient-equivalents")},
+        numbers=numbers,
+        tables={
+            "relatives-claims": claims_table(results, found, groups),
+            **{f"relatives-{name}": standing(data) for name, data in results.items()},
+        },
+    )
+
+
+RELATIVES = Question(
+    "relatives", "The relatives", ask, conclude, ("logistic", "mlp", "autoencoder")
+)

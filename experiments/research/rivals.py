@@ -1,0 +1,161 @@
+"""Rivals: one untuned recipe against tuned learning rates and against methods that claim to
+need no tuning."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+import curvopt
+from strategies import recipes
+
+from ._bench import Bench
+from ._claims import claims, claims_table, counted, Pair
+from ._courses import courses
+from ._families import DIRECTIONS, KINDS, raw
+from ._grids import RATES
+from ._numbers import percent, plain, table
+from ._overview import everywhere, overview
+from ._profiles import profiles, WAY
+from ._question import Findings, Question
+from ._reported import reported, WINDOWS
+from ._standings import label, names, standing
+from ._untuned import averaged, untuned
+
+
+RECIPE = "rescaled"
+
+
+def _best_rate(bench: Bench, runs: xr.Dataset, kind: str) -> tuple[float, float]:
+    """The learning rate with the lowest mean over the tuning seeds, and what trying all of
+    them cost, in gradient-equivalents."""
+    tried = runs.sel(strategy=kind)
+    means = curvopt.final_metric(tried, bench.setting.metric).mean("seed")
+    best = float(means.learning_rate[int(means.values.argmin())])
+    return best, float(tried.gradient_equivalents.isel(step=-1).sum())
+
+
+def _tuned(bench: Bench):
+    """A solver for each direction and kind of schedule, at its best learning rate."""
+    solvers, chosen = {}, {}
+    for name, which in DIRECTIONS.items():
+        runs = bench.rates(name, which, RATES[name])
+        for kind in KINDS:
+            rate, cost = _best_rate(bench, runs, kind)
+            solver = raw(which, bench.schedule(kind))(learning_rate=rate)
+            solvers[f"{name}, tuned {kind}"] = solver
+            chosen[f"{name}, tuned {kind}"] = {"learning_rate": rate, "cost": cost}
+    return solvers, chosen
+
+
+def ask(bench: Bench) -> xr.Dataset:
+    """The recipe with every direction, tuned rates, and rivals at their defaults, from the
+    seeds that are reported: where they end, the course of the loss, the time of a step."""
+    tuned, chosen = _tuned(bench)
+    ours = {
+        f"{name}, {RECIPE}": recipes.rescaled(which, steps=bench.steps)
+        for name, which in DIRECTIONS.items()
+    }
+    out = reported(bench, {**tuned, **ours, **untuned(bench)}, averaged())
+    return out.assign_attrs(tuned=json.dumps(chosen))
+
+
+# Fixed before any rival was run: most rivals have Adam's direction, and so has the recipe
+# that is compared with all of them; with those that follow the gradient SGD's is as well.
+_OURS, _OURS_PLAIN = f"Adam, {RECIPE}", f"SGD, {RECIPE}"
+_PLAIN = ("DoG", "DoG, averaged", "GeN", "CDAT", "SLS", "SPS")
+
+# In figures; the others are grey.
+_SHOWN = (
+    _OURS,
+    _OURS_PLAIN,
+    "Adam, tuned cosine",
+    "SGD, tuned cosine",
+    "Prodigy",
+    "schedule-free",
+    "MoMo-Adam",
+    "CDAT",
+)
+
+
+def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
+    """The comparisons, by what they are for."""
+    tuned = {
+        f"the recipe against the tuned {kind}": {
+            name: (f"{name}, {RECIPE}", f"{name}, tuned {kind}") for name in DIRECTIONS
+        }
+        for kind in KINDS
+    }
+    known = [name for pairs in tuned.values() for pair in pairs.values() for name in pair]
+    untuned = [name for name in strategies if name not in known]
+    return {
+        **tuned,
+        "Adam's recipe against the untuned": {name: (_OURS, name) for name in untuned},
+        "SGD's recipe against the untuned along the gradient": {
+            name: (_OURS_PLAIN, name) for name in untuned if name in _PLAIN
+        },
+    }
+
+
+def _tuning(results: Mapping[str, xr.Dataset]) -> tuple[str, dict[str, str]]:
+    """What it cost to choose the learning rates of a direction, in the mean over
+    directions, beside one run of the recipe."""
+    rows, ratios = [], []
+    for data in results.values():
+        chosen = json.loads(data.attrs["tuned"])
+        costs = {
+            kind: float(np.mean([chosen[f"{d}, tuned {kind}"]["cost"] for d in DIRECTIONS]))
+            for kind in KINDS
+        }
+        ours = [f"{d}, {RECIPE}" for d in DIRECTIONS]
+        run = float(data.gradient_equivalents.sel(strategy=ours).mean())
+        ratios += [cost / run for cost in costs.values()]
+        shown = [plain(x, 3) for x in (*costs.values(), run)]
+        rows.append([label(data), *shown, *(f"{x:.0f}" for x in ratios[-len(KINDS) :])])
+    head = [f"tuned {kind}" for kind in KINDS]
+    over = [f"{kind}, over" for kind in KINDS]
+    numbers = {
+        "RivalsTuningLeast": plain(min(ratios)),
+        "RivalsTuningMost": plain(max(ratios)),
+    }
+    return table([["", *head, "run of the recipe", *over], *rows], "lrrrrr"), numbers
+
+
+def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
+    """Standings by setting, paired comparisons, and profiles of the cost to a target."""
+    first, strategies = next(iter(results.values())), everywhere(results)
+    groups = _groups(
+        list(dict.fromkeys(n for data in results.values() for n in names(data)))
+    )
+    pairs = [pair for group in groups.values() for pair in group.values()]
+    found = {name: claims(data, pairs) for name, data in results.items()}
+    table_of_all, numbers = overview(results, strategies, "Rivals")
+    tuning, tuning_numbers = _tuning(results)
+    for prefix, group in zip(("Constant", "Cosine", "Untuned", "Plain"), groups.values()):
+        numbers |= counted(found, list(group.values()), f"Rivals{prefix}")
+    numbers |= tuning_numbers | {
+        "RivalsSeeds": str(first.sizes["seed"]),
+        "RivalsSettings": ",".join(results),
+        "RivalsProblems": str(len(results)),
+        "RivalsStrategies": str(len(strategies)),
+        "RivalsFamily": str(max(map(len, found.values()))),
+        "RivalsWay": percent(WAY),
+        "RivalsWindows": str(WINDOWS),
+    }
+    return Findings(
+        figures={
+            "rivals-profiles": profiles(results, strategies, _SHOWN),
+            "rivals-courses": courses(results, _SHOWN, "seconds"),
+        },
+        numbers=numbers,
+        tables={
+            "rivals-overview": table_of_all,
+            "rivals-claims": claims_table(results, found, groups),
+            "rivals-tuning": tuning,
+            **{f"rivals-{name}": standing(data) for name, data in results.items()},
+        },
+    )
+
+
+RIVALS = Question("rivals", "Untuned against tuned", ask, conclude)
