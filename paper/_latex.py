@@ -1,0 +1,104 @@
+"""LaTeX: whether it is here, and running it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import _log
+from ._errors import BuildError, MissingTeX
+
+
+_PROGRAMS = {
+    "latexmk": "latexmk",
+    "pdflatex": "texlive-latex-base",
+    "bibtex": "texlive-binaries",
+    "kpsewhich": "texlive-binaries",
+}
+
+# The files of LaTeX that the paper asks for, and the Debian packages that have them.
+_FILES = {
+    "amsmath.sty": "texlive-latex-base",
+    "amsthm.sty": "texlive-latex-base",
+    "graphicx.sty": "texlive-latex-base",
+    "hyperref.sty": "texlive-latex-base",
+    "natbib.sty": "texlive-latex-base",
+    "booktabs.sty": "texlive-latex-recommended",
+    "caption.sty": "texlive-latex-recommended",
+    "mathtools.sty": "texlive-latex-recommended",
+    "microtype.sty": "texlive-latex-recommended",
+    "algorithm.sty": "texlive-science",
+    "algpseudocode.sty": "texlive-science",
+    "lmodern.sty": "lmodern",
+}
+
+
+def check_tex() -> None:
+    """Raise a [`paper.MissingTeX`][] that says what to install, where something lacks."""
+    lacking = {
+        name: package for name, package in _PROGRAMS.items() if not shutil.which(name)
+    }
+    if "kpsewhich" not in lacking:
+        found = subprocess.run(
+            ["kpsewhich", *_FILES], capture_output=True, text=True, check=False
+        ).stdout.split("\n")
+        there = {os.path.basename(path) for path in found}
+        lacking |= {name: p for name, p in _FILES.items() if name not in there}
+    if lacking:
+        packages = lacking.values() if "kpsewhich" not in lacking else _every_package()
+        raise MissingTeX(
+            f"The paper needs {', '.join(lacking)}, which is not here. On Debian or "
+            f"Ubuntu: apt-get install {' '.join(sorted(set(packages)))}"
+        )
+
+
+def _every_package() -> list[str]:
+    # Without kpsewhich nothing can be said of the files, and likely none is here.
+    return [*_PROGRAMS.values(), *_FILES.values()]
+
+
+def latexmk(main: Path, build: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that makes the PDF, and what its environment has beside our own."""
+    command = [
+        "latexmk",
+        "-norc",
+        "-pdf",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-file-line-error",
+        f"-outdir={build}",
+        main.name,
+    ]
+    # What is generated is found as if it were beside the sections; lines of the log are
+    # not broken, so that they can be read.
+    return command, {"TEXINPUTS": f"{build}:", "max_print_line": "10000"}
+
+
+def run_latex(main: Path, build: Path) -> tuple[Path, list[str]]:
+    """Make the PDF.
+
+    **Returns:**
+
+    The PDF, and warnings that an author should see.
+
+    **Raises:**
+
+    [`paper.BuildError`][] with LaTeX's errors.
+    """
+    command, environment = latexmk(main, build)
+    ran = subprocess.run(
+        command,
+        cwd=main.parent,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    path = build / f"{main.stem}.log"
+    log = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    if ran.returncode != 0:
+        said = _log.errors(log) or (ran.stdout + ran.stderr).splitlines()[-20:]
+        raise BuildError("LaTeX stopped:\n" + "\n".join(said))
+    return build / f"{main.stem}.pdf", _log.warnings(log)
