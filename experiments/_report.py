@@ -24,10 +24,15 @@ def _interval(x: np.ndarray, digits: int) -> str:
 
 def second_metric(data: xr.Dataset) -> str:
     """What is reported beside the training loss: the test accuracy where there is one, or
-    else what comes last among the problem's metrics on test data, or among all."""
+    else the last of the problem's metrics on test data, of all others, of all."""
     evaluated = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
-    tested = [name for name in evaluated if name.startswith("test_")]
-    return "test_accuracy" if "test_accuracy" in tested else [*evaluated, *tested][-1]
+    others = [name for name in evaluated if name != "train_loss"]
+    tested = [name for name in others if name.startswith("test_")]
+    return (
+        "test_accuracy"
+        if "test_accuracy" in tested
+        else (tested or others or evaluated)[-1]
+    )
 
 
 def table(data: xr.Dataset) -> str:

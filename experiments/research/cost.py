@@ -209,8 +209,9 @@ _WIDTH, _ROW, _MARGIN = 6.05, 0.25, 0.85
 
 
 def _look(k: int) -> dict[str, Any]:
-    """How the `k`-th workload is drawn: by a marker alone."""
-    return {**look(k), "linestyle": "", "markeredgewidth": 0.2}
+    """How the `k`-th workload is drawn: by a marker alone; thin ones are larger."""
+    found = {**look(k), "linestyle": "", "markeredgewidth": 0.2}
+    return {**found, "markersize": {"P": 5.5, "*": 7.0}.get(found["marker"], 4.0)}
 
 
 def _panel(ax: Axes, data: xr.Dataset, what: str) -> None:

@@ -34,7 +34,7 @@ def test_compare_writes_its_folder(results):
     }
     figures = {
         f"figures/{name}.{suffix}"
-        for name in ("loss", "line", "accuracy", "tuning")
+        for name in ("loss", "line", "test-accuracy", "tuning")
         for suffix in ("png", "pdf")
     }
     assert names == {"results.nc", "tuning.nc", "report.md", "report.html"} | figures
@@ -220,3 +220,11 @@ def test_step_cost(capsys):
     assert flops["SGD, learning rate"] == pytest.approx(1.0, abs=0.02)
     adjoint, hvp = flops["SGD, rescaled, adjoint"], flops["SGD, rescaled, hvp"]
     assert 1.4 < adjoint < 1.9 < hvp
+
+
+def test_compare_without_an_accuracy(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--problem", "quadratic", "--directions", "sgd", "--line-searches", "unit"]
+    assert main(["compare", *arguments, "--out", str(out), *QUICK]) == 0
+    assert (out / "figures" / "distance.png").exists()
+    assert " distance |" in (out / "report.md").read_text("utf-8")

@@ -14,6 +14,7 @@ from experiments.research._heavy_ball import HeavyBall
 from experiments.research._policies import DIRECTION_LONG, FRESH, PLANE, POLICIES, SIGNED
 from experiments.research._settings import SETTINGS
 from experiments.research._tracked import Tracked
+from strategies import GrowthLimited, LearningRate
 
 
 VALUES, NOISE = np.array([0.2, 0.5, 1.0]), np.array([0.3, 0.1, 0.2])
@@ -156,6 +157,8 @@ class TestEdges:
 
 ELLS = 2.0 ** np.arange(-4, 4)
 
+WHICH = ("direction", "policy", "schedule")
+
 
 def results(best, tuned=1.0):
     """Losses that are parabolas in the logarithm of ell, of the same depth but for one
@@ -178,9 +181,6 @@ def results(best, tuned=1.0):
         {"ell": ELLS, "seed": [0, 1], **coords},
         {"metric": "train_loss", "steps": "100", "label": "MLP, somewhere"},
     )
-
-
-WHICH = ("direction", "policy", "schedule")
 
 
 class TestMemory:
@@ -229,5 +229,6 @@ class TestMemory:
         assert found["Adam", "constant"] == 1.5 and found["SGD", "cosine"] == 3.0
 
     def test_in_the_plane_one_half_is_the_minimiser(self):
-        solver = POLICIES[PLANE]("Adam", None)(ell=0.5)
-        assert solver.line_search.inner.learning_rate == 1.0
+        rule = POLICIES[PLANE]("Adam", None)(ell=0.5).line_search
+        assert isinstance(rule, GrowthLimited) and isinstance(rule.inner, LearningRate)
+        assert rule.inner.learning_rate == 1.0
