@@ -252,24 +252,24 @@ def _cell(tried: Tried, lowest: float) -> str:
     loss = plain(tried.relative, 3)
     edge = "" if at_edge(tried.lost, "ell") == 0 else r"\rlap{*}"
     bold = rf"\textbf{{{loss}}}" if tried.relative == lowest else loss
-    return rf"{_named(tried.best)}{edge} \enspace {bold}"
+    return rf"{_named(tried.best)}{edge}\enspace{{}}{bold}"
 
 
 def _best_table(of: Everything, labels: Mapping[str, str]) -> str:
     """The best value of every policy in every setting, and the loss there over that of the
     best raw learning rate."""
-    rows = [["", "measured", *labels.values()]]
+    rows = [["measured", *labels.values()]]
     for direction, by_policy in of.items():
         own = [policy for policy in by_policy if policy != BARE]
+        rows.append([rf"\emph{{{direction}}}", *[""] * len(labels)])
         for policy in own:
             cells = by_policy[policy]
             lowest = {n: min(by_policy[p][n].relative for p in own) for n in labels}
-            first = direction if policy == own[0] else ""
             label = _POLICIES[policy].label
             if direction == _MEMORYLESS:
                 label = label.replace("fresh part", "gradient")
-            rows.append([first, label, *(_cell(cells[n], lowest[n]) for n in labels)])
-    return table(rows, "ll" + "r" * len(labels))
+            rows.append([label, *(_cell(cells[n], lowest[n]) for n in labels)])
+    return table(rows, "l" + "r" * len(labels))
 
 
 # In inches: of a row of panels, and of what is around them.
@@ -369,7 +369,7 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         numbers[f"Memory{name}ConstantLowest"] = _named(min(bests))
         numbers[f"Memory{name}ConstantHighest"] = _named(max(bests))
     labels = {name: data.attrs["label"] for name, data in results.items()}
-    short = {name: label.split(",")[0] for name, label in labels.items()}
+    short = {name: label.replace(",", " ").split()[0] for name, label in labels.items()}
     return Findings(
         {"memory": _figure(of, labels)},
         numbers,
