@@ -10,6 +10,8 @@ def plain(x: float, digits: int = 2) -> str:
         return r"\infty" if x > 0 else "--"
     if x == 0:
         return "0"
+    if x < 0:
+        return r"\ensuremath{-}" + plain(-x, digits)
     # Of the rounded number: 0.996 is 1.0.
     mantissa, _, power = f"{x:.{digits - 1}e}".partition("e")
     exponent = int(power)
