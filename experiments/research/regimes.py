@@ -139,12 +139,18 @@ def _lowest(name: str) -> _Unit:
     return lambda both: min(float(getattr(of, name).min()) for of in both)
 
 
-# The name of an array, what it is called, and its unit.
-_PANELS: tuple[tuple[str, str, _Unit], ...] = (
-    ("loss", "final loss,\nrelative", _lowest("loss")),
-    ("error", "test error,\nrelative", _lowest("error")),
-    ("distance", "distance,\nrelative", lambda both: float(both[0].distance.isel(ell=0))),
-    ("sharpness", "sharpness along\nthe direction", lambda both: 1.0),
+# The name of an array, what it is called, its unit, and the most that is drawn of it: one
+# wrecked run would flatten all others.
+_PANELS: tuple[tuple[str, str, _Unit, float], ...] = (
+    ("loss", "final loss,\nrelative", _lowest("loss"), 4.0),
+    ("error", "test error,\nrelative", _lowest("error"), 4.0),
+    (
+        "distance",
+        "distance,\nrelative",
+        lambda both: float(both[0].distance.isel(ell=0)),
+        np.inf,
+    ),
+    ("sharpness", "sharpness along\nthe direction", lambda both: 1.0, np.inf),
 )
 
 _DASHED = (0, (4, 2))
@@ -182,15 +188,16 @@ def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Fig
         figure = matplotlib.figure.Figure((TEXT_WIDTH, 3.5), layout="constrained")
         axes = figure.subplots(len(rows), len(_PANELS), sharex=True, sharey="col")
         for panels, (policy, row) in zip(axes, rows.items()):
-            for ax, (name, _, unit) in zip(panels, _PANELS):
+            for ax, (name, _, unit, most) in zip(panels, _PANELS):
                 for look, (setting, of) in zip(looks, row.items()):
                     by = unit([other[setting] for other in rows.values()])
-                    _draw(ax, getattr(of, name).values / by, of.ended, look)
+                    values = np.minimum(getattr(of, name).values / by, most)
+                    _draw(ax, values, of.ended, look)
                 _axes(ax)
             panels[0].set_ylabel(_POLICIES[policy][1])
             ell = next(iter(row.values())).ended.ell.values
             panels[-1].plot(ell, 2 * ell, color="black", linestyle=":", linewidth=1.0)
-        for ax, (_, title, _) in zip(axes[0], _PANELS):
+        for ax, (_, title, *_) in zip(axes[0], _PANELS):
             ax.set_title(title, weight="normal")
         for ax in axes[-1]:
             ax.set_xlabel(r"$\ell$")
