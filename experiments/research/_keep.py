@@ -33,10 +33,23 @@ def _commit() -> str:
         return "unknown"
 
 
+# Where things are is no part of how a result is made.
+_PLACES = ("--data-dir", "--out", "--runs")
+
+
+def _command() -> str:
+    words, named = [], False
+    for word in sys.argv[1:]:
+        if not named and word not in _PLACES:
+            words.append(word)
+        named = not named and word in _PLACES
+    return "python -m experiments " + shlex.join(words)
+
+
 def origin() -> dict[str, str]:
     """What made a result: command, commit, versions and machine."""
     return {
-        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "command": _command(),
         "commit": _commit(),
         "versions": json.dumps(curvopt.versions()),
         "hardware": json.dumps(hardware()),

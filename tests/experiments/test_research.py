@@ -6,6 +6,7 @@ import xarray as xr
 
 from experiments.__main__ import main
 from experiments.research import QUESTIONS
+from experiments.research._keep import origin
 
 
 pytestmark = pytest.mark.host
@@ -26,6 +27,12 @@ def test_a_quick_run_is_kept_and_concluded(unoptimised, tmp_path, monkeypatch, c
     assert "distance" in data and (data.distance > 0).all()
     findings = QUESTIONS["recipe"].findings(results)
     assert findings.numbers["RecipeCases"] == "4"
+
+
+def test_the_command_is_kept_without_places(monkeypatch):
+    words = ["x", "research", "--out", "a", "--quick", "--data-dir", "b", "--runs", "c"]
+    monkeypatch.setattr("sys.argv", [*words, "--settings", "mlp"])
+    assert origin()["command"] == "python -m experiments research --quick --settings mlp"
 
 
 def test_what_nobody_asks(tmp_path, capsys):
