@@ -18,7 +18,7 @@ from ._bench import Bench
 from ._choice import at_edge, best_value, Common, common_value, decades, shortfall
 from ._families import CONSTANT, COSINE, DIRECTIONS, KINDS
 from ._grids import RATES
-from ._numbers import percent, plain, table
+from ._numbers import between, percent, plain, table
 from ._page import TEXT_WIDTH
 from ._policies import (
     BARE,
@@ -361,8 +361,8 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         "MemoryTunedWorst": percent(max(tuned)),
     }
     plain_descent = [tried.best for tried in of[_MEMORYLESS][FRESH].values()]
-    numbers["MemoryPlainLowest"] = _named(min(plain_descent))
-    numbers["MemoryPlainHighest"] = _named(max(plain_descent))
+    ends = _named(min(plain_descent)), _named(max(plain_descent))
+    numbers["MemoryPlainBest"] = between(*ends)
     constant = {d: tries(results, d, CONSTANT) for d in _WITH_MEMORY}
     for policy in (FRESH, DIRECTION_LONG):
         bests, name = _bests(constant, policy), _POLICIES[policy].name
