@@ -257,7 +257,7 @@ BAD = {
     ),
     "problem": (
         _study('name = "my_bowl:Bowl", size = 4', 'name = "imagenet"'),
-        "problem: unknown problem 'imagenet'; valid are: fashion-subset-mlp",
+        "problem: unknown problem 'imagenet'; valid are: fashion-subset-logistic",
     ),
     "argument of a problem": (
         _study("size = 4", "width = 4"),
