@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 import curvopt
 
 from ..data import Images
+from ._classification import check_activation
 from ._images import Batch, classified, ImageData, static_part
 
 
@@ -201,12 +202,7 @@ class ResNetClassifier(curvopt.AbstractProblem):
                 "channels must be those of each stage, but they are (). Give one at least."
             )
         self.blocks = curvopt.check_count("blocks", blocks)
-        if not callable(activation):
-            raise ValueError(
-                "activation must be a function, such as jax.nn.relu or jax.nn.gelu, but "
-                f"it is {activation!r}."
-            )
-        self.activation = activation
+        self.activation = check_activation(activation)
 
     def _model(self, key: PRNGKeyArray) -> tuple[ResNet, eqx.nn.State]:
         return resnet_network(

@@ -22,6 +22,7 @@ from ._courses import legend, look
 from ._families import CONSTANT, raw, rescaled
 from ._grids import RATES, SCALES
 from ._numbers import percent, plain, table
+from ._page import TEXT_WIDTH
 from ._question import Findings, Question
 from ._tracked import Tracked
 
@@ -232,14 +233,14 @@ def _draw_best(
 
 
 # In inches: the text block of the paper, and its two rows.
-_WIDTH, _ROWS = 6.05, (1.75, 1.75)
+_ROWS = 1.75, 1.75
 
 
 def _figure(sizes: Mapping[int, Tried]) -> matplotlib.figure.Figure:
     r"""Above the final loss against $\ell$, a panel for each batch size; below the best
     $\ell$ and the best raw rate against the batch size, hollow at the end of the grid."""
     with matplotlib.style.context(STYLE):
-        figure = matplotlib.figure.Figure((_WIDTH, sum(_ROWS)), layout="constrained")
+        figure = matplotlib.figure.Figure((TEXT_WIDTH, sum(_ROWS)), layout="constrained")
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_ROWS)
         top, bottom = parts.flat
         above = top.subplots(1, len(sizes), squeeze=False, sharex=True, sharey=True)[0]

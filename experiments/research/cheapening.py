@@ -20,6 +20,7 @@ from ._claims import Claims, claims, claims_table, counted, Pair, verdict
 from ._courses import legend, look
 from ._families import DIRECTIONS
 from ._numbers import camel, percent
+from ._page import TEXT_WIDTH
 from ._question import Findings, Question
 from ._standings import final, label, names, spent_a_step
 
@@ -164,7 +165,7 @@ def _panel(ax: Axes, data: xr.Dataset, found: Claims, direction: str) -> None:
 
 
 # In inches: the text block of the paper, a panel, and titles, labels and legend.
-_WIDTH, _PANEL, _MARGIN = 6.05, 1.25, 0.75
+_PANEL, _MARGIN = 1.25, 0.75
 
 
 def _figure(
@@ -174,7 +175,7 @@ def _figure(
     setting."""
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
-            (_WIDTH, _PANEL * len(_ASKED) + _MARGIN), layout="constrained"
+            (TEXT_WIDTH, _PANEL * len(_ASKED) + _MARGIN), layout="constrained"
         )
         axes = figure.subplots(len(_ASKED), len(results), squeeze=False, sharex="col")
         for line, direction in zip(axes, _ASKED):

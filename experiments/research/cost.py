@@ -29,6 +29,7 @@ from ..cost.workloads.autoencoder import Autoencoder
 from ..cost.workloads.mlp import MLP
 from ._courses import look
 from ._numbers import camel, plain, table
+from ._page import TEXT_WIDTH
 from ._question import Findings, Measurement
 
 
@@ -205,7 +206,7 @@ def _percent_of(off: list[float]) -> str:
 _PANELS = {TIME: "time", FLOPS: "FLOPs", MEMORY: "temporary memory"}
 
 # In inches: the text block of the paper, a method's row, and labels and legend.
-_WIDTH, _ROW, _MARGIN = 6.05, 0.25, 0.85
+_ROW, _MARGIN = 0.25, 0.85
 
 
 def _look(k: int) -> dict[str, Any]:
@@ -241,7 +242,7 @@ def _figure(data: xr.Dataset) -> matplotlib.figure.Figure:
     data = data.sel(variant=methods)
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
-            (_WIDTH, _ROW * len(methods) + _MARGIN), layout="constrained"
+            (TEXT_WIDTH, _ROW * len(methods) + _MARGIN), layout="constrained"
         )
         axes = figure.subplots(1, len(_PANELS), sharey=True)
         for ax, what in zip(axes, _PANELS):

@@ -28,6 +28,7 @@ from ._claims import Claims, claims, counted, Pair, verdict
 from ._courses import look
 from ._families import COSINE, DIRECTIONS
 from ._numbers import camel, percent, plain, table
+from ._page import TEXT_WIDTH
 from ._question import Findings, Question
 from ._standings import final, label, names
 
@@ -223,7 +224,7 @@ _SHOWN = (ABSOLUTE, LIMITED, "limited growth, Gauss-Newton")
 _ROWS = {"first_curvature": r"$|\kappa|$", "first_step_size": r"$\tau$"}
 
 # In inches: the text block of the paper, a panel, and titles, labels and legend.
-_WIDTH, _PANEL, _MARGIN = 6.05, 0.95, 0.75
+_PANEL, _MARGIN = 0.95, 0.75
 
 _HOLLOW: dict[str, Any] = {
     "linestyle": "",
@@ -264,7 +265,7 @@ def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
     rows = list(itertools.product(_ASKED, _ROWS))
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
-            (_WIDTH, _PANEL * len(rows) + _MARGIN), layout="constrained"
+            (TEXT_WIDTH, _PANEL * len(rows) + _MARGIN), layout="constrained"
         )
         axes = figure.subplots(len(rows), len(results), squeeze=False, sharex=True)
         for line, (direction, what) in zip(axes, rows):
