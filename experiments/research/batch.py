@@ -232,7 +232,7 @@ def _draw_best(
             ax.plot(at, best_value(lost, value), **ring)
 
 
-# In inches: the text block of the paper, and its two rows.
+# In inches: two rows of panels.
 _ROWS = 1.75, 1.75
 
 

@@ -164,7 +164,7 @@ def _panel(ax: Axes, data: xr.Dataset, found: Claims, direction: str) -> None:
     ax.margins(x=0.12, y=0.15)
 
 
-# In inches: the text block of the paper, a panel, and titles, labels and legend.
+# In inches: a panel, and titles, labels and legend.
 _PANEL, _MARGIN = 1.25, 0.75
 
 

@@ -205,7 +205,7 @@ def _percent_of(off: list[float]) -> str:
 
 _PANELS = {TIME: "time", FLOPS: "FLOPs", MEMORY: "temporary memory"}
 
-# In inches: the text block of the paper, a method's row, and labels and legend.
+# In inches: a method's row, and labels and legend.
 _ROW, _MARGIN = 0.25, 0.85
 
 

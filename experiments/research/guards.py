@@ -223,7 +223,7 @@ def _numbers(
 _SHOWN = (ABSOLUTE, LIMITED, "limited growth, Gauss-Newton")
 _ROWS = {"first_curvature": r"$|\kappa|$", "first_step_size": r"$\tau$"}
 
-# In inches: the text block of the paper, a panel, and titles, labels and legend.
+# In inches: a panel, and titles, labels and legend.
 _PANEL, _MARGIN = 0.95, 0.75
 
 _HOLLOW: dict[str, Any] = {
