@@ -83,9 +83,10 @@ class LeNetClassifier(curvopt.AbstractProblem):
         often as one likes; with `False`, relu and max-pooling, whose kinks the curvature
         does not see.
     - `batch_size`: images in a mini-batch.
-    - `evaluated`: on how many training images, the same ones always, metrics are
-        evaluated; `None` for all. The default is the whole of the embedded subset, and a
-        fifth of a full data set, of which all would take 2.4 GB for each lane.
+    - `evaluated`, `tested`: on how many training and on how many test images, the same
+        ones always, metrics are evaluated; `None` for all. The default is the whole of
+        the embedded subset, and a fifth of a full data set's training images, of which
+        all would take 2.4 GB for each lane.
 
     **Raises:**
 
@@ -106,8 +107,9 @@ class LeNetClassifier(curvopt.AbstractProblem):
         smooth: bool = True,
         batch_size: int = 128,
         evaluated: int | None = 12_000,
+        tested: int | None = None,
     ):
-        self.data = ImageData(images, batch_size, evaluated)
+        self.data = ImageData(images, batch_size, evaluated, tested)
         self.channels = _pair("channels", channels)
         self.widths = _pair("widths", widths)
         if not isinstance(smooth, bool):

@@ -86,7 +86,7 @@ class Bench:
         The dataset of [`curvopt.run_study`][].
         """
         if self.quick:
-            grid = {name: list(values)[2::4] for name, values in grid.items()}
+            grid = {name: list(of)[min(2, len(of) - 1) :: 4] for name, of in grid.items()}
         return self._run(
             study, families, steps, hyperparameters=grid, seeds=self.tuning_seeds
         )

@@ -18,3 +18,6 @@ RATES: dict[str, list[float]] = {
 
 # Of the rescaled learning rate: 1/16 to 8.
 SCALES: list[float] = (2.0 ** np.arange(-4, 4)).tolist()
+
+# Beyond them, where the theory has the edge of stability at (1 + 0.9) / (1 - 0.9).
+FAR_SCALES: list[float] = [16.0, 32.0]

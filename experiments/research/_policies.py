@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import optax
 import xarray as xr
 
@@ -18,7 +19,7 @@ from strategies import (
 
 from ._bench import Bench
 from ._families import DIRECTIONS, Family, rescaled
-from ._grids import SCALES
+from ._grids import FAR_SCALES, SCALES
 
 
 FRESH = "fresh, 0.9"
@@ -32,6 +33,9 @@ BARE = "no averages"
 
 # Of a direction's name and a schedule.
 Policy = Callable[[str, optax.Schedule | None], Family]
+
+# With them the edge of a direction with memory is far above 1.
+_FAR = (FRESH, FRESH_LONG, DISPLACEMENTS)
 
 # What of each direction has no memory: its momentum is then one of displacements.
 _MEMORYLESS: dict[str, curvopt.AbstractDirection] = {
@@ -79,6 +83,22 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+def _joined(data: xr.Dataset, beyond: xr.Dataset) -> xr.Dataset:
+    """Runs at more values of the number. What was not run has no losses, and did not
+    diverge."""
+    missing = {
+        name: of.dtype.type(-1 if name == "diverged_at" else 0)
+        for name, of in data.items()
+        if of.dtype.kind in "biu"
+    }
+    floats = {name: np.nan for name in data if name not in missing}
+    beyond = beyond.reindex(strategy=data.strategy, fill_value=missing | floats)
+    # What does not depend on the number stays that of the first runs.
+    alone = [name for name, of in data.items() if "ell" not in of.dims]
+    both = [data.drop_vars(alone), beyond.drop_vars(alone)]
+    return xr.concat(both, dim="ell", join="exact").assign(data[alone])
+
+
 def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
     r"""Rescaled strategies at all values of $\ell$.
 
@@ -89,7 +109,8 @@ def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
 
     **Returns:**
 
-    The runs; `strategy` has the coordinates `direction`, `policy` and `schedule`.
+    The runs, nan at values that a strategy was not tried at; `strategy` has the
+    coordinates `direction`, `policy` and `schedule`.
     """
     asked = list(asked)
     families = {
@@ -97,5 +118,13 @@ def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
         for which in asked
     }
     data = bench.sweep("scales", families, {"ell": SCALES})
+    far = {
+        name: family
+        for (direction, policy, _), (name, family) in zip(asked, families.items())
+        if direction in _MEMORYLESS and policy in _FAR
+    }
+    if far:
+        beyond = bench.sweep("scales-far", far, {"ell": FAR_SCALES})
+        data = _joined(data, beyond)
     parts = zip(("direction", "policy", "schedule"), zip(*asked))
     return data.assign_coords({name: ("strategy", list(of)) for name, of in parts})

@@ -99,7 +99,9 @@ SETTINGS: dict[str, Setting] = {
     ),
     "lenet": Setting(
         "LeNet, Fashion-MNIST",
-        lambda folder: LeNetClassifier(_fashion(folder), batch_size=64, evaluated=2_000),
+        lambda folder: LeNetClassifier(
+            _fashion(folder), batch_size=64, evaluated=2_000, tested=4_000
+        ),
         lambda: LeNetClassifier(
             load_subset(), (2, 4), (12, 8), batch_size=16, evaluated=100
         ),

@@ -11,7 +11,14 @@ from experiments.research import edges, memory
 from experiments.research._bench import Bench
 from experiments.research._families import COSINE
 from experiments.research._heavy_ball import HeavyBall
-from experiments.research._policies import DIRECTION_LONG, FRESH, PLANE, POLICIES, SIGNED
+from experiments.research._policies import (
+    DIRECTION_LONG,
+    FRESH,
+    PLANE,
+    POLICIES,
+    scales,
+    SIGNED,
+)
 from experiments.research._settings import SETTINGS
 from experiments.research._tracked import Tracked
 from strategies import GrowthLimited, LearningRate
@@ -227,6 +234,31 @@ class TestMemory:
         bench = Bench("mlp", SETTINGS["mlp"], Rosenbrock(), tmp_path, quick=True)
         found = memory._tuned(bench)
         assert found["Adam", "constant"] == 1.5 and found["SGD", "cosine"] == 3.0
+
+    def test_far_values_where_the_edge_is_far(self, tmp_path, monkeypatch):
+        def sweep(self, study, families, grid):
+            names, ells = list(families), grid["ell"]
+            shape = len(names), len(ells), 2, 3
+            dims = ("strategy", "ell", "seed", "step")
+            return xr.Dataset(
+                {
+                    "loss": (dims, np.ones(shape, np.float32)),
+                    "guard_ascent": (dims, np.ones(shape, bool)),
+                    "diverged_at": (dims[:3], np.full(shape[:3], 2, np.int32)),
+                    "seconds": ("strategy", np.arange(len(names)) + len(ells)),
+                },
+                {"strategy": names, "ell": ells},
+            )
+
+        monkeypatch.setattr(Bench, "sweep", sweep)
+        bench = Bench("mlp", SETTINGS["mlp"], Rosenbrock(), tmp_path, quick=True)
+        policies = (("SGD", FRESH), ("Momentum", FRESH), ("Momentum", DIRECTION_LONG))
+        data = scales(bench, [(*which, COSINE) for which in policies])
+        assert data.ell.values.tolist() == [2.0**k for k in range(-4, 6)]
+        untried = data.loss.isnull().all(["seed", "step"])
+        assert untried.sum("ell").values.tolist() == [2, 0, 2]
+        np.testing.assert_array_equal(untried, data.diverged_at.isel(seed=0) == -1)
+        assert data.guard_ascent.dtype == bool
 
     def test_in_the_plane_one_half_is_the_minimiser(self):
         rule = POLICIES[PLANE]("Adam", None)(ell=0.5).line_search
