@@ -2,6 +2,7 @@ from ._question import Measurement, Question
 from .batch import BATCH
 from .cheapening import CHEAPENING
 from .cost import COST
+from .deterministic import DETERMINISTIC
 from .edges import EDGES
 from .guards import GUARDS
 from .memory import MEMORY
@@ -24,6 +25,7 @@ QUESTIONS: dict[str, Question | Measurement] = {
         CHEAPENING,
         MEMORY,
         EDGES,
+        DETERMINISTIC,
         RECIPE,
         RELATIVES,
     )

@@ -15,6 +15,8 @@ from ..problems import (
     LogisticRegression,
     MLPClassifier,
     NoisyQuadratic,
+    Pendulum,
+    Rosenbrock,
 )
 
 
@@ -77,6 +79,19 @@ def _mlp(
     )
 
 
+def _deterministic(label: str, problem: Callable[[], curvopt.AbstractProblem]) -> Setting:
+    """A problem without noise, as small in a quick run."""
+    return Setting(
+        label,
+        lambda folder: problem(),
+        problem,
+        steps=5000,
+        evaluations=1,
+        core=False,
+        questions=("deterministic",),
+    )
+
+
 SETTINGS: dict[str, Setting] = {
     "logistic": Setting(
         "logistic regression, MNIST",
@@ -132,4 +147,13 @@ SETTINGS: dict[str, Setting] = {
         evaluations=100,
         questions=("edges",),
     ),
+    "rosenbrock": _deterministic("Rosenbrock, 2 unknowns", Rosenbrock),
+    "valley": _deterministic("chain, Rosenbrock's of 10 unknowns", lambda: Rosenbrock(10)),
+    "quadratic-100": _deterministic(
+        "condition 100, a quadratic", lambda: NoisyQuadratic(100, 100.0)
+    ),
+    "quadratic-1000": _deterministic(
+        "condition 1000, a quadratic", lambda: NoisyQuadratic(100, 1000.0)
+    ),
+    "pendulum": _deterministic("pendulum, its swing-up", Pendulum),
 }

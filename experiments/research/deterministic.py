@@ -1,0 +1,257 @@
+r"""Without noise: which rule brings which direction to the minimum of a deterministic
+problem, and what the bare rescaling, $\ell = 1/2$ without averages, is worth there."""
+
+from collections.abc import Mapping
+
+import matplotlib.figure
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+import curvopt
+from curvopt.plots import STYLE
+from curvopt.statistics import summarise_times, time_to_target, TimeSummary
+from strategies import (
+    Backtracking,
+    BacktrackingArmijo,
+    BarzilaiBorwein,
+    CurvatureRescaling,
+    HessianAwareScaling,
+    LBFGS,
+    LearningRate,
+    Momentum,
+    NonlinearCG,
+    SGD,
+)
+
+from ._bench import Bench
+from ._courses import legend, look
+from ._families import raw
+from ._grids import decades
+from ._numbers import camel, plain, table
+from ._page import TEXT_WIDTH
+from ._question import Findings, Question
+from ._standings import label, names
+
+
+DIRECTIONS: dict[str, curvopt.AbstractDirection] = {
+    "SGD": SGD(),
+    "Momentum": Momentum(),
+    "NonlinearCG": NonlinearCG(),
+    "LBFGS": LBFGS(),
+}
+
+TUNED, BARE, RELAXED, EDGE = "tuned rate", r"$\ell = 1/2$", r"$\ell = 0.9$", r"$\ell = 1$"
+AVERAGED, TRIED, ARMIJO = "1/2, averages", "1/2, backtracking", "Armijo"
+AWARE, SPECTRAL = "Hessian-aware", "Barzilai--Borwein"
+
+# In tables, in this order.
+RULES = (TUNED, BARE, RELAXED, EDGE, AVERAGED, TRIED, ARMIJO, AWARE, SPECTRAL)
+
+# Of directions that have a rate of their own as a rule.
+_RATED = ("SGD", "Momentum")
+_RATES = decades(-6, 1)
+
+# Of the way from the start to the lowest loss that any run finds: what may be left of it.
+TOLERANCE = 1e-6
+
+# Points of the figure's lines.
+_POINTS = 60
+
+
+def _rules(direction: str) -> dict[str, curvopt.AbstractLineSearch]:
+    rules: dict[str, curvopt.AbstractLineSearch] = {
+        BARE: CurvatureRescaling(),
+        RELAXED: CurvatureRescaling(0.9),
+        EDGE: CurvatureRescaling(1.0),
+        AVERAGED: CurvatureRescaling(average=0.9),
+        TRIED: Backtracking(CurvatureRescaling()),
+        ARMIJO: BacktrackingArmijo(),
+        AWARE: HessianAwareScaling(),
+    }
+    # On other directions its two steps are not spectral.
+    return rules | {SPECTRAL: BarzilaiBorwein()} if direction == "SGD" else rules
+
+
+def _tuned(bench: Bench) -> dict[str, float]:
+    """The learning rate of the lowest mean final loss on the tuning seeds, by direction."""
+    families = {name: raw(DIRECTIONS[name], None) for name in _RATED}
+    tried = bench.sweep("rates", families, {"learning_rate": _RATES})
+    means = curvopt.final_metric(tried, bench.setting.metric).mean("seed")
+    best = means.learning_rate[means.argmin("learning_rate")]
+    return dict(zip(_RATED, best.values.tolist()))
+
+
+def _strategies(rates: Mapping[str, float]) -> dict[str, curvopt.LineSearchMinimiser]:
+    searches = {
+        (name, rule): search for name in DIRECTIONS for rule, search in _rules(name).items()
+    }
+    searches |= {(name, TUNED): LearningRate(rate) for name, rate in rates.items()}
+    return {
+        f"{name}, {rule}": curvopt.LineSearchMinimiser(DIRECTIONS[name], search)
+        for (name, rule), search in searches.items()
+    }
+
+
+def ask(bench: Bench) -> xr.Dataset:
+    """Every direction with every rule, from the seeds that are reported: in how many steps,
+    and at what cost, the loss comes near the lowest that any of them finds."""
+    rates = _tuned(bench)
+    data = bench.compare("reported", _strategies(rates))
+    loss = data.loss.astype(float)
+    start, lowest = float(loss.isel(step=0).mean()), float(loss.min())
+    target = lowest + TOLERANCE * (start - lowest)
+    # The loss of a step is that before it: its cost is what was spent until then.
+    spent = data.gradient_equivalents.astype(float).shift(step=1, fill_value=0.0)
+    loss, spent = (of.transpose("strategy", "seed", "step") for of in (loss, spent))
+    dims = ("strategy", "seed")
+    steps = time_to_target(loss.values, target)
+    cost = time_to_target(loss.values, target, spent.values)
+    last = loss.sizes["step"] - 1
+    shown = np.unique(np.geomspace(1, last, _POINTS).round().astype(int))
+    gap = ((loss - lowest) / (start - lowest)).isel(step=shown).median("seed")
+    return xr.Dataset(
+        {
+            "steps_needed": (dims, steps.astype(np.float32)),
+            "cost_needed": (dims, cost.astype(np.float32)),
+            # A run that diverged has no loss: its median is of nothing, and not drawn.
+            "gap": gap.astype(np.float32),
+            "spent": spent.isel(step=shown).median("seed").astype(np.float32),
+        }
+    ).assign_attrs(
+        rates=", ".join(f"{name}: {rate:g}" for name, rate in rates.items()),
+        lowest=lowest,
+        start=start,
+    )
+
+
+def _times(data: xr.Dataset, what: str) -> dict[str, TimeSummary]:
+    times = data[what].transpose("strategy", "seed").values
+    return dict(zip(names(data), map(summarise_times, times)))
+
+
+def _cell(data: xr.Dataset, name: str) -> str:
+    """Median steps and cost; how many runs reached the target where not all did."""
+    if name not in names(data):
+        return ""
+    steps, cost = (_times(data, f"{what}_needed")[name] for what in ("steps", "cost"))
+    if not steps.reached:
+        return "--"
+    some = "" if steps.reached == steps.runs else rf"$^{{{steps.reached}}}$"
+    if not np.isfinite(steps.median):
+        return rf"--{some}"
+    return rf"{steps.median:.0f} ({plain(cost.median)}){some}"
+
+
+def _table(results: Mapping[str, xr.Dataset]) -> str:
+    columns = 1 + len(results)
+    rows = [["", *(label(data) for data in results.values())]]
+    for k, direction in enumerate(DIRECTIONS):
+        rule = r"\midrule " if k else ""
+        rows.append([rf"{rule}\multicolumn{{{columns}}}{{l}}{{\emph{{{direction}}}}}"])
+        for of in RULES:
+            cells = [_cell(data, f"{direction}, {of}") for data in results.values()]
+            if any(cells):
+                rows.append([rf"\quad {of}", *cells])
+    return table(rows, "l" + "r" * len(results))
+
+
+_NAMES = {BARE: "Bare", RELAXED: "Relaxed", EDGE: "Edge", TUNED: "Tuned"}
+
+
+def _reached(results: Mapping[str, xr.Dataset], rule: str) -> list[tuple[str, str]]:
+    """With which directions on which settings half of the runs reach the target."""
+    return [
+        (name, direction)
+        for name, data in results.items()
+        for direction in DIRECTIONS
+        if (times := _times(data, "cost_needed").get(f"{direction}, {rule}"))
+        and np.isfinite(times.median)
+    ]
+
+
+def _ratios(results: Mapping[str, xr.Dataset], rule: str, other: str) -> list[float]:
+    """The median cost with a rule over that with another, wherever both reach it."""
+    both = sorted(set(_reached(results, rule)) & set(_reached(results, other)))
+    costs = {name: _times(data, "cost_needed") for name, data in results.items()}
+    return [
+        costs[name][f"{direction}, {rule}"].median
+        / costs[name][f"{direction}, {other}"].median
+        for name, direction in both
+    ]
+
+
+def _numbers(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    numbers = {
+        "DeterministicSettings": str(len(results)),
+        "DeterministicSeeds": str(min(data.sizes["seed"] for data in results.values())),
+        "DeterministicSteps": str(max(int(d.attrs["steps"]) for d in results.values())),
+        "DeterministicCases": str(len(results) * len(DIRECTIONS)),
+        "DeterministicTolerance": plain(TOLERANCE, 1),
+    }
+    for rule in RULES:
+        name = _NAMES.get(rule, camel(rule))
+        numbers[f"Deterministic{name}Reached"] = str(len(_reached(results, rule)))
+        if rule == BARE:
+            continue
+        ratios = _ratios(results, BARE, rule)
+        middle = float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
+        numbers[f"Deterministic{name}Both"] = str(len(ratios))
+        numbers[f"Deterministic{name}Ratio"] = plain(middle)
+    return numbers
+
+
+# In the figure, of every direction.
+_SHOWN = (TUNED, BARE, RELAXED, AVERAGED, ARMIJO)
+
+
+def _draw(ax: Axes, data: xr.Dataset, direction: str) -> None:
+    for k, rule in enumerate(_SHOWN):
+        name = f"{direction}, {rule}"
+        if name in names(data):
+            own = data.sel(strategy=name)
+            gap = np.maximum(own.gap.values.astype(float), 1e-9)
+            ax.plot(own.spent, gap, label=rule, markevery=(2 * k, 15), **look(k))
+
+
+def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
+    with matplotlib.style.context(STYLE):
+        size = (TEXT_WIDTH, 1.15 * len(results) + 0.6)
+        figure = matplotlib.figure.Figure(size, layout="constrained")
+        axes = figure.subplots(
+            len(results), len(DIRECTIONS), sharex="row", sharey=True, squeeze=False
+        )
+        for row, data in zip(axes, results.values()):
+            for ax, direction in zip(row, DIRECTIONS):
+                _draw(ax, data, direction)
+                ax.axhline(TOLERANCE, color="0.6", linewidth=0.7)
+                ax.set_title(direction)
+            row[0].set_ylabel(label(data), fontsize=7)
+        axes[0, 0].set(xscale="log", yscale="log", ylim=(1e-9, 10))
+        for ax in axes.flat:
+            ax.set_xscale("log")
+            ax.minorticks_off()
+        figure.supxlabel("gradient-equivalents", fontsize=8)
+        figure.supylabel("what is left of the way", fontsize=8)
+        legend(figure, axes.flat)
+    return figure
+
+
+def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
+    """Steps and cost to the target by direction, rule and problem; the bare rescaling over
+    the others."""
+    return Findings(
+        figures={"deterministic": _figure(results)},
+        numbers=_numbers(results),
+        tables={"deterministic": _table(results)},
+    )
+
+
+DETERMINISTIC = Question(
+    "deterministic",
+    "Without noise",
+    ask,
+    conclude,
+    ("rosenbrock", "valley", "quadratic-100", "quadratic-1000", "pendulum"),
+)
