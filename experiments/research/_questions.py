@@ -2,10 +2,10 @@ from ._question import Measurement, Question
 from .batch import BATCH
 from .cheapening import CHEAPENING
 from .cost import COST
-from .deterministic import DETERMINISTIC
 from .edges import EDGES
 from .guards import GUARDS
 from .memory import MEMORY
+from .noiseless import NOISELESS
 from .recipe import RECIPE
 from .regimes import REGIMES
 from .relatives import RELATIVES
@@ -25,7 +25,7 @@ QUESTIONS: dict[str, Question | Measurement] = {
         CHEAPENING,
         MEMORY,
         EDGES,
-        DETERMINISTIC,
+        NOISELESS,
         RECIPE,
         RELATIVES,
     )

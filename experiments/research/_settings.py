@@ -88,7 +88,7 @@ def _deterministic(label: str, problem: Callable[[], curvopt.AbstractProblem]) -
         steps=5000,
         evaluations=1,
         core=False,
-        questions=("deterministic",),
+        questions=("noiseless",),
     )
 
 
@@ -115,7 +115,7 @@ SETTINGS: dict[str, Setting] = {
     "lenet": Setting(
         "LeNet, Fashion-MNIST",
         lambda folder: LeNetClassifier(
-            _fashion(folder), batch_size=64, evaluated=2_000, tested=4_000
+            _fashion(folder), batch_size=32, evaluated=2_000, tested=4_000
         ),
         lambda: LeNetClassifier(
             load_subset(), (2, 4), (12, 8), batch_size=16, evaluated=100

@@ -7,22 +7,22 @@ import pytest
 import xarray as xr
 
 from experiments.problems import NoisyQuadratic
-from experiments.research import deterministic
+from experiments.research import noiseless
 from experiments.research._bench import Bench
 from experiments.research._settings import SETTINGS
 from experiments.research._tracked import Tracked
-from experiments.research.deterministic import ARMIJO, BARE, TOLERANCE, TUNED
+from experiments.research.noiseless import ARMIJO, BARE, TOLERANCE, TUNED
 from strategies import CurvatureRescaling
 
 
 def test_times_to_the_target(tmp_path, monkeypatch, unoptimised):
     """On a quadratic of one eigenvalue the bare rule needs a single step."""
-    monkeypatch.setattr(deterministic, "_RATED", ("SGD",))
-    monkeypatch.setattr(deterministic, "_RATES", [1e-1, 1e-2, 1e-3])
-    monkeypatch.setattr(deterministic, "_rules", lambda name: {BARE: CurvatureRescaling()})
+    monkeypatch.setattr(noiseless, "_RATED", ("SGD",))
+    monkeypatch.setattr(noiseless, "_RATES", [1e-1, 1e-2, 1e-3])
+    monkeypatch.setattr(noiseless, "_rules", lambda name: {BARE: CurvatureRescaling()})
     problem = Tracked(NoisyQuadratic(3, 1.0))
     bench = Bench("quadratic-100", SETTINGS["quadratic-100"], problem, tmp_path, True)
-    data = deterministic.ask(bench)
+    data = noiseless.ask(bench)
     assert data.attrs["rates"] == "SGD: 0.001"
     steps = data.steps_needed.sel(strategy=f"SGD, {BARE}").values
     np.testing.assert_array_equal(steps, 1)
@@ -55,21 +55,21 @@ def test_costs_are_compared_where_both_rules_arrive():
         {f"{d}, {BARE}": bare, f"{d}, {ARMIJO}": armijo}
         for d, bare, armijo in (("SGD", 10.0, 40.0), ("Momentum", 0.0, 40.0))
     )
-    found = deterministic.conclude({"a": results(sgd | momentum)})
-    assert found.numbers["DeterministicBareReached"] == "1"
-    assert found.numbers["DeterministicArmijoReached"] == "2"
-    assert found.numbers["DeterministicArmijoBoth"] == "1"
-    assert found.numbers["DeterministicArmijoRatio"] == "0.25"
-    assert found.numbers["DeterministicTunedRatio"] == "--"
-    assert "20 (10)" in found.tables["deterministic"]
-    assert r"$\ell = 1/2$ & --" in found.tables["deterministic"]
-    assert set(found.figures) == {"deterministic"}
+    found = noiseless.conclude({"a": results(sgd | momentum)})
+    assert found.numbers["NoiselessBareReached"] == "1"
+    assert found.numbers["NoiselessArmijoReached"] == "2"
+    assert found.numbers["NoiselessArmijoBoth"] == "1"
+    assert found.numbers["NoiselessArmijoRatio"] == "0.25"
+    assert found.numbers["NoiselessTunedRatio"] == "--"
+    assert "20 (10)" in found.tables["noiseless"]
+    assert r"$\ell = 1/2$ & --" in found.tables["noiseless"]
+    assert set(found.figures) == {"noiseless"}
 
 
-@pytest.mark.parametrize("name", deterministic.DETERMINISTIC.settings)
+@pytest.mark.parametrize("name", noiseless.NOISELESS.settings)
 def test_settings_are_deterministic(name):
     setting = SETTINGS[name]
-    assert deterministic.DETERMINISTIC.asked_of(name, setting)
+    assert noiseless.NOISELESS.asked_of(name, setting)
     problem = setting.problem(None)
     params, state = problem.init(jr.key(0))
     first, later = (

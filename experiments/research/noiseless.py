@@ -184,21 +184,21 @@ def _ratios(results: Mapping[str, xr.Dataset], rule: str, other: str) -> list[fl
 
 def _numbers(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
     numbers = {
-        "DeterministicSettings": str(len(results)),
-        "DeterministicSeeds": str(min(data.sizes["seed"] for data in results.values())),
-        "DeterministicSteps": str(max(int(d.attrs["steps"]) for d in results.values())),
-        "DeterministicCases": str(len(results) * len(DIRECTIONS)),
-        "DeterministicTolerance": plain(TOLERANCE, 1),
+        "NoiselessSettings": str(len(results)),
+        "NoiselessSeeds": str(min(data.sizes["seed"] for data in results.values())),
+        "NoiselessSteps": str(max(int(d.attrs["steps"]) for d in results.values())),
+        "NoiselessCases": str(len(results) * len(DIRECTIONS)),
+        "NoiselessTolerance": plain(TOLERANCE, 1),
     }
     for rule in RULES:
         name = _NAMES.get(rule, camel(rule))
-        numbers[f"Deterministic{name}Reached"] = str(len(_reached(results, rule)))
+        numbers[f"Noiseless{name}Reached"] = str(len(_reached(results, rule)))
         if rule == BARE:
             continue
         ratios = _ratios(results, BARE, rule)
         middle = float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
-        numbers[f"Deterministic{name}Both"] = str(len(ratios))
-        numbers[f"Deterministic{name}Ratio"] = plain(middle)
+        numbers[f"Noiseless{name}Both"] = str(len(ratios))
+        numbers[f"Noiseless{name}Ratio"] = plain(middle)
     return numbers
 
 
@@ -242,14 +242,14 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     """Steps and cost to the target by direction, rule and problem; the bare rescaling over
     the others."""
     return Findings(
-        figures={"deterministic": _figure(results)},
+        figures={"noiseless": _figure(results)},
         numbers=_numbers(results),
-        tables={"deterministic": _table(results)},
+        tables={"noiseless": _table(results)},
     )
 
 
-DETERMINISTIC = Question(
-    "deterministic",
+NOISELESS = Question(
+    "noiseless",
     "Without noise",
     ask,
     conclude,
