@@ -3,11 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import jax
+from jaxtyping import Array
 
 import curvopt
 
-from ..data import load_full, load_shakespeare, load_subset
+from ..data import load_cifar10, load_full, load_shakespeare, load_subset
 from ..problems import (
     Autoencoder,
     GRUCharacters,
@@ -16,7 +19,9 @@ from ..problems import (
     MLPClassifier,
     NoisyQuadratic,
     Pendulum,
+    ResNetClassifier,
     Rosenbrock,
+    TransformerCharacters,
 )
 
 
@@ -64,18 +69,45 @@ def _mnist(folder: Path | None):
 
 
 def _mlp(
-    label: str, steps: int, *, width: int = 64, batch_size: int = 128, quick_width: int = 8
+    label: str,
+    steps: int,
+    *,
+    width: int = 64,
+    batch_size: int = 128,
+    quick_width: int = 8,
+    activation: Callable[[Array], Array] = jax.nn.gelu,
 ) -> Setting:
-    """The MLP at another width or batch size, of which only the question of scale is
-    asked."""
+    """The MLP at another width or batch size, or with kinks, of which only the question of
+    scale is asked."""
     return Setting(
         label,
-        lambda folder: MLPClassifier(_fashion(folder), width, batch_size=batch_size),
-        lambda: MLPClassifier(load_subset(), quick_width, batch_size=batch_size // 4),
+        lambda folder: MLPClassifier(
+            _fashion(folder), width, batch_size=batch_size, activation=activation
+        ),
+        lambda: MLPClassifier(
+            load_subset(), quick_width, batch_size=batch_size // 4, activation=activation
+        ),
         steps=steps,
         tuning_seeds=2,
         core=False,
         questions=("scale",),
+    )
+
+
+def _lenet(label: str, smooth: bool, **options: Any) -> Setting:
+    """LeNet, smooth or with kinks."""
+    return Setting(
+        label,
+        lambda folder: LeNetClassifier(
+            _fashion(folder), smooth=smooth, batch_size=32, evaluated=2_000, tested=4_000
+        ),
+        lambda: LeNetClassifier(
+            load_subset(), (2, 4), (12, 8), smooth, batch_size=16, evaluated=100
+        ),
+        steps=600,
+        tuning_seeds=2,
+        evaluations=2,
+        **options,
     )
 
 
@@ -112,18 +144,7 @@ SETTINGS: dict[str, Setting] = {
         steps=1000,
         tuning_seeds=2,
     ),
-    "lenet": Setting(
-        "LeNet, Fashion-MNIST",
-        lambda folder: LeNetClassifier(
-            _fashion(folder), batch_size=32, evaluated=2_000, tested=4_000
-        ),
-        lambda: LeNetClassifier(
-            load_subset(), (2, 4), (12, 8), batch_size=16, evaluated=100
-        ),
-        steps=600,
-        tuning_seeds=2,
-        evaluations=2,
-    ),
+    "lenet": _lenet("LeNet, Fashion-MNIST", smooth=True),
     "gru": Setting(
         "GRU, Shakespeare",
         lambda folder: GRUCharacters(
@@ -138,6 +159,30 @@ SETTINGS: dict[str, Setting] = {
     "mlp-width-256": _mlp("MLP of width 256", 750, width=256, quick_width=16),
     "mlp-batch-32": _mlp("MLP, batches of 32", 1500, batch_size=32),
     "mlp-batch-512": _mlp("MLP, batches of 512", 750, batch_size=512),
+    "mlp-relu": _mlp("MLP with relu", 1500, activation=jax.nn.relu),
+    "lenet-relu": _lenet(
+        "LeNet with relu, max-pooling", smooth=False, core=False, questions=("scale",)
+    ),
+    "resnet": Setting(
+        "ResNet, CIFAR-10",
+        lambda folder: ResNetClassifier(load_cifar10(folder), batch_size=32),
+        lambda: ResNetClassifier(load_subset(), (2, 4), batch_size=8, evaluated=100),
+        steps=200,
+        tuning_seeds=1,
+        evaluations=1,
+        core=False,
+        questions=("scale",),
+    ),
+    "transformer": Setting(
+        "transformer, Shakespeare",
+        lambda folder: TransformerCharacters(load_shakespeare(folder)),
+        None,
+        steps=500,
+        tuning_seeds=1,
+        evaluations=1,
+        core=False,
+        questions=("scale",),
+    ),
     "quadratic": Setting(
         "quadratic with noise",
         lambda folder: NoisyQuadratic(dimension=100, condition=10.0, noise=0.1),
