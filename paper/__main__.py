@@ -1,18 +1,34 @@
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ._build import build
 from ._errors import BuildError, MissingTeX
+from ._pictures import draw_pictures, SHOWN
 
 
-def main() -> int:
-    """Build the paper; the exit status is 2 where LaTeX is not installed, 1 where the
-    paper cannot be built."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the paper, or draw its pictures; the exit status is 2 where LaTeX is not
+    installed, 1 where the paper cannot be built."""
+    parser = argparse.ArgumentParser("python -m paper", description="Build the paper.")
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw the README's figures to paper/pictures instead; needs no LaTeX",
+    )
+    pictures = parser.parse_args(arguments).pictures
     # Late, because it imports jax, and takes seconds.
     from experiments.research import QUESTIONS
 
     here = Path(__file__).parent
     try:
+        if pictures:
+            for file in draw_pictures(
+                QUESTIONS, SHOWN, here / "results", here / "pictures"
+            ):
+                print(file)
+            return 0
         built = build(QUESTIONS, here, here / "results", here / "build")
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ import paper
 from paper.__main__ import main
 from paper._build import generate
 from paper._latex import _FILES
+from paper._pictures import draw_pictures, SHOWN
 
 
 pytestmark = pytest.mark.host
@@ -277,8 +278,28 @@ def test_exit_status(programs, monkeypatch, capsys):
     research = types.ModuleType("experiments.research")
     monkeypatch.setattr(research, "QUESTIONS", {}, raising=False)
     monkeypatch.setitem(sys.modules, "experiments.research", research)
-    assert main() == 2
+    assert main([]) == 2
     assert "apt-get install" in capsys.readouterr().err
+
+
+def test_pictures_of_what_has_results(folders):
+    """The README's figures: none of a question without results, and none that is not."""
+    _, results, build = folders
+    questions = {"cost": answered(results, found=Found({"cost": drawn()}))}
+    shown = {"cost": ("cost",), "scale": ("scale",)}
+    files = draw_pictures(questions, shown, results, build)
+    assert files == [build / "cost.png"]
+    first = files[0].read_bytes()
+    assert first.startswith(b"\x89PNG")
+    assert draw_pictures(questions, shown, results, build)[0].read_bytes() == first
+    with pytest.raises(paper.BuildError, match="no figure 'time', but cost"):
+        draw_pictures(questions, {"cost": ("time",)}, results, build)
+
+
+def test_pictures_are_of_questions_that_there_are():
+    from experiments.research import QUESTIONS
+
+    assert set(SHOWN) <= set(QUESTIONS)
 
 
 def test_references_lead_somewhere():
