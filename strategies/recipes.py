@@ -40,9 +40,10 @@ def rescaled(
     Of 4 values of the first $\ell$, from 1 to 2.8, and the averages 0.9, 0.97 and 0.99 this
     pair misses least of the way that tuned rates make: 1.4 % in the mean over 4 directions
     on 5 problems, and 13 % where it is worst, with Momentum on the autoencoder; in 6 of
-    the 20 cases it beats the tuned rate. With averages of 0.9 it misses 11 %, because $\ell = 2$
-    then wrecks logistic regression. (`python -m experiments research --questions recipe`; the
-    question of the recipe in `paper`.)
+    the 20 cases it beats the tuned rate. With averages of 0.9 it misses 11 %, because
+    $\ell = 2$ then wrecks logistic regression.
+    (`python -m experiments research --questions recipe`; the question of the recipe in
+    `paper`.)
 
     **Arguments:**
 
@@ -61,12 +62,12 @@ def rescaled(
 def rescaled_constant(
     direction: curvopt.AbstractDirection,
 ) -> curvopt.LineSearchMinimiser:
-    r"""The rescaling at constant $\ell = 1/2$, convergence, for runs without a horizon, with
-    averages of decay 0.9.
+    r"""The rescaling at constant $\ell = 1/2$, convergence, for runs without a horizon,
+    with averages of decay 0.9.
 
     Of the powers of two from 1/16 to 8 one half is the one with which least of the way
-    down to the loss at the best $\ell$ is lost, at constant $\ell$: 3.9 % in the mean over 4
-    directions on logistic regression, the MLP and the autoencoder, and 13 % where it is
+    down to the loss at the best $\ell$ is lost, at constant $\ell$: 3.9 % in the mean over
+    4 directions on logistic regression, the MLP and the autoencoder, and 13 % where it is
     worst. With $\ell = 1$, exploration, a third of the way is lost on logistic regression.
     (`python -m experiments research --questions scale`.)
 
