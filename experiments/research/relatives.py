@@ -37,14 +37,22 @@ def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     compose = curvopt.LineSearchMinimiser
     random = lambda k: HyperplaneSearch((ForwardGradient(),) * k)
     plane = lambda *directions: HyperplaneSearch(directions)
-    rescaled = GrowthLimited(CurvatureRescaling(1.0, cosine, average=0.9))
+    # Along a direction with a memory, one half and long averages serve most problems: the
+    # question of memory.
+    rescaled = GrowthLimited(CurvatureRescaling(0.5, cosine, average=0.99))
+    recipe = recipes.rescaled(SGD(), steps=bench.steps)
     return {
-        "SGD, rescaled": recipes.rescaled(SGD(), steps=bench.steps),
+        "SGD, rescaled": recipe,
         "FoMoH, one direction": compose(
             ForwardGradient(), CurvatureRescaling(0.5), curvature=forward
         ),
-        "FoMoH, 2 directions": compose(random(2), LearningRate(1.0), curvature=forward),
-        "FoMoH, 8 directions": compose(random(8), LearningRate(1.0), curvature=forward),
+        "FoMoH, cosine": compose(
+            ForwardGradient(), CurvatureRescaling(0.5, cosine), curvature=forward
+        ),
+        "FoMoH, the recipe": compose(
+            ForwardGradient(), recipe.line_search, curvature=forward
+        ),
+        "FoMoH, 8 directions, cosine": compose(random(8), unit, curvature=forward),
         "INNAprop": compose(INNAprop(schedule=cosine), LearningRate(1.0)),
         "INNAprop, rescaled": compose(INNAprop(), rescaled),
         "plane of gradient and last step": compose(plane(SGD(), LastStep()), unit),
@@ -63,8 +71,9 @@ _BASELINE = "SGD, rescaled"
 # In the figure; the others are grey.
 _SHOWN = (
     _BASELINE,
-    "FoMoH, one direction",
-    "FoMoH, 8 directions",
+    "FoMoH, cosine",
+    "FoMoH, the recipe",
+    "FoMoH, 8 directions, cosine",
     "INNAprop",
     "INNAprop, rescaled",
     "plane of gradient and last step",
