@@ -54,6 +54,8 @@ def overview(
         name, estimate, own = strategies[k], estimates[k], camel(strategies[k])
         numbers[f"{prefix}Lost{own}"] = percent(estimate.value)
         numbers[f"{prefix}Reached{own}"] = percent(reached[name])
+        numbers[f"{prefix}Spent{own}"] = f"{cost[k]:.2f}"
+        numbers[f"{prefix}Time{own}"] = f"{time[k]:.2f}"
         low, high = (f"{100 * x:.1f}" for x in (estimate.low, estimate.high))
         rows.append(
             [
