@@ -28,8 +28,8 @@ def _reached(
 def overview(
     results: Mapping[str, xr.Dataset], strategies: Sequence[str], prefix: str
 ) -> tuple[str, dict[str, str]]:
-    """Every strategy over all settings: what it loses of the way, its rank, and in how
-    many runs it gets to the target.
+    """Every strategy over all settings: what it loses of the way (the interquartile mean,
+    with its interval, and the mean), its rank, and in how many runs it gets to the target.
 
     **Arguments:**
 
@@ -45,7 +45,9 @@ def overview(
     scores = np.stack([part.values for part in parts], axis=-1)
     of = [data.sel(strategy=strategies) for data in results.values()]
     rank = np.mean([ranks(data) for data in of], axis=0)
-    cost = np.median([spent_a_step(data) for data in of], axis=0)
+    spent = xr.DataArray([spent_a_step(data) for data in of], dims=("setting", "strategy"))
+    # Where all runs on a setting diverged there is none.
+    cost = spent.median("setting").values
     time = np.median([data.step_time.values for data in of], axis=0)
     reached = _reached(results, strategies)
     estimates = [stratified_interquartile_mean(x) for x in scores]
@@ -53,6 +55,7 @@ def overview(
     for k in sorted(range(len(strategies)), key=lambda k: estimates[k].value):
         name, estimate, own = strategies[k], estimates[k], camel(strategies[k])
         numbers[f"{prefix}Lost{own}"] = percent(estimate.value)
+        numbers[f"{prefix}Mean{own}"] = percent(float(scores[k].mean()))
         numbers[f"{prefix}Reached{own}"] = percent(reached[name])
         numbers[f"{prefix}Spent{own}"] = f"{cost[k]:.2f}"
         numbers[f"{prefix}Time{own}"] = f"{time[k]:.2f}"
@@ -62,11 +65,12 @@ def overview(
                 name,
                 f"{100 * estimate.value:.1f}",
                 f"{low} to {high}",
+                f"{100 * scores[k].mean():.1f}",
                 f"{rank[k]:.1f}",
                 f"{100 * reached[name]:.0f}",
                 f"{cost[k]:.2f}",
                 f"{time[k]:.2f}",
             ]
         )
-    head = ["", "lost (\\%)", "95\\,\\% interval", "rank", "at target (\\%)"]
-    return table([[*head, "$C$ a step", "time a step"], *rows], "lrcrrrr"), numbers
+    head = ["", "lost (\\%)", "95\\,\\% interval", "mean", "rank", "at target (\\%)"]
+    return table([[*head, "$C$ a step", "time a step"], *rows], "lrcrrrrr"), numbers

@@ -11,8 +11,16 @@ from ._numbers import plain, table
 
 
 def final(data: xr.Dataset) -> xr.DataArray:
-    """The metric at the end of every run, of dimensions `(strategy, seed)`."""
-    return data[data.attrs["metric"]].transpose("strategy", "seed").astype(float)
+    """The metric at the end of every run, of dimensions `(strategy, seed)`; of runs that
+    failed, at the start: how far above it they end is nobody's concern, and would be all
+    of a mean."""
+    ends = data[data.attrs["metric"]].astype(float)
+    return ends.where(~failed(data), data.start).transpose("strategy", "seed")
+
+
+def failed(data: xr.Dataset) -> xr.DataArray:
+    """Which runs diverged or end above their start."""
+    return data.diverged | (data[data.attrs["metric"]] > data.start)
 
 
 def label(data: xr.Dataset) -> str:
@@ -50,20 +58,20 @@ def _tested(data: xr.Dataset) -> list[str]:
 
 
 def spent_a_step(data: xr.Dataset) -> Float[np.ndarray, " strategy"]:
-    """The mean cost of a step, in gradient-equivalents; of runs that diverged, of the
-    steps that were made as if they had been all."""
-    spent = data.gradient_equivalents.astype(float).mean("seed")
-    return spent.values / float(data.attrs["steps"])
+    """The mean cost of a step, in gradient-equivalents, of runs that did not diverge, since
+    those make no steps from there on; nan where all did."""
+    spent = data.gradient_equivalents.astype(float).where(~data.diverged)
+    return spent.mean("seed").values / float(data.attrs["steps"])
 
 
 def standing(data: xr.Dataset) -> str:
     """The table of a setting, the strategy with the lowest mean loss first: its mean and
-    interval, mean rank, test accuracy, cost and time of a step, and runs that diverged."""
+    interval, mean rank, test accuracy, cost and time of a step, and runs that failed."""
     ends, rank, tested = final(data), ranks(data), _tested(data)
     cost, time = spent_a_step(data), data.step_time.values
-    diverged = data.diverged.sum("seed").values
+    without_end = failed(data).sum("seed").values
     head = [label(data), "loss", "95\\,\\% interval", "rank", "test (\\%)"]
-    rows = [[*head, "$C$ a step", "time a step", "diverged"]]
+    rows = [[*head, "$C$ a step", "time a step", "failed"]]
     for k in np.argsort(ends.mean("seed").values, kind="stable"):
         x = ends.values[k]
         rows.append(
@@ -73,9 +81,9 @@ def standing(data: xr.Dataset) -> str:
                 _interval(x),
                 f"{rank[k]:.1f}",
                 tested[k],
-                f"{cost[k]:.2f}",
+                f"{cost[k]:.2f}" if np.isfinite(cost[k]) else "--",
                 f"{time[k]:.2f}",
-                str(int(diverged[k])) if diverged[k] else "",
+                str(int(without_end[k])) if without_end[k] else "",
             ]
         )
     return table(rows, "lrcrrrrr")

@@ -106,7 +106,7 @@ def _cost(results: Mapping[str, xr.Dataset], variant: str) -> float:
         for data in results.values()
         for direction in _ASKED
     ]
-    return float(np.mean(costs))
+    return float(np.nanmean(costs))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ._families import COSINE, DIRECTIONS
 from ._numbers import camel, percent, plain, table
 from ._page import TEXT_WIDTH
 from ._question import Findings, Question
-from ._standings import final, label, names
+from ._standings import failed, final, label, names
 
 
 _FIRST = 50
@@ -122,14 +122,14 @@ def _mean_lost(results: Mapping[str, xr.Dataset], direction: str) -> dict[str, f
 
 def _cell(data: xr.Dataset, found: Claims, name: str, pair: Pair) -> str:
     """The mean loss at the end: bold where it is better than with limited growth, with a
-    minus where it is worse; and how many runs diverged."""
+    minus where it is worse; and how many runs failed."""
     if name not in names(data):
         return "--"
     text = plain(float(final(data).sel(strategy=name).mean()), 3)
     said = verdict(found[pair]) if pair in found else "undecided"
     text = {"better": rf"\textbf{{{text}}}", "worse": rf"{text}$^{{-}}$"}.get(said, text)
-    diverged = int(data.diverged.sel(strategy=name).sum())
-    return f"{text} ({diverged})" if diverged else text
+    number = int(failed(data).sel(strategy=name).sum())
+    return f"{text} ({number})" if number else text
 
 
 def _losses(results: Mapping[str, xr.Dataset], found: Mapping[str, Claims]) -> str:

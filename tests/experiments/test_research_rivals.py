@@ -22,7 +22,14 @@ from experiments.research._elsewhere import (
 from experiments.research._overview import overview
 from experiments.research._profiles import costs_to_target, target
 from experiments.research._settings import Setting
-from experiments.research._standings import lost, ranks, standing
+from experiments.research._standings import (
+    failed,
+    final,
+    lost,
+    ranks,
+    spent_a_step,
+    standing,
+)
 from experiments.research.relatives import RELATIVES
 from experiments.research.rivals import RIVALS
 from strategies import LearningRate, SGD
@@ -125,7 +132,23 @@ def test_rivals_of_a_quick_run():
         assert len(widths) == 1
 
 
-def test_standing_is_sorted_and_counts_what_diverged():
+def test_runs_that_end_above_their_start_count_as_the_start():
+    # Guards: one run at 1e20 was all of a mean, and a run that diverged ranked before it.
+    data = made({"a": 1.0, "b": 1e20, "c": 0.1}, diverged=["c"])
+    np.testing.assert_allclose(final(data).mean("seed"), [1, START, START], rtol=1e-6)
+    assert failed(data).sum("seed").values.tolist() == [0, 12, 12]
+    assert ranks(data).tolist() == [1, 2.5, 2.5]
+
+
+def test_a_step_of_runs_that_diverged_costs_nothing_known():
+    # Guards: they make no steps, and made a strategy look cheaper than its gradient.
+    data = made({"a": 1.0, "b": 1.0}, rates={"a": 2.0}, diverged=["b"])
+    data["diverged"][0, :3] = True
+    data["gradient_equivalents"][0, :3] = 1.0
+    np.testing.assert_allclose(spent_a_step(data), [2.0, np.nan])
+
+
+def test_standing_is_sorted_and_counts_what_failed():
     data = made({"a": 2.0, "b": 1.0, "c": 0.1}, diverged=["c"], rates={"b": 1.5})
     rows = standing(data).splitlines()[4:7]
     assert [row.split(" & ")[0] for row in rows] == ["b", "a", "c"]
