@@ -29,6 +29,10 @@ from ._reported import reported, WINDOWS
 from ._standings import names, standing
 
 
+# Left out of the figure: it costs more than ten times what the others do.
+_DEAR = "FoMoH, 8 directions, cosine"
+
+
 def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     cosine = bench.schedule(COSINE)
     assert cosine is not None
@@ -52,7 +56,7 @@ def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
         "FoMoH, the recipe": compose(
             ForwardGradient(), recipe.line_search, curvature=forward
         ),
-        "FoMoH, 8 directions, cosine": compose(random(8), unit, curvature=forward),
+        _DEAR: compose(random(8), unit, curvature=forward),
         "INNAprop": compose(INNAprop(schedule=cosine), LearningRate(1.0)),
         "INNAprop, rescaled": compose(INNAprop(), rescaled),
         "plane of gradient and last step": compose(plane(SGD(), LastStep()), unit),
@@ -73,7 +77,6 @@ _SHOWN = (
     _BASELINE,
     "FoMoH, cosine",
     "FoMoH, the recipe",
-    "FoMoH, 8 directions, cosine",
     "INNAprop",
     "INNAprop, rescaled",
     "plane of gradient and last step",
@@ -95,8 +98,12 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         "RelativesFamily": str(max(map(len, found.values()))),
         "RelativesWindows": str(WINDOWS),
     }
+    drawn = {
+        name: data.sel(strategy=[s for s in names(data) if s != _DEAR])
+        for name, data in results.items()
+    }
     return Findings(
-        figures={"relatives-courses": courses(results, _SHOWN, "gradient-equivalents")},
+        figures={"relatives-courses": courses(drawn, _SHOWN, "gradient-equivalents")},
         numbers=numbers,
         tables={
             "relatives-claims": claims_table(results, found, groups),
