@@ -56,12 +56,11 @@ def _cell(data: xr.Dataset, of: Claims, pair: Pair) -> str:
     if pair not in of:
         return "--"
     found, rival = of[pair], float(final(data).sel(strategy=pair[1]).mean())
-    if rival > 0:
-        change = 100 * found.mean_difference / rival
-        large = "+" + plain(change)
-        text = f"{change:+.1f}" if change < 1000 else large
-    else:
-        text = plain(found.mean_difference, 2)
+    text = (
+        f"{100 * found.mean_difference / rival:+.1f}"
+        if rival > 0
+        else (plain(found.mean_difference, 2))
+    )
     return rf"$\mathbf{{{text}}}$" if found.holds else f"${text}$"
 
 

@@ -20,6 +20,11 @@ def plain(x: float, digits: int = 2) -> str:
     return rf"\ensuremath{{{mantissa} \times 10^{{{exponent}}}}}"
 
 
+def two(x: float) -> str:
+    """With two decimals, as costs and times over a gradient's are given."""
+    return f"{x:.2f}" if math.isfinite(x) else "--"
+
+
 def percent(x: float, digits: int = 2) -> str:
     return rf"{plain(100 * x, digits)}\,\%"
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from curvopt.statistics import stratified_interquartile_mean
 
-from ._numbers import camel, percent, table
+from ._numbers import camel, percent, table, two
 from ._profiles import costs_to_target
 from ._standings import lost, names, ranks, spent_a_step
 
@@ -54,22 +54,23 @@ def overview(
     rows, numbers = [], {}
     for k in sorted(range(len(strategies)), key=lambda k: estimates[k].value):
         name, estimate, own = strategies[k], estimates[k], camel(strategies[k])
+        mean = float(scores[k].mean())
         numbers[f"{prefix}Lost{own}"] = percent(estimate.value)
-        numbers[f"{prefix}Mean{own}"] = percent(float(scores[k].mean()))
+        numbers[f"{prefix}Mean{own}"] = percent(mean)
         numbers[f"{prefix}Reached{own}"] = percent(reached[name])
-        numbers[f"{prefix}Spent{own}"] = f"{cost[k]:.2f}"
-        numbers[f"{prefix}Time{own}"] = f"{time[k]:.2f}"
+        numbers[f"{prefix}Spent{own}"] = two(float(cost[k]))
+        numbers[f"{prefix}Time{own}"] = two(float(time[k]))
         low, high = (f"{100 * x:.1f}" for x in (estimate.low, estimate.high))
         rows.append(
             [
                 name,
                 f"{100 * estimate.value:.1f}",
                 f"{low} to {high}",
-                f"{100 * scores[k].mean():.1f}",
+                f"{100 * mean:.1f}",
                 f"{rank[k]:.1f}",
                 f"{100 * reached[name]:.0f}",
-                f"{cost[k]:.2f}",
-                f"{time[k]:.2f}",
+                two(float(cost[k])),
+                two(float(time[k])),
             ]
         )
     head = ["", "lost (\\%)", "95\\,\\% interval", "mean", "rank", "at target (\\%)"]

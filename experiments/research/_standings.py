@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from curvopt.statistics import bca_interval
 
-from ._numbers import plain, table
+from ._numbers import plain, table, two
 
 
 def final(data: xr.Dataset) -> xr.DataArray:
@@ -69,7 +69,7 @@ def standing(data: xr.Dataset) -> str:
     interval, mean rank, test accuracy, cost and time of a step, and runs that failed."""
     ends, rank, tested = final(data), ranks(data), _tested(data)
     cost, time = spent_a_step(data), data.step_time.values
-    without_end = failed(data).sum("seed").values
+    number_failed = failed(data).sum("seed").values
     head = [label(data), "loss", "95\\,\\% interval", "rank", "test (\\%)"]
     rows = [[*head, "$C$ a step", "time a step", "failed"]]
     for k in np.argsort(ends.mean("seed").values, kind="stable"):
@@ -81,9 +81,9 @@ def standing(data: xr.Dataset) -> str:
                 _interval(x),
                 f"{rank[k]:.1f}",
                 tested[k],
-                f"{cost[k]:.2f}" if np.isfinite(cost[k]) else "--",
-                f"{time[k]:.2f}",
-                str(int(without_end[k])) if without_end[k] else "",
+                two(float(cost[k])),
+                two(float(time[k])),
+                str(int(number_failed[k])) if number_failed[k] else "",
             ]
         )
     return table(rows, "lrcrrrrr")

@@ -28,7 +28,7 @@ from ..cost import (
 from ..cost.workloads.autoencoder import Autoencoder
 from ..cost.workloads.mlp import MLP
 from ._courses import look
-from ._numbers import camel, plain, table
+from ._numbers import camel, plain, table, two
 from ._page import TEXT_WIDTH
 from ._question import Findings, Measurement
 
@@ -121,10 +121,6 @@ def _of(case: xr.Dataset, method: str, what: str) -> float:
     return float(case[what].sel(variant=method))
 
 
-def _two(x: float) -> str:
-    return f"{x:.2f}" if np.isfinite(x) else "--"
-
-
 def _each(data: xr.Dataset) -> list[xr.Dataset]:
     return [data.isel(case=k) for k in range(data.sizes["case"])]
 
@@ -142,10 +138,10 @@ def _ours(data: xr.Dataset) -> str:
             [_of(case, method, TIME) for method in SWEEPS],
             [_of(case, method, MEMORY) for method in SWEEPS],
         ]
-        cells = [_two(x) for pair in pairs for x in pair]
+        cells = [two(x) for pair in pairs for x in pair]
         rows.append([case.title.item(), str(case.batch_size.item()), *cells])
-    time = [_two(time) for time, _ in SWEEPS.values()]
-    memory = [_two(memory) for _, memory in SWEEPS.values()]
+    time = [two(time) for time, _ in SWEEPS.values()]
+    memory = [two(memory) for _, memory in SWEEPS.values()]
     rows.append([r"\midrule count of sweeps", "", *time, "", "", *time, *memory])
     return table(rows, "lr" + "rr" * len(groups))
 
@@ -160,7 +156,7 @@ def _rivals(data: xr.Dataset) -> str:
         cells = []
         for what in quantities.values():
             best = best_rival(case, what)
-            cells += [_two(_of(case, ADJOINT, what)), _two(best.value), best.label]
+            cells += [two(_of(case, ADJOINT, what)), two(best.value), best.label]
         rows.append([case.title.item(), *cells])
     return table(rows, "l" + "rrl" * len(quantities))
 
@@ -180,20 +176,20 @@ def _numbers(data: xr.Dataset) -> dict[str, str]:
         for name, what in quantities.items():
             values = np.array([_of(case, method, what) for case in every])
             numbers |= {
-                f"Cost{name}{camel(method)}Least": _two(float(np.nanmin(values))),
-                f"Cost{name}{camel(method)}Most": _two(float(np.nanmax(values))),
-                f"Cost{name}{camel(method)}Median": _two(float(np.nanmedian(values))),
+                f"Cost{name}{camel(method)}Least": two(float(np.nanmin(values))),
+                f"Cost{name}{camel(method)}Most": two(float(np.nanmax(values))),
+                f"Cost{name}{camel(method)}Median": two(float(np.nanmedian(values))),
             }
             for case, value in zip(every, values):
                 workload = camel(str(case.workload.item()))
-                numbers[f"Cost{name}{camel(method)}On{workload}"] = _two(float(value))
+                numbers[f"Cost{name}{camel(method)}On{workload}"] = two(float(value))
     for name, what in quantities.items():
         best = [best_rival(case, what).value for case in every]
         ours = [_of(case, ADJOINT, what) for case in every]
         wins = sum(not best_one <= own for own, best_one in zip(ours, best))
         numbers[f"Cost{name}Wins"] = str(wins)
         gains = [b / own for own, b in zip(ours, best) if np.isfinite(b)]
-        numbers[f"Cost{name}GainMedian"] = _two(float(np.median(gains)))
+        numbers[f"Cost{name}GainMedian"] = two(float(np.median(gains)))
     errors = [_of(case, ADJOINT, "relative_error") for case in every]
     return numbers | {"CostErrorMost": plain(float(np.nanmax(errors)), 1)}
 

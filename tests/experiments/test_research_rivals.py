@@ -167,7 +167,8 @@ def test_overview():
     data = made({"a": 5.5, "b": 1.0}, rates={"b": 3.0})
     table, numbers = overview({"x": data, "y": data}, ["a", "b"], "Of")
     assert numbers["OfLostA"] == r"50\,\%" and numbers["OfReachedB"] == r"100\,\%"
-    assert numbers["OfReachedA"] == r"0\,\%"
+    assert numbers["OfReachedA"] == r"0\,\%" and numbers["OfMeanA"] == r"50\,\%"
+    assert numbers["OfSpentB"] == "3.00" and numbers["OfTimeB"] == "6.00"
     assert table.splitlines()[4].startswith("b & ") and "& 3.00 & 6.00" in table
 
 
