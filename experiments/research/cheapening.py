@@ -1,6 +1,7 @@
 """Cheapening: curvature on a part of the batch, at every k-th step, in bfloat16."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,11 +44,6 @@ VARIANTS = (
 )
 
 
-def _part(fraction: float) -> curvopt.AbstractCurvatureMethod:
-    # The arguments of a problem's loss are (data, model state, key).
-    return curvopt.SubsampledCurvature(fraction, batch=lambda args: args[0])
-
-
 def _every(k: int, solver: curvopt.LineSearchMinimiser) -> curvopt.LineSearchMinimiser:
     # Growth stays limited step by step: it asks for nothing, and k times slower it would
     # hold back runs of this length.
@@ -57,25 +53,18 @@ def _every(k: int, solver: curvopt.LineSearchMinimiser) -> curvopt.LineSearchMin
     return curvopt.LineSearchMinimiser(solver.direction, rarely, curvature=solver.curvature)
 
 
-def _with(
-    method: curvopt.AbstractCurvatureMethod, solver: curvopt.LineSearchMinimiser
-) -> curvopt.LineSearchMinimiser:
-    return curvopt.LineSearchMinimiser(
-        solver.direction, solver.line_search, curvature=method
-    )
-
-
 def _cheaper(direction: str, bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
-    full = recipes.rescaled(DIRECTIONS[direction], steps=bench.steps)
+    recipe = functools.partial(recipes.rescaled, DIRECTIONS[direction], steps=bench.steps)
+    full, quarter = recipe(), recipe(curvature=curvopt.SubsampledCurvature(1 / 4))
     bfloat16 = curvopt.AdjointCurvature(product_dtype=jnp.bfloat16)
     solvers = {
         FULL: full,
-        "a quarter of the batch": _with(_part(1 / 4), full),
-        "a sixteenth of the batch": _with(_part(1 / 16), full),
+        "a quarter of the batch": quarter,
+        "a sixteenth of the batch": recipe(curvature=curvopt.SubsampledCurvature(1 / 16)),
         "every 5th step": _every(5, full),
         "every 20th step": _every(20, full),
-        "every 5th step, a quarter": _every(5, _with(_part(1 / 4), full)),
-        "products in bfloat16": _with(bfloat16, full),
+        "every 5th step, a quarter": _every(5, quarter),
+        "products in bfloat16": recipe(curvature=bfloat16),
     }
     return {f"{direction}, {name}": solver for name, solver in solvers.items()}
 

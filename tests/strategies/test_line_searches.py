@@ -7,6 +7,7 @@ import optax
 import pytest
 from lines import exact, line_of, MATRIX, quadratic, steps_of, Y
 
+import curvopt
 from strategies import (
     Adam,
     BacktrackingArmijo,
@@ -435,6 +436,12 @@ def test_recipes_descend_on_noisy_gradients(direction):
     start = (Y, solver.init_strategy(Y, jax.random.key(0)))
     (y, _), _ = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(200)))(start)
     assert quadratic(y) < 0.05 * quadratic(Y)
+
+
+def test_recipes_take_another_curvature():
+    method = curvopt.GaussNewtonCurvature()
+    assert recipes.rescaled(SGD(), steps=5, curvature=method).curvature is method
+    assert recipes.rescaled_constant(SGD(), curvature=method).curvature is method
 
 
 def test_recipes_refuse_a_run_without_steps():
