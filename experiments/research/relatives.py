@@ -111,6 +111,4 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     )
 
 
-RELATIVES = Question(
-    "relatives", "The relatives", ask, conclude, ("logistic", "mlp", "autoencoder")
-)
+RELATIVES = Question("relatives", "The relatives", ask, conclude)
