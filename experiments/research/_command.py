@@ -23,17 +23,17 @@ class Research:
     Every question is asked of every setting, a problem at one size; that of cost has
     workloads of its own, and is asked once. What the paper needs of the answers is written
     to --out, one small file for each question and setting. On 2 cores that takes from 3 to
-    50 minutes for a question and a setting, 24 minutes for cost, and some eight hours for
-    all on logistic regression, the MLP, the autoencoder and the GRU.
+    60 minutes for a question and a setting, 24 minutes for cost, and some twelve hours for
+    all.
     """
 
     questions: tuple[str, ...] = tuple(QUESTIONS)
     """What is asked."""
 
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
-    """Of which problems. Widths and batch sizes of the MLP, of which only the question of
-    scale is asked, are run if they are named: --questions scale --settings mlp-width-16
-    mlp-width-256 mlp-batch-32 mlp-batch-512."""
+    """Of which problems. Those of which only the question of scale is asked are run if they
+    are named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
+    mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
 
     quick: bool = False
     """Small problems of the data that come with the project, a few steps: only to see that
