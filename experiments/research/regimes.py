@@ -110,8 +110,9 @@ def at(data: xr.DataArray, ell: float) -> float:
 
 
 def regimes(data: xr.Dataset, direction: str, policy: str) -> Regimes:
-    """From the results of one setting."""
+    """From the results of one setting, at the values that were tried."""
     own = data.sel(strategy=", ".join((direction, policy, CONSTANT)))
+    own = own.isel(ell=np.flatnonzero(own.start.notnull().all("seed")))
     loss, start = own[data.attrs["metric"]], own.start
     error = 1 - own.test_accuracy if "test_accuracy" in own else own.test_loss
     ended = (loss < start).all("seed")
@@ -290,10 +291,17 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         for policy, row in policies.items()
         for what, text in _numbers(row).items()
     }
-    tried = np.concatenate([data.ell.values for data in results.values()])
+    tried = [
+        of.ended.ell.values
+        for policies in rows.values()
+        for row in policies.values()
+        for of in row.values()
+    ]
+    last = [max(values) for values in tried]
     numbers |= {
         "RegimesSettings": str(len(results)),
-        "RegimesTried": between(fraction(min(tried)), fraction(max(tried))),
+        "RegimesTried": between(fraction(min(map(min, tried))), fraction(min(last))),
+        "RegimesTriedFarthest": fraction(max(last)),
         "RegimesSeeds": between(str(min(seeds)), str(max(seeds))),
     }
     figures = {f"regimes-{d.lower()}": _figure(of, labels) for d, of in rows.items()}

@@ -194,6 +194,20 @@ def test_regimes_of_one_setting():
     assert found.edge == 1.0 and best_value(found.error, "ell") == 2.0
 
 
+def test_what_was_not_tried_is_no_edge():
+    # Guards: where another policy was tried farther, the first value beyond was an edge.
+    data = regimes_results("MLP")
+    far = data.strategy.str.contains("fresh") | (data.ell < 1.0)
+    found = regimes(data.where(far), "SGD", "no averages")
+    assert found.edge == np.inf and found.ended.ell.values.tolist() == [0.25, 0.5]
+    numbers = REGIMES.conclude({"mlp": data.where(far)}).numbers
+    assert (
+        numbers["RegimesEdgesSGDBare"] == "0" and numbers["RegimesEdgesSGDAverages"] == "1"
+    )
+    assert numbers["RegimesTried"] == "1/4 to 1/2"
+    assert numbers["RegimesTriedFarthest"] == "4"
+
+
 def test_what_regimes_concludes():
     results = {
         "mlp": regimes_results("MLP"),
