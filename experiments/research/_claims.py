@@ -8,7 +8,7 @@ import xarray as xr
 from curvopt.statistics import compare_paired, PairedComparison
 
 from ._numbers import plain, table
-from ._standings import final, label, names
+from ._standings import failed, final, label, names
 
 
 Verdict = Literal["better", "worse", "undecided"]
@@ -64,10 +64,22 @@ def _cell(data: xr.Dataset, of: Claims, pair: Pair) -> str:
     return rf"$\mathbf{{{text}}}$" if found.holds else f"${text}$"
 
 
+def number_failed(data: xr.Dataset, strategy: str) -> int:
+    """How many of a strategy's runs failed."""
+    return int(failed(data).sel(strategy=strategy).sum())
+
+
+def _in_brackets(data: xr.Dataset, strategy: str) -> str:
+    there = strategy in names(data) and number_failed(data, strategy)
+    return f" ({there})" if there else ""
+
+
 def claims_table(
     results: Mapping[str, xr.Dataset],
     found: Mapping[str, Claims],
     groups: Mapping[str, Mapping[str, Pair]],
+    *,
+    failures: bool = False,
 ) -> str:
     """The differences, a column for each setting.
 
@@ -75,12 +87,16 @@ def claims_table(
 
     - `results`, `found`: by setting.
     - `groups`: by title, pairs by what their row is called.
+    - `failures`: whether the runs of the strategy that failed are counted, in brackets.
     """
     rows = [["", *(label(data) for data in results.values())]]
     for title, pairs in groups.items():
         rows.append([rf"\multicolumn{{{1 + len(results)}}}{{l}}{{\emph{{{title}}}}}"])
         for row, pair in pairs.items():
             cells = [_cell(data, found[name], pair) for name, data in results.items()]
+            if failures:
+                counts = [_in_brackets(data, pair[0]) for data in results.values()]
+                cells = [cell + count for cell, count in zip(cells, counts)]
             if any(pair in of for of in found.values()):
                 rows.append([row, *cells])
     return table(rows, "l" + "r" * len(results))

@@ -17,7 +17,15 @@ from curvopt.plots import STYLE
 from strategies import EveryK, GrowthLimited, recipes
 
 from ._bench import Bench
-from ._claims import Claims, claims, claims_table, counted, Pair, verdict
+from ._claims import (
+    Claims,
+    claims,
+    claims_table,
+    counted,
+    number_failed,
+    Pair,
+    verdict,
+)
 from ._courses import legend, look
 from ._families import DIRECTIONS
 from ._numbers import camel, percent
@@ -197,6 +205,10 @@ def _numbers(
         numbers[f"{name}Cost"] = f"{of.cost:.2f}"
         numbers[f"{name}Highest"] = percent(of.highest)
         numbers |= counted(found, _pairs(variant), name)
+        for direction in _ASKED:
+            strategy, _ = _pair(direction, variant)
+            count = sum(number_failed(data, strategy) for data in results.values())
+            numbers[f"{name}Failed{direction}"] = str(count)
     safe = {variant: of for variant, of in cheaper.items() if not of.worse}
     best = min(safe, key=lambda variant: safe[variant].cost, default=FULL)
     chosen = cheaper.get(best)
@@ -230,7 +242,7 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     return Findings(
         {"cheapening": _figure(results, found)},
         _numbers(results, found, cheaper),
-        {"cheapening": claims_table(results, found, groups)},
+        {"cheapening": claims_table(results, found, groups, failures=True)},
     )
 
 

@@ -80,7 +80,11 @@ class TestCheapening:
         data["gradient_equivalents"] = data.gradient_equivalents * 0 + xr.DataArray(
             spent, dims="strategy"
         )
+        data["diverged"].loc[{"strategy": "SGD, products in bfloat16", "seed": 0}] = True
         found = CHEAPENING.conclude({"mlp": data})
+        assert found.numbers["CheapeningProductsInBfloatFailedSGD"] == "1"
+        assert found.numbers["CheapeningProductsInBfloatFailedAdam"] == "0"
+        assert found.tables["cheapening"].count("(1)") == 1
         assert found.numbers["CheapeningBest"] == "every 5th step, a quarter"
         assert found.numbers["CheapeningBestCost"] == "1.05"
         assert found.numbers["CheapeningWithin"] == "1"
