@@ -62,7 +62,9 @@ def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
         "INNAprop, rescaled": compose(INNAprop(), rescaled),
         "plane of gradient and last step": compose(plane(SGD(), LastStep()), unit),
         "plane of gradient and momentum": compose(plane(SGD(), Momentum()), unit),
-        "the same, backtracking": compose(plane(SGD(), Momentum()), Backtracking(unit)),
+        "plane with momentum, backtracking": compose(
+            plane(SGD(), Momentum()), Backtracking(unit)
+        ),
     }
     if bench.name not in _MANY_ASKED_OF:
         del relatives[_MANY]
@@ -85,7 +87,7 @@ _SHOWN = (
     "INNAprop, rescaled",
     "plane of gradient and last step",
     "plane of gradient and momentum",
-    "the same, backtracking",
+    "plane with momentum, backtracking",
 )
 
 
