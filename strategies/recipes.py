@@ -83,7 +83,8 @@ def rescaled_constant(
     4 directions on 12 settings (logistic regression, an autoencoder, LeNet, a GRU, a small
     ResNet and transformer, and an MLP of several widths and batch sizes). It is 89 % where
     it is worst, with SGD on the ResNet, and at most 16 % elsewhere. With $\ell = 1$,
-    exploration, a third of the way is lost on logistic regression.
+    exploration, a third of the way is lost on logistic regression with SGD and RMSProp, and
+    more on the ResNet.
     (`python -m experiments research --questions scale`.)
 
     **Arguments:**
