@@ -70,8 +70,8 @@ def number_failed(data: xr.Dataset, strategy: str) -> int:
 
 
 def _in_brackets(data: xr.Dataset, strategy: str) -> str:
-    there = strategy in names(data) and number_failed(data, strategy)
-    return f" ({there})" if there else ""
+    count = number_failed(data, strategy) if strategy in names(data) else 0
+    return f" ({count})" if count else ""
 
 
 def claims_table(

@@ -23,7 +23,7 @@ class Research:
     Every question is asked of every setting, a problem at one size; that of cost has
     workloads of its own, and is asked once. What the paper needs of the answers is written
     to --out, one small file for each question and setting. On 2 cores that takes from 3 to
-    60 minutes for a question and a setting, 24 minutes for cost, and some twelve hours for
+    70 minutes for a question and a setting, 24 minutes for cost, and some twelve hours for
     all.
     """
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import curvopt
-from experiments.research import _reported
+from experiments.research import _reported, relatives
 from experiments.research._bench import Bench
 from experiments.research._claims import claims, verdict
 from experiments.research._elsewhere import (
@@ -21,7 +21,7 @@ from experiments.research._elsewhere import (
 )
 from experiments.research._overview import overview
 from experiments.research._profiles import costs_to_target, target
-from experiments.research._settings import Setting
+from experiments.research._settings import Setting, SETTINGS
 from experiments.research._standings import (
     failed,
     final,
@@ -206,6 +206,14 @@ def test_relatives():
     assert r"FoMoH, one direction & $\mathbf{+300.0}$" in rows
     assert r"FoMoH, 8 directions, cosine & $\mathbf{+400.0}$ & --" in rows
     assert set(found.figures) == {"relatives-courses"}
+
+
+def test_many_random_directions_are_not_asked_where_they_take_hours(tmp_path):
+    mlp, lenet = (
+        set(relatives._relatives(Bench(name, SETTINGS[name], Parabola(), tmp_path, True)))
+        for name in ("mlp", "lenet")
+    )
+    assert mlp - lenet == {"FoMoH, 8 directions, cosine"} and lenet < mlp
 
 
 START_POINT = np.array([1.0, -2.0])
