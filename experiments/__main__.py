@@ -1,49 +1,87 @@
+import functools
+import importlib
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-import tyro
-
-import curvopt
-
-from ._catalogue import UsageError
-from .compare import Compare, compare
-from .cost import Cost, cost
-from .data import DataError
-from .deterministic import Deterministic, deterministic
-from .research import Research, research
-from .run import Run, run
-from .step_cost import step_cost, StepCost
-from .throughput import Throughput, throughput
+from ._arguments import parse
 
 
-_Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Cost, tyro.conf.subcommand("cost")]
-    | Annotated[Deterministic, tyro.conf.subcommand("deterministic")]
-    | Annotated[Research, tyro.conf.subcommand("research")]
-    | Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[StepCost, tyro.conf.subcommand("step-cost")]
-    | Annotated[Throughput, tyro.conf.subcommand("throughput")]
+# Each is a module of this package, with a class of its arguments and a function of them;
+# imported only when it is asked for.
+_COMMANDS = (
+    "accelerator",
+    "compare",
+    "cost",
+    "deterministic",
+    "research",
+    "run",
+    "step-cost",
+    "throughput",
 )
 
-_RUN: dict[type, Callable[[Any], None]] = {
-    Compare: compare,
-    Cost: cost,
-    Deterministic: deterministic,
-    Research: research,
-    Run: run,
-    StepCost: step_cost,
-    Throughput: throughput,
-}
+# What runs with nothing installed but jax and what curvopt itself imports.
+_BARE = ("accelerator",)
+
+_PROGRAM = "python -m experiments"
+
+_Command = tuple[type, Callable[[Any], None]]
+
+
+def _load(name: str) -> _Command:
+    module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+    return getattr(module, name.title().replace("-", "")), getattr(
+        module, name.replace("-", "_")
+    )
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], None]]:
+    """What was asked for, and what does it."""
+    name = arguments[0] if arguments else ""
+    try:
+        import tyro
+    except ModuleNotFoundError:
+        if name not in _BARE:
+            raise
+        config, run = _load(name)
+        return parse(config, arguments[1:], f"{_PROGRAM} {name}"), run
+    if name in _COMMANDS:
+        config, run = _load(name)
+        return tyro.cli(config, args=arguments[1:], prog=f"{_PROGRAM} {name}"), run
+    # For help, or for an error that names the commands, all of them are needed.
+    loaded = {name: _load(name) for name in _COMMANDS}
+    either: Any = functools.reduce(
+        operator.or_,
+        (
+            Annotated[config, tyro.conf.subcommand(name)]
+            for name, (config, _) in loaded.items()
+        ),
+    )
+    command = tyro.cli(either, args=arguments, prog=_PROGRAM)
+    return command, dict(loaded.values())[type(command)]
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 2 for what cannot be run as it was asked, 130 if
     it was interrupted."""
-    command = tyro.cli(_Command, args=args, prog="python -m experiments")
     try:
-        _RUN[type(command)](command)
+        command, run = _parse(sys.argv[1:] if args is None else args)
+    except ModuleNotFoundError as error:
+        print(
+            f"error: {error.name} is not installed, which only {', '.join(_BARE)} can do "
+            "without. Install the project with its extra: pip install '.[experiments]'.",
+            file=sys.stderr,
+        )
+        return 2
+
+    import curvopt
+
+    from ._catalogue import UsageError
+    from .data import DataError
+
+    try:
+        run(command)
     except (UsageError, DataError, curvopt.StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,68 @@
+"""Where measurements are made, and how much time there is."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import Any, TypeAlias
+
+import jax
+
+
+# One measurement, as it is written down; `failure` is there if there is none.
+Row: TypeAlias = dict[str, Any]
+Rows: TypeAlias = Iterator[Row]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Where a section measures.
+
+    **Attributes:**
+
+    - `device`: what is measured.
+    - `quick`: whether everything is tiny: only to see that it works.
+    - `deadline`: when the section's time is over, on the clock of `time.monotonic`.
+    - `pool`: compiles beside the main thread.
+    """
+
+    device: Any
+    quick: bool
+    deadline: float
+    pool: Executor
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def late(self) -> bool:
+        """Whether nothing more is to begin."""
+        return self.seconds_left == 0
+
+
+def host() -> Any:
+    """The CPU, which has float64 that can be trusted.
+
+    **Raises:**
+
+    `RuntimeError` if jax was told not to use it.
+    """
+    return jax.devices("cpu")[0]
+
+
+def cores() -> int:
+    """How many threads compile at once."""
+    return min(16, os.cpu_count() or 1)
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0].strip()[:300]}"
+
+
+def left_out(why: str = "its time was over") -> str:
+    """The failure of what was not tried."""
+    return f"left out: {why}"

@@ -1,0 +1,71 @@
+"""Times of programs over one of them, within a repetition."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._timing import interleaved
+from ._programs import Program
+
+
+# A timing that is shorter measures the call rather than the program.
+_SHORTEST = 2e-3
+_MOST_CALLS = 50
+
+
+def _several(run: Callable[[], Any], calls: int) -> Callable[[], Any]:
+    """Calls of a program, which follow each other on the device without a pause."""
+
+    def repeated() -> None:
+        out = None
+        for _ in range(calls):
+            out = run()
+        jax.block_until_ready(out)
+
+    return repeated
+
+
+def _calls(run: Callable[[], Any]) -> int:
+    once = _several(run, 1)
+    once()
+    began = time.perf_counter()
+    once()
+    seconds = time.perf_counter() - began
+    return int(min(_MOST_CALLS, max(1, np.ceil(_SHORTEST / seconds))))
+
+
+def times(
+    programs: Mapping[str, Program], over: str, *, seconds: float, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Time programs against each other, three times at least.
+
+    **Arguments:**
+
+    - `programs`: what to time.
+    - `over`: the one that is the unit.
+    - `seconds`, `repeats`: limits; see `interleaved`.
+
+    **Returns:**
+
+    For each the median seconds, the quartiles of its time over the unit's in the same
+    repetition, and the number of repetitions.
+    """
+    calls = np.array([_calls(program.run) for program in programs.values()])
+    runs = [_several(p.run, n) for p, n in zip(programs.values(), calls.tolist())]
+    each = interleaved(runs, seconds=seconds, repeats=repeats) / calls
+    ratios = each / each[:, [list(programs).index(over)]]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=0)
+    return {
+        name: {
+            "seconds": float(np.median(each[:, k])),
+            "time_low": float(low[k]),
+            "time": float(middle[k]),
+            "time_high": float(high[k]),
+            "repetitions": len(each),
+            "calls": int(calls[k]),
+        }
+        for k, name in enumerate(programs)
+    }

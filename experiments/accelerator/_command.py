@@ -1,0 +1,126 @@
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .._catalogue import choose, UsageError
+from ._bench import Bench, cores, first_line, left_out, Row, Rows
+from ._compile import compilation
+from ._correctness import correctness
+from ._cost import cost
+from ._machine import machine
+from ._products import products
+from ._report import report, section_report, wrong
+from ._throughput import throughput
+
+
+# In this order, each until this share of the time is over: what one does not use, the next
+# ones have.
+SECTIONS: dict[str, tuple[float, Callable[[Bench], Rows]]] = {
+    "correctness": (0.25, correctness),
+    "cost": (0.62, cost),
+    "throughput": (0.82, throughput),
+    "products": (0.93, products),
+    "compile": (1.0, compilation),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """Measure on an accelerator: first whether values are right, then what they cost.
+
+    Curvatures against float64 on the host, cost of all methods on large models, steps of
+    lanes a second, two products against three, compilation. It needs nothing that has to
+    be installed beside what curvopt imports, and no network. Partial results are written
+    as it goes: a file for each section, and report.md.
+    """
+
+    quick: bool = False
+    """Tiny models: only to see that everything works."""
+
+    out: Path = Path("results/accelerator")
+    """The folder to write to; what is there is replaced."""
+
+    minutes: float = 8.0
+    """How long it may take; what does not fit is left out, and said."""
+
+    sections: tuple[str, ...] = tuple(SECTIONS)
+    """What to measure: correctness, cost, throughput, products, compile."""
+
+
+class _Folder:
+    """Files that are complete or not there at all."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.save("report.md", "")
+        except OSError as error:
+            raise UsageError(
+                f"the output folder {path} is not writable: {error}. Choose another "
+                "with --out."
+            ) from error
+
+    def save(self, name: str, content: Any) -> None:
+        text = content if isinstance(content, str) else json.dumps(content, indent=1)
+        partial = self._path / f".partial-{name}"
+        partial.write_text(text, "utf-8")
+        os.replace(partial, self._path / name)
+
+
+def _rows(name: str, bench: Bench, save: Callable[[list[Row]], None]) -> list[Row]:
+    """The rows of a section, saved one by one; an error ends it, not the rest."""
+    rows: list[Row] = []
+    if bench.late:
+        rows.append({"what": name, "failure": left_out()})
+    else:
+        try:
+            for row in SECTIONS[name][1](bench):
+                rows.append(row)
+                save(rows)
+        except Exception as error:
+            rows.append({"what": name, "failure": first_line(error)})
+    save(rows)
+    return rows
+
+
+def accelerator(config: Accelerator) -> None:
+    """Measure, print the tables, write the folder.
+
+    **Raises:**
+
+    `UsageError`, before anything is compiled.
+    """
+    if not config.minutes > 0:
+        raise UsageError(f"--minutes must be positive, but it is {config.minutes}.")
+    chosen = choose("section", SECTIONS, config.sections)
+    folder = _Folder(config.out)
+    began = time.monotonic()
+    device = jax.local_devices()[0]
+    about = machine(device)
+    folder.save("machine.json", about)
+    print(report(about, {}), flush=True)
+    measured: dict[str, list[Row]] = {}
+    with ThreadPoolExecutor(cores()) as pool:
+        for name in (name for name in SECTIONS if name in chosen):
+            share, _ = SECTIONS[name]
+            deadline = began + 60 * config.minutes * share
+            bench = Bench(device, config.quick, deadline, pool)
+            start = time.monotonic()
+            rows = _rows(name, bench, lambda rows, n=name: folder.save(f"{n}.json", rows))
+            measured[name] = rows
+            about["seconds"] = about.get("seconds", {}) | {name: time.monotonic() - start}
+            folder.save("machine.json", about)
+            folder.save("report.md", report(about, measured))
+            print(f"\n{section_report(name, rows)}", flush=True)
+        pool.shutdown(cancel_futures=True)
+    for line in wrong(measured):
+        print(f"WRONG: {line}", flush=True)
+    print(f"\nreport: {config.out / 'report.md'}, {time.monotonic() - began:.0f} s")

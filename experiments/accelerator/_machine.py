@@ -1,0 +1,48 @@
+"""What numbers depend on: the device, the versions, the settings."""
+
+import importlib.util
+import os
+import shlex
+import sys
+from typing import Any
+
+import jax
+
+import curvopt
+
+from .._hardware import hardware
+
+
+# What curvopt or its experiments can use, and what is left out without it.
+_OPTIONAL = {
+    "tyro": "the command line is read by argparse",
+    "netCDF4": "results are written as JSON only",
+    "msgspec": "no studies from files",
+    "pooch": "no downloads",
+    "sif2jax": "no CUTEst problems",
+    "beartype": "no run-time type checks",
+}
+
+
+def _memory(device: Any) -> dict[str, int]:
+    stats = device.memory_stats() or {}
+    return {k: int(x) for k, x in stats.items() if k in ("bytes_limit", "bytes_in_use")}
+
+
+def machine(device: Any) -> dict[str, Any]:
+    """Everything, as it is written down."""
+    missing = {k: x for k, x in _OPTIONAL.items() if importlib.util.find_spec(k) is None}
+    return {
+        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "device": device.device_kind,
+        "platform": device.platform,
+        "backend": jax.default_backend(),
+        "devices": [str(x) for x in jax.devices()],
+        "memory": _memory(device),
+        "versions": curvopt.versions(),
+        "hardware": hardware(),
+        "environment": {
+            k: x for k, x in os.environ.items() if k.startswith(("XLA_", "JAX_"))
+        },
+        "missing": missing,
+    }

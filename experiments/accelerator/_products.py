@@ -1,0 +1,214 @@
+"""Two products or three in the third sweep, and how its inner products are had."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import Array, Scalar
+
+import curvopt
+from curvopt._curvature import _rules
+
+from ..cost import GRADIENT, VARIANTS
+from ..cost._variants import gradient
+from ._bench import Bench, first_line, host, left_out, Row, Rows
+from ._clock import times
+from ._correctness import PRECISIONS
+from ._models import built_on, MODELS
+from ._programs import compile_all, Lower, lower, Program
+
+
+class _Product(NamedTuple):
+    """A bilinear operation, and how many multiplications it takes for each number that it
+    reads or writes, which decides between two products and three."""
+
+    label: str
+    apply: Callable[[Array, Array], Array]
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def multiplications(self) -> float:
+        x, w = (math.prod(shape) for shape in self.shapes)
+        out = jax.eval_shape(
+            self.apply, *(jax.ShapeDtypeStruct(s, jnp.float32) for s in self.shapes)
+        )
+        each = self.shapes[0][-1] if len(self.shapes[1]) == 2 else w / self.shapes[1][0]
+        return out.size * each / (x + w + out.size)
+
+
+def _matmul(rows: int, contracted: int, columns: int) -> _Product:
+    label = f"({rows} × {contracted}) ({contracted} × {columns})"
+    return _Product(label, jnp.matmul, ((rows, contracted), (contracted, columns)))
+
+
+def _convolution(batch: int, channels: int, size: int) -> _Product:
+    apply = lambda x, w: jax.lax.conv(x, w, (1, 1), "SAME")
+    shapes = (batch, channels, size, size), (channels, channels, 3, 3)
+    return _Product(f"{channels} channels, 3 × 3, {batch} × {size} × {size}", apply, shapes)
+
+
+def _products(quick: bool) -> list[_Product]:
+    if quick:
+        return [_matmul(8, 8, 8), _convolution(2, 3, 4)]
+    square = [_matmul(n, n, n) for n in (256, 512, 1024, 2048, 4096, 8192)]
+    flat = [_matmul(8192, n, 8192) for n in (64, 128, 256, 512, 1024)]
+    return square + flat + [_convolution(128, n, 16) for n in (16, 32, 64, 128, 256)]
+
+
+def _loss(apply: Callable, y: tuple[Array, Array], args: None) -> tuple[Scalar, None]:
+    return jnp.mean(jnp.sin(apply(*y))), None
+
+
+def _expand(products: str, apply: Callable, y: Any, args: None) -> Any:
+    method = curvopt.AdjointCurvature(products=products)  # pyright: ignore
+    model = curvopt.quadratic_model(partial(_loss, apply), y, args, method, has_aux=True)
+    return model.grad, model.curvature(jtu.tree_map(jnp.negative, model.grad))
+
+
+def _of_product(programs: dict[str, Program], bench: Bench) -> Row:
+    """Seconds of the sweeps alone: with them, less those of value and gradient."""
+    seconds, repeats = (0.02, 3) if bench.quick else (0.5, 20)
+    timed = times(programs, GRADIENT, seconds=seconds, repeats=repeats)
+    unit, two, three = (timed[k]["seconds"] for k in (GRADIENT, "two", "three"))
+    of_two, of_three = (float(programs[k].run()[1]) for k in ("two", "three"))
+    difference = abs(of_two - of_three) / abs(of_three) if of_three else math.nan
+    return {
+        "gradient_seconds": unit,
+        "two": timed["two"]["time"],
+        "three": timed["three"]["time"],
+        "sweep_ratio": (two - unit) / (three - unit) if three > unit else math.nan,
+        "difference": difference,
+        "wrong": not math.isfinite(of_two) or not math.isfinite(of_three),
+    }
+
+
+def _two_or_three(bench: Bench) -> Rows:
+    products = _products(bench.quick)
+    lowers: dict[str, Lower] = {}
+    for product in products:
+        with jax.default_device(host()):
+            keys = jr.split(jr.key(0))
+            y = tuple(jr.normal(k, s) for k, s in zip(keys, product.shapes))
+        y = jax.device_put(y, bench.device)
+        for matmul in PRECISIONS:
+            name = f"{product.label}|{matmul}"
+            fn = partial(gradient, partial(_loss, product.apply))
+            lowers[f"{name}|{GRADIENT}"] = lower(fn, y, None, matmul=matmul)
+            for count in ("two", "three"):
+                fn = partial(_expand, count, product.apply)
+                lowers[f"{name}|{count}"] = lower(fn, y, None, matmul=matmul)
+    found = compile_all(bench, lowers)
+    for product in products:
+        for matmul in PRECISIONS:
+            row: Row = {
+                "what": product.label,
+                "precision": matmul,
+                "multiplications": product.multiplications,
+            }
+            name = f"{product.label}|{matmul}"
+            own = {k: found[f"{name}|{k}"] for k in (GRADIENT, "two", "three")}
+            failures = [x for x in own.values() if isinstance(x, str)]
+            if bench.late and not failures:
+                failures = [left_out()]
+            if failures:
+                yield row | {"failure": failures[0]}
+                continue
+            try:
+                yield row | _of_product(own, bench)
+            except Exception as error:
+                yield row | {"failure": first_line(error)}
+
+
+def _as_dot(adjoint: Any, second: Any) -> Scalar:
+    return curvopt.tree_dot(adjoint, second)
+
+
+def _as_sum(adjoint: Any, second: Any) -> Scalar:
+    pairs = zip(jtu.tree_leaves(adjoint), jtu.tree_leaves(second), strict=True)
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return sum((jnp.sum(wide(a) * wide(s)) for a, s in pairs), jnp.zeros(()))
+
+
+def _as_rows(adjoint: Any, second: Any) -> Scalar:
+    with mock.patch.object(jax, "default_backend", lambda: "cpu"):
+        return _CHOSEN(adjoint, second)
+
+
+_CHOSEN = _rules._pairing
+
+# Inner products of adjoints with what the third sweep computes: of elementwise chains,
+# and of all equations.
+_PAIRINGS: dict[str, dict[str, Callable]] = {
+    "as it is chosen": {},
+    "a dot product": {"_pairing": _as_dot},
+    "a product with ones": {"_pairing": _as_rows},
+    "a sum": {"_pairing": _as_sum},
+    "a sum, of products too": {"_pairing": _as_sum, "tree_dot": _as_sum},
+}
+
+
+def _patched(inner: Lower, patches: dict[str, Callable]) -> Lower:
+    def lowered() -> Any:
+        with mock.patch.multiple(_rules, **patches) if patches else mock.MagicMock():
+            return inner()
+
+    return lowered
+
+
+def _pairing(bench: Bench) -> Rows:
+    names = ("large-mlp", "transformer")
+    lowers: dict[str, Lower] = {}
+    for name in names:
+        model = MODELS[name]
+        build = model.workload.tiny if bench.quick else model.workload.full
+        batch_size = 4 if bench.quick else model.batch_size
+        instance = built_on(bench.device, build, batch_size)
+        fn = partial(gradient, instance.loss)
+        lowers[f"{name}|{GRADIENT}"] = lower(fn, instance.y, instance.args)
+        for label, patches in _PAIRINGS.items():
+            # A function of its own, or jax would know what it traced before.
+            fn = partial(VARIANTS["adjoint"].expand, instance.loss)
+            lowers[f"{name}|{label}"] = _patched(
+                lower(fn, instance.y, instance.args), patches
+            )
+    found = compile_all(bench, lowers)
+    for name in names:
+        own = {k: found[f"{name}|{k}"] for k in (GRADIENT, *_PAIRINGS)}
+        programs = {k: p for k, p in own.items() if isinstance(p, Program)}
+        timed: dict[str, Row] = {}
+        problem = "there is no gradient to compare with"
+        if GRADIENT in programs:
+            seconds = 0.05 if bench.quick else 2.0
+            try:
+                timed = times(programs, GRADIENT, seconds=seconds, repeats=20)
+            except Exception as error:
+                problem = first_line(error)
+        for label in _PAIRINGS:
+            row: Row = {"what": name, "precision": "default", "pairing": label}
+            if label not in timed:
+                failure = own[label] if isinstance(own[label], str) else problem
+                yield row | {"failure": failure}
+                continue
+            unit = programs[GRADIENT].temporary_bytes
+            temporary = programs[label].temporary_bytes / unit if unit else math.nan
+            curvature = float(programs[label].run()[3])
+            yield row | timed[label] | {
+                "temporary_ratio": temporary,
+                "curvature": curvature,
+                "wrong": not math.isfinite(curvature),
+            }
+
+
+def products(bench: Bench) -> Rows:
+    """Two against three products by size, then the inner products."""
+    yield from _two_or_three(bench)
+    if bench.late:
+        yield {"what": "inner products", "failure": left_out()}
+        return
+    yield from _pairing(bench)

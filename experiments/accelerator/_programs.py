@@ -1,0 +1,128 @@
+"""Programs, lowered one after another and compiled side by side."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import jax
+
+from ._bench import Bench, first_line, left_out
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled function with its arguments.
+
+    **Attributes:**
+
+    - `run`: starts it, and does not wait for the result.
+    - `flops`: by XLA's count; it has the body of a loop once.
+    - `temporary_bytes`, `total_bytes`: beside inputs and outputs, and with them.
+    - `lower_seconds`, `compile_seconds`: tracing and lowering, in Python; and XLA's time,
+        other programs being compiled at the same time.
+    """
+
+    run: Callable[[], Any]
+    flops: float
+    temporary_bytes: float
+    total_bytes: float
+    lower_seconds: float
+    compile_seconds: float
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What is known before it runs."""
+        found = dataclasses.asdict(self)
+        del found["run"]
+        return found
+
+
+# Lowers a function for its arguments, which come with it.
+Lower = Callable[[], tuple[Any, tuple[Any, ...]]]
+
+
+def precision(name: str) -> contextlib.AbstractContextManager:
+    """That of matrix products and convolutions; `"default"` is the backend's own."""
+    if name == "default":
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(name)
+
+
+def lower(fn: Callable, *args: Any, matmul: str = "default") -> Lower:
+    """Trace a function when its turn comes, in a precision."""
+
+    def lowered() -> tuple[Any, tuple[Any, ...]]:
+        with precision(matmul):
+            return jax.jit(fn).lower(*args), args
+
+    return lowered
+
+
+def _compile(lowered: Any, args: tuple[Any, ...], lower_seconds: float) -> Program:
+    began = time.perf_counter()
+    compiled = lowered.compile()
+    compile_seconds = time.perf_counter() - began
+    memory = compiled.memory_analysis()
+    size = lambda kind: float(getattr(memory, f"{kind}_size_in_bytes", math.nan))
+    costs = compiled.cost_analysis() or {}
+    return Program(
+        run=partial(compiled, *args),
+        flops=float(costs.get("flops", math.nan)),
+        temporary_bytes=size("temp"),
+        total_bytes=size("temp") + size("argument") + size("output"),
+        lower_seconds=lower_seconds,
+        compile_seconds=compile_seconds,
+    )
+
+
+def compile_all(
+    bench: Bench,
+    lowers: Mapping[str, Lower],
+    finish: Callable[[str, Program], Any] = lambda name, program: program,
+) -> dict[str, Any]:
+    """Compile programs, as many as there is time for, in that order.
+
+    **Arguments:**
+
+    - `lowers`: what to compile. Python traces in one thread; XLA compiles in others.
+    - `finish`: called in the thread that compiled, with name and program.
+
+    **Returns:**
+
+    What `finish` returns, or the failure as a string.
+    """
+    futures: dict[str, Future | str] = {}
+    for name, lowered in lowers.items():
+        if bench.late:
+            futures[name] = left_out()
+            continue
+        try:
+            began = time.perf_counter()
+            ready, args = lowered()
+            seconds = time.perf_counter() - began
+        except Exception as error:
+            futures[name] = first_line(error)
+            continue
+
+        def work(name=name, ready=ready, args=args, seconds=seconds) -> Any:
+            return finish(name, _compile(ready, args, seconds))
+
+        futures[name] = bench.pool.submit(work)
+    return {name: _result(bench, future) for name, future in futures.items()}
+
+
+def _result(bench: Bench, future: Future | str) -> Any:
+    if isinstance(future, str):
+        return future
+    try:
+        return future.result(timeout=bench.seconds_left)
+    except TimeoutError:
+        future.cancel()
+        return left_out("it was not compiled when its time was over")
+    except Exception as error:
+        return first_line(error)

@@ -1,0 +1,182 @@
+"""The measurements as Markdown tables that read well as text too."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .._markdown import markdown
+from ._bench import Row
+
+
+class Column(NamedTuple):
+    """A column of a table: header, field, and format."""
+
+    header: str
+    field: str
+    form: str = ""
+
+
+class Layout(NamedTuple):
+    """The tables of a section: one for each combination of the fields `by`."""
+
+    title: str
+    text: str
+    by: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+LAYOUTS = {
+    "correctness": Layout(
+        "Correctness",
+        "Errors relative to float64 on the host, along the same direction; of lanes, to "
+        "the same study on the host. A product's FLOPs are those that XLA counts over "
+        "2 n³.",
+        (),
+        (
+            Column("what", "what"),
+            Column("method", "method"),
+            Column("precision", "precision"),
+            Column("arithmetic", "arithmetic"),
+            Column("error", "relative_error", ".1e"),
+            Column("FLOPs counted", "flops_counted", ".2f"),
+        ),
+    ),
+    "cost": Layout(
+        "Cost",
+        "Value, gradient and curvature over value and gradient: medians and quartiles of "
+        "ratios within a repetition.",
+        ("model", "precision"),
+        (
+            Column("method", "method"),
+            Column("ms", "milliseconds", ".2f"),
+            Column("time", "time", ".2f"),
+            Column("from", "time_low", ".2f"),
+            Column("to", "time_high", ".2f"),
+            Column("FLOPs", "flops_ratio", ".2f"),
+            Column("temporaries", "temporary_ratio", ".2f"),
+            Column("all memory", "total_ratio", ".2f"),
+            Column("lowering, s", "lower_seconds", ".1f"),
+            Column("compiling, s", "compile_seconds", ".1f"),
+            Column("curvature", "curvature", ".6g"),
+        ),
+    ),
+    "throughput": Layout(
+        "Throughput",
+        "Steps of lanes a second, without compilation, and over the best loop over runs. "
+        "Loops were measured on so many lanes, and scaled.",
+        ("problem", "strategy"),
+        (
+            Column("way", "way"),
+            Column("a second", "lane_steps_a_second", ",.0f"),
+            Column("over loop", "over_loop", ".2f"),
+            Column("lanes measured", "lanes_measured"),
+            Column("steps", "steps"),
+        ),
+    ),
+    "products": Layout(
+        "Products",
+        "Time with two and with three products in the third sweep, over the gradient's; "
+        "and of the sweeps alone, two over three. Multiplications are those for each "
+        "number that is read or written. Then inner products, in other ways.",
+        ("pairing",),
+        (
+            Column("what", "what"),
+            Column("precision", "precision"),
+            Column("multiplications", "multiplications", ".0f"),
+            Column("two", "two", ".2f"),
+            Column("three", "three", ".2f"),
+            Column("sweep, two / three", "sweep_ratio", ".2f"),
+            Column("difference", "difference", ".0e"),
+            Column("time", "time", ".2f"),
+            Column("temporaries", "temporary_ratio", ".2f"),
+        ),
+    ),
+    "compile": Layout(
+        "Compilation",
+        "Seconds of a study's programs, of its steps, and of everything.",
+        (),
+        (
+            Column("strategy", "strategy"),
+            Column("compiling", "compile_seconds", ".1f"),
+            Column("steps", "steps_seconds", ".2f"),
+            Column("everything", "all_seconds", ".1f"),
+        ),
+    ),
+}
+
+
+def _cell(row: Row, column: Column) -> str:
+    value = row.get(column.field, "")
+    if column.field == "milliseconds" and "seconds" in row:
+        value = 1e3 * row["seconds"]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "-" if not row.get("wrong") else "**NAN**"
+    if isinstance(value, (int, float)) and column.form:
+        text = format(value, column.form)
+        return f"**{text} WRONG**" if row.get("wrong") and "error" in column.field else text
+    return str(value)
+
+
+def _table(layout: Layout, rows: Sequence[Row]) -> str:
+    columns = [c for c in layout.columns if any(_cell(row, c) for row in rows)]
+    failed = any("failure" in row for row in rows)
+    lines = [[*(c.header for c in columns), *(["failure"] if failed else [])]]
+    for row in rows:
+        last = [row.get("failure", "")] if failed else []
+        lines.append([*(_cell(row, c) for c in columns), *last])
+    return markdown(lines)
+
+
+def section_report(name: str, rows: Sequence[Row]) -> str:
+    """The tables of a section."""
+    layout = LAYOUTS[name]
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(k, "") for k in layout.by), []).append(row)
+    parts = [f"## {layout.title}", layout.text]
+    for key, own in groups.items():
+        heading = ", ".join(x for x in key if x)
+        parts += [f"### {heading}"] if heading else []
+        parts.append(_table(layout, own))
+    return "\n\n".join(parts)
+
+
+def _described(row: Row) -> str:
+    names = ("what", "model", "problem", "strategy", "way", "method", "pairing")
+    return ", ".join(str(row[k]) for k in (*names, "precision") if row.get(k))
+
+
+def wrong(sections: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Every value that is wrong or not a number."""
+    return [
+        f"{name}: {_described(row)}: {row.get('relative_error', row.get('curvature'))}"
+        for name, rows in sections.items()
+        for row in rows
+        if row.get("wrong")
+    ]
+
+
+def _verdict(sections: Mapping[str, Sequence[Row]]) -> str:
+    found = wrong(sections)
+    if found:
+        lines = "\n".join(f"- {line}" for line in found)
+        return f"**WRONG VALUES, {len(found)}:**\n\n{lines}"
+    return "No value is wrong." if sections else "Nothing was measured."
+
+
+def report(machine: Mapping[str, Any], sections: Mapping[str, Sequence[Row]]) -> str:
+    """The whole report."""
+
+    def lines() -> Iterator[str]:
+        yield f"# On {machine['device']}"
+        versions = ", ".join(f"{k} {x}" for k, x in machine["versions"].items())
+        yield f"```\n{machine['command']}\n```"
+        yield f"{versions}."
+        if machine["missing"]:
+            missing = "; ".join(f"{k}: {x}" for k, x in machine["missing"].items())
+            yield f"Not installed: {missing}."
+        yield _verdict(sections)
+        for name, rows in sections.items():
+            yield section_report(name, rows)
+
+    return "\n\n".join(lines()) + "\n"
