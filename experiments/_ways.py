@@ -87,7 +87,9 @@ class _Plain:
         starts = [start(key[0]) for key in keys]
         # Each lane on its own, and all of them stacked.
         lanes = [
-            (params, rate, key[1]) for rate in runs.grid for params, key in zip(starts, keys)
+            (params, rate, key[1])
+            for rate in runs.grid
+            for params, key in zip(starts, keys)
         ]
         self._stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *lanes)
         self._lanes = lanes[: runs.looped]

@@ -1,9 +1,10 @@
 """Where measurements are made, and how much time there is."""
 
 import dataclasses
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeAlias
 
@@ -41,6 +42,11 @@ class Bench:
         """Whether nothing more is to begin."""
         return self.seconds_left == 0
 
+    @property
+    def unhurried(self) -> "Bench":
+        """The same for what is prepared already and takes no time."""
+        return dataclasses.replace(self, deadline=math.inf)
+
 
 def host() -> Any:
     """The CPU, which has float64 that can be trusted.
@@ -61,6 +67,23 @@ def first_line(error: BaseException) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines() or ["no message"]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}"
+
+
+def attempted(label: Row, bench: Bench, measure: Callable[[], Rows]) -> Rows:
+    """The rows of a measurement; where it fails, or its time is over, one that says so.
+
+    **Arguments:**
+
+    - `label`: what tells these rows from others.
+    - `measure`: begun only if there is time.
+    """
+    if bench.late:
+        yield label | {"failure": left_out()}
+        return
+    try:
+        yield from measure()
+    except Exception as error:
+        yield label | {"failure": first_line(error)}
 
 
 def left_out(why: str = "its time was over") -> str:

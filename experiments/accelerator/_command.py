@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from .._catalogue import choose, UsageError
-from ._bench import Bench, cores, first_line, left_out, Row, Rows
+from ._bench import attempted, Bench, cores, Row, Rows
 from ._compile import compilation
 from ._correctness import correctness
 from ._cost import cost
@@ -20,14 +20,13 @@ from ._report import report, section_report, wrong
 from ._throughput import throughput
 
 
-# In this order, each until this share of the time is over: what one does not use, the next
-# ones have.
+# In this order; how they share the time. What one does not use, the next ones have.
 SECTIONS: dict[str, tuple[float, Callable[[Bench], Rows]]] = {
-    "correctness": (0.25, correctness),
-    "cost": (0.62, cost),
-    "throughput": (0.82, throughput),
-    "products": (0.93, products),
-    "compile": (1.0, compilation),
+    "correctness": (25, correctness),
+    "cost": (37, cost),
+    "throughput": (20, throughput),
+    "products": (11, products),
+    "compile": (7, compilation),
 }
 
 
@@ -78,16 +77,9 @@ class _Folder:
 def _rows(name: str, bench: Bench, save: Callable[[list[Row]], None]) -> list[Row]:
     """The rows of a section, saved one by one; an error ends it, not the rest."""
     rows: list[Row] = []
-    if bench.late:
-        rows.append({"what": name, "failure": left_out()})
-    else:
-        try:
-            for row in SECTIONS[name][1](bench):
-                rows.append(row)
-                save(rows)
-        except Exception as error:
-            rows.append({"what": name, "failure": first_line(error)})
-    save(rows)
+    for row in attempted({"what": name}, bench, lambda: SECTIONS[name][1](bench)):
+        rows.append(row)
+        save(rows)
     return rows
 
 
@@ -109,9 +101,10 @@ def accelerator(config: Accelerator) -> None:
     print(report(about, {}), flush=True)
     measured: dict[str, list[Row]] = {}
     with ThreadPoolExecutor(cores()) as pool:
+        total, share = sum(weight for weight, _ in chosen.values()), 0
         for name in (name for name in SECTIONS if name in chosen):
-            share, _ = SECTIONS[name]
-            deadline = began + 60 * config.minutes * share
+            share += SECTIONS[name][0]
+            deadline = began + 60 * config.minutes * share / total
             bench = Bench(device, config.quick, deadline, pool)
             start = time.monotonic()
             rows = _rows(name, bench, lambda rows, n=name: folder.save(f"{n}.json", rows))

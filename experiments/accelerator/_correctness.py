@@ -1,5 +1,7 @@
 """Is the curvature right on the device? Against float64 on the host."""
 
+import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,23 +11,32 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..cost import VARIANTS, WORKLOADS
+from ..cost._instance import Instance
 from ..cost._reference import reference_curvature
 from ..cost._variants import OTHER_QUANTITIES
-from ._bench import Bench, first_line, host, left_out, Row, Rows
+from ._bench import attempted, Bench, first_line, host, Row, Rows
 from ._lanes import lanes
-from ._models import built_on
-from ._programs import compile_all, lower, precision, Program
+from ._models import built, placed
+from ._programs import compile_all, Lower, lower, precision, Program
 
 
 PRECISIONS = "default", "highest"
+
+# What is no curvature of the whole batch, or not exact.
+INEXACT = (*OTHER_QUANTITIES, "two-losses")
+
+# In order of importance. The sweep alone is in bfloat16: once is enough.
+_FIRST = "adjoint", "adjoint-bfloat16", "adjoint-two", "adjoint-three"
+_METHODS = (*_FIRST, *(k for k in VARIANTS if k not in (*_FIRST, *INEXACT)))
+
+_QUICK_WORKLOADS, _QUICK_METHODS = ("mlp",), (*_FIRST[:2], "nested-jvp")
 
 # Relative errors of a plain product of standard normal matrices, by what its factors are
 # rounded to: 24, 11 and 8 bits.
 _NAMES = ((1e-5, "float32"), (1e-3, "TF32"), (1e-2, "bfloat16"))
 
-# Above it a value is called wrong, in full precision and in less.
-TOLERANCE = {"float32": 1e-3}
-_LOOSE = 0.1
+# Above them a value is called wrong, in full precision and in less.
+_TOLERANCE, _LOOSE = 1e-3, 0.1
 
 
 def _product(bench: Bench, matmul: str) -> Row:
@@ -38,7 +49,7 @@ def _product(bench: Bench, matmul: str) -> Row:
     found = np.asarray(compiled(*operands), np.float64)
     exact = a.astype(np.float64) @ b.astype(np.float64)
     error = float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-    name = next((name for bound, name in _NAMES if error < bound), "WRONG")
+    name = next((name for bound, name in _NAMES if error < bound), "none of float's")
     counted = float((compiled.cost_analysis() or {}).get("flops", np.nan))
     return {
         "what": "a product",
@@ -46,56 +57,62 @@ def _product(bench: Bench, matmul: str) -> Row:
         "arithmetic": name,
         "relative_error": error,
         "flops_counted": counted / (2 * n**3),
-        "wrong": name == "WRONG",
+        "wrong": not error < _NAMES[-1][0],
     }
 
 
-def _methods(matmul: str) -> list[str]:
-    exact = [k for k in VARIANTS if k not in (*OTHER_QUANTITIES, "two-losses")]
-    # The sweep alone is in bfloat16: once is enough.
-    return [k for k in exact if k != "adjoint-bfloat16" or matmul == "highest"]
-
-
-def _judged(name: str, found: float, exact: float, arithmetic: str) -> Row:
+def _judged(method: str, found: float, exact: float, arithmetic: str) -> Row:
     error = abs(found - exact) / abs(exact) if exact else np.nan
-    reduced = "bfloat16" in name
-    bound = _LOOSE if reduced else TOLERANCE.get(arithmetic, _LOOSE)
+    full = arithmetic == "float32" and method != "adjoint-bfloat16"
     return {
+        "arithmetic": arithmetic,
         "curvature": found,
         "relative_error": float(error),
         # Not a number is wrong, too.
-        "wrong": not error <= bound,
+        "wrong": not error <= (_TOLERANCE if full else _LOOSE),
     }
 
 
-def _of_workload(bench: Bench, name: str, arithmetic: dict[str, str]) -> Rows:
-    workload = WORKLOADS[name]
-    build = workload.tiny if bench.quick else workload.full
-    batch_size = 4 if bench.quick else workload.batch_sizes[0]
-    instance = built_on(bench.device, build, batch_size)
-    # Compiled at its first call, in whichever thread that is.
+def _reference(instance: Instance) -> Callable[[Any], float]:
+    """From a gradient to the curvature along its negative; one call at a time, so that
+    it is compiled once."""
+    lock = threading.Lock()
     with jax.default_device(host()):
-        reference = reference_curvature(built_on(host(), build, batch_size))
+        curvature = reference_curvature(instance)
+
+    def along(grad: Any) -> float:
+        with lock, jax.default_device(host()):
+            return curvature(jtu.tree_map(np.negative, grad))
+
+    return along
+
+
+def _curvatures(bench: Bench, arithmetic: dict[str, str]) -> Rows:
+    lowers: dict[str, Lower] = {}
+    references: dict[str, Callable[[Any], float]] = {}
+    instances: dict[str, Instance] = {}
+    for name in _QUICK_WORKLOADS if bench.quick else WORKLOADS:
+        workload = WORKLOADS[name]
+        try:
+            instance = built(workload, workload.batch_sizes[0], bench.quick)
+            references[name] = _reference(placed(instance, host()))
+            instances[name] = placed(instance, bench.device)
+        except Exception as error:
+            yield {"what": name, "failure": first_line(error)}
+    for method in _QUICK_METHODS if bench.quick else _METHODS:
+        for matmul in PRECISIONS[method == "adjoint-bfloat16" :]:
+            for name, (loss, y, args) in instances.items():
+                fn = partial(VARIANTS[method].expand, loss)
+                lowers[f"{name} {method} {matmul}"] = lower(fn, y, args, matmul=matmul)
 
     def compared(key: str, program: Program) -> Row:
-        method, matmul = key.split()
+        name, method, matmul = key.split()
         _, _, grad, curvature = jax.device_get(program.run())
-        with jax.default_device(host()):
-            exact = reference(jtu.tree_map(np.negative, grad))
+        exact = references[name](grad)
         return _judged(method, float(curvature), exact, arithmetic[matmul])
 
-    lowers = {
-        f"{method} {matmul}": lower(
-            partial(VARIANTS[method].expand, instance.loss),
-            instance.y,
-            instance.args,
-            matmul=matmul,
-        )
-        for matmul in PRECISIONS
-        for method in _methods(matmul)
-    }
-    for key, found in compile_all(bench, lowers, compared).items():
-        method, matmul = key.split()
+    for key, found in compile_all(bench, lowers, compared):
+        name, method, matmul = key.split()
         row = {"what": name, "method": method, "precision": matmul}
         yield row | ({"failure": found} if isinstance(found, str) else found)
 
@@ -108,20 +125,6 @@ def correctness(bench: Bench) -> Rows:
         row = _product(bench, matmul)
         arithmetic[matmul] = row["arithmetic"]
         yield row
-    for name in WORKLOADS:
-        if bench.late:
-            yield {"what": name, "failure": left_out()}
-            continue
-        try:
-            yield from _of_workload(bench, name, arithmetic)
-        except Exception as error:
-            yield {"what": name, "failure": first_line(error)}
-        jax.clear_caches()
-    yield from _tried("lanes of a study", bench, lanes)
-
-
-def _tried(what: str, bench: Bench, measure: Any) -> Rows:
-    try:
-        yield from measure(bench)
-    except Exception as error:
-        yield {"what": what, "failure": first_line(error)}
+    yield from attempted({"what": "lanes of a study"}, bench, lambda: lanes(bench))
+    curvatures = lambda: _curvatures(bench, arithmetic)
+    yield from attempted({"what": "curvatures"}, bench, curvatures)

@@ -1,6 +1,7 @@
 """What value, gradient and curvature cost over value and gradient alone."""
 
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -8,9 +9,10 @@ import jax
 from ..cost import GRADIENT, VARIANTS
 from ..cost._instance import Instance
 from ..cost._variants import gradient
-from ._bench import Bench, first_line, left_out, Row, Rows
+from ._bench import attempted, Bench, first_line, Row, Rows
 from ._clock import times
-from ._models import built_on, MODELS
+from ._correctness import INEXACT
+from ._models import model_on, MODELS
 from ._programs import compile_all, lower, Program
 
 
@@ -28,16 +30,22 @@ _METHODS = (
     "part",
     "gauss-newton",
 )
+_QUICK_METHODS = "adjoint", "adjoint-three", "nested-jvp"
 
+# The models that are compiled together, and the precision.
 _STAGES = (
     (("large-mlp", "transformer"), "default"),
     (("large-mlp", "transformer"), "highest"),
     (("resnet", "gru"), "default"),
     (("resnet", "gru"), "highest"),
 )
+_QUICK_STAGES = ((("large-mlp",), "default"), (("large-mlp",), "highest"))
+
+# What all others are compared with, and from when on an exact one is called wrong.
+_STANDARD, _TOLERANCE = "adjoint-three", 0.1
 
 
-def _expansion(method: str):
+def _expansion(method: str) -> Callable:
     return gradient if method == GRADIENT else VARIANTS[method].expand
 
 
@@ -45,77 +53,90 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
-def _measured(bench: Bench, name: str, programs: dict[str, Program]) -> dict[str, Row]:
-    """Times, costs and curvatures of the programs of a model that could be compiled."""
+def running(programs: Mapping[str, Program | str]) -> dict[str, Program | str]:
+    """Programs that run, and the failures of those that do not compile or run."""
+    found = dict(programs)
+    for name, program in programs.items():
+        if isinstance(program, Program):
+            try:
+                jax.block_until_ready(program.run())
+            except Exception as error:  # for want of memory, say
+                found[name] = first_line(error)
+    return found
+
+
+def only_programs(found: Mapping[str, Program | str]) -> dict[str, Program]:
+    """Those that did not fail."""
+    return {k: x for k, x in found.items() if isinstance(x, Program)}
+
+
+def _curvatures(programs: Mapping[str, Program]) -> dict[str, Row]:
+    values = {m: float(p.run()[3]) for m, p in programs.items() if m != GRADIENT}
+    standard = values.get(_STANDARD, math.nan)
+    rows: dict[str, Row] = {}
+    for method, value in values.items():
+        difference = _ratio(abs(value - standard), abs(standard))
+        off = method not in INEXACT and difference > _TOLERANCE
+        wrong = off or not math.isfinite(value)
+        rows[method] = {"curvature": value, "difference": difference, "wrong": wrong}
+    return rows
+
+
+def _measured(bench: Bench, name: str, programs: Mapping[str, Program]) -> dict[str, Row]:
+    """Times, costs and curvatures of the programs of a model."""
     one = programs[GRADIENT]
     seconds, repeats = (0.05, 3) if bench.quick else (3.0, 30)
     timed = times(programs, GRADIENT, seconds=seconds, repeats=repeats)
+    curvatures = _curvatures(programs)
     rows = {}
     for method, program in programs.items():
-        row = program.costs | timed[method]
+        row = program.costs | timed[method] | curvatures.get(method, {})
         row["temporary_ratio"] = _ratio(program.temporary_bytes, one.temporary_bytes)
         row["total_ratio"] = _ratio(program.total_bytes, one.total_bytes)
         if MODELS[name].has_loop:
             row["flops"] = math.nan
         row["flops_ratio"] = _ratio(row["flops"], one.flops)
-        if method != GRADIENT:
-            row["curvature"] = float(program.run()[3])
-            row["wrong"] = not math.isfinite(row["curvature"])
         rows[method] = row
     return rows
 
 
-def _runs(programs: dict[str, Program | str]) -> dict[str, Program | str]:
-    """The same, where what cannot run (for want of memory, say) is a failure as well."""
-    found = dict(programs)
-    for method, program in programs.items():
-        if isinstance(program, Program):
-            try:
-                jax.block_until_ready(program.run())
-            except Exception as error:
-                found[method] = first_line(error)
-    return found
-
-
-def _of_model(bench: Bench, name: str, matmul: str, all_of: dict) -> Rows:
-    compiled = _runs({m: all_of[f"{name} {m}"] for m in (GRADIENT, *_METHODS)})
-    programs = {m: p for m, p in compiled.items() if isinstance(p, Program)}
-    failures = {m: p for m, p in compiled.items() if isinstance(p, str)}
-    measured = {}
-    if GRADIENT in programs:
-        measured = _measured(bench, name, programs)
-    for method in compiled:
+def _of_model(
+    bench: Bench, name: str, matmul: str, compiled: Mapping[str, Program | str]
+) -> Rows:
+    found = running(compiled)
+    programs = only_programs(found)
+    measured = _measured(bench, name, programs) if GRADIENT in programs else {}
+    for method, program in found.items():
         row = {"model": name, "precision": matmul, "method": method}
-        failure = failures.get(method, "there is no gradient to compare with")
+        failure = program if isinstance(program, str) else "it has no gradient beside it"
         yield row | measured.get(method, {"failure": failure})
 
 
-def _stage(bench: Bench, names: tuple[str, ...], matmul: str) -> Rows:
-    lowers = {}
-    for name in names:
-        model = MODELS[name]
-        build = model.workload.tiny if bench.quick else model.workload.full
-        batch_size = 4 if bench.quick else model.batch_size
-        instance: Instance = built_on(bench.device, build, batch_size)
-        for method in (GRADIENT, *_METHODS):
-            fn = partial(_expansion(method), instance.loss)
-            lowers[f"{name} {method}"] = lower(
-                fn, instance.y, instance.args, matmul=matmul
-            )
-    all_of = compile_all(bench, lowers)
-    for name in names:
-        try:
-            yield from _of_model(bench, name, matmul, all_of)
-        except Exception as error:
-            yield {"model": name, "precision": matmul, "failure": first_line(error)}
+def _stage(
+    bench: Bench, instances: Mapping[str, Instance], matmul: str, methods: tuple[str, ...]
+) -> Rows:
+    lowers = {
+        f"{name} {method}": lower(partial(_expansion(method), loss), y, args, matmul=matmul)
+        for name, (loss, y, args) in instances.items()
+        for method in (GRADIENT, *methods)
+    }
+    compiled = dict(compile_all(bench, lowers))
+    for name in instances:
+        own = {method: compiled[f"{name} {method}"] for method in (GRADIENT, *methods)}
+        label = {"model": name, "precision": matmul}
+        measure = partial(_of_model, bench, name, matmul, own)
+        # What is compiled is timed, whatever the time is.
+        yield from attempted(label, bench.unhurried, measure)
 
 
 def cost(bench: Bench) -> Rows:
     """Every method on every model, in both precisions."""
-    for names, matmul in _STAGES:
-        if bench.late:
-            for name in names:
-                yield {"model": name, "precision": matmul, "failure": left_out()}
-            continue
-        yield from _stage(bench, names, matmul)
-        jax.clear_caches()
+    methods = _QUICK_METHODS if bench.quick else _METHODS
+    for names, matmul in _QUICK_STAGES if bench.quick else _STAGES:
+
+        def measure(names=names, matmul=matmul) -> Rows:
+            instances = {name: model_on(bench, name) for name in names}
+            return _stage(bench, instances, matmul, methods)
+
+        label = {"model": ", ".join(names), "precision": matmul}
+        yield from attempted(label, bench, measure)

@@ -8,7 +8,7 @@ import jax
 from ..cost import Workload
 from ..cost._instance import Instance
 from ..cost.workloads import GRU, MLP, ResNet, Transformer
-from ._bench import host
+from ._bench import Bench, host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +17,6 @@ class Model:
 
     workload: Workload
     batch_size: int
-
-    @property
-    def label(self) -> str:
-        return self.workload.label
 
     @property
     def has_loop(self) -> bool:
@@ -55,9 +51,18 @@ MODELS = {
 }
 
 
-def built_on(device: Any, build: Any, batch_size: int) -> Instance:
-    """A loss with its arrays on a device; made on the host, with the same numbers for all
-    devices."""
+def built(workload: Workload, batch_size: int, quick: bool) -> Instance:
+    """A loss with its arrays on the host; every device gets the same numbers."""
     with jax.default_device(host()):
-        loss, y, args = build(batch_size)
-    return Instance(loss, *jax.device_put((y, args), device))
+        return workload.tiny(4) if quick else workload.full(batch_size)
+
+
+def placed(instance: Instance, device: Any) -> Instance:
+    """The same on a device."""
+    return Instance(instance.loss, *jax.device_put((instance.y, instance.args), device))
+
+
+def model_on(bench: Bench, name: str) -> Instance:
+    """One of the models on the device that is measured."""
+    model = MODELS[name]
+    return placed(built(model.workload, model.batch_size, bench.quick), bench.device)

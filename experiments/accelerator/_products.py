@@ -1,5 +1,6 @@
 """Two products or three in the third sweep, and how its inner products are had."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -17,10 +18,11 @@ from curvopt._curvature import _rules
 
 from ..cost import GRADIENT, VARIANTS
 from ..cost._variants import gradient
-from ._bench import Bench, first_line, host, left_out, Row, Rows
+from ._bench import attempted, Bench, host, Row, Rows
 from ._clock import times
 from ._correctness import PRECISIONS
-from ._models import built_on, MODELS
+from ._cost import only_programs, running
+from ._models import model_on
 from ._programs import compile_all, Lower, lower, Program
 
 
@@ -55,7 +57,7 @@ def _convolution(batch: int, channels: int, size: int) -> _Product:
 
 def _products(quick: bool) -> list[_Product]:
     if quick:
-        return [_matmul(8, 8, 8), _convolution(2, 3, 4)]
+        return [_matmul(8, 8, 8)]
     square = [_matmul(n, n, n) for n in (256, 512, 1024, 2048, 4096, 8192)]
     flat = [_matmul(8192, n, 8192) for n in (64, 128, 256, 512, 1024)]
     return square + flat + [_convolution(128, n, 16) for n in (16, 32, 64, 128, 256)]
@@ -103,10 +105,10 @@ def _two_or_three(bench: Bench) -> Rows:
             for count in ("two", "three"):
                 fn = partial(_expand, count, product.apply)
                 lowers[f"{name}|{count}"] = lower(fn, y, None, matmul=matmul)
-    found = compile_all(bench, lowers)
+    found = dict(compile_all(bench, lowers))
     for product in products:
         for matmul in PRECISIONS:
-            row: Row = {
+            label: Row = {
                 "what": product.label,
                 "precision": matmul,
                 "multiplications": product.multiplications,
@@ -114,15 +116,14 @@ def _two_or_three(bench: Bench) -> Rows:
             name = f"{product.label}|{matmul}"
             own = {k: found[f"{name}|{k}"] for k in (GRADIENT, "two", "three")}
             failures = [x for x in own.values() if isinstance(x, str)]
-            if bench.late and not failures:
-                failures = [left_out()]
             if failures:
-                yield row | {"failure": failures[0]}
+                yield label | {"failure": failures[0]}
                 continue
-            try:
-                yield row | _of_product(own, bench)
-            except Exception as error:
-                yield row | {"failure": first_line(error)}
+
+            def measure(label=label, own=own) -> Rows:
+                yield label | _of_product(own, bench)
+
+            yield from attempted(label, bench, measure)
 
 
 def _as_dot(adjoint: Any, second: Any) -> Scalar:
@@ -155,60 +156,48 @@ _PAIRINGS: dict[str, dict[str, Callable]] = {
 
 def _patched(inner: Lower, patches: dict[str, Callable]) -> Lower:
     def lowered() -> Any:
-        with mock.patch.multiple(_rules, **patches) if patches else mock.MagicMock():
+        with contextlib.ExitStack() as stack:
+            for name, function in patches.items():
+                stack.enter_context(mock.patch.object(_rules, name, function))
             return inner()
 
     return lowered
 
 
-def _pairing(bench: Bench) -> Rows:
-    names = ("large-mlp", "transformer")
-    lowers: dict[str, Lower] = {}
-    for name in names:
-        model = MODELS[name]
-        build = model.workload.tiny if bench.quick else model.workload.full
-        batch_size = 4 if bench.quick else model.batch_size
-        instance = built_on(bench.device, build, batch_size)
-        fn = partial(gradient, instance.loss)
-        lowers[f"{name}|{GRADIENT}"] = lower(fn, instance.y, instance.args)
-        for label, patches in _PAIRINGS.items():
-            # A function of its own, or jax would know what it traced before.
-            fn = partial(VARIANTS["adjoint"].expand, instance.loss)
-            lowers[f"{name}|{label}"] = _patched(
-                lower(fn, instance.y, instance.args), patches
-            )
-    found = compile_all(bench, lowers)
-    for name in names:
-        own = {k: found[f"{name}|{k}"] for k in (GRADIENT, *_PAIRINGS)}
-        programs = {k: p for k, p in own.items() if isinstance(p, Program)}
-        timed: dict[str, Row] = {}
-        problem = "there is no gradient to compare with"
-        if GRADIENT in programs:
-            seconds = 0.05 if bench.quick else 2.0
-            try:
-                timed = times(programs, GRADIENT, seconds=seconds, repeats=20)
-            except Exception as error:
-                problem = first_line(error)
-        for label in _PAIRINGS:
-            row: Row = {"what": name, "precision": "default", "pairing": label}
-            if label not in timed:
-                failure = own[label] if isinstance(own[label], str) else problem
-                yield row | {"failure": failure}
-                continue
-            unit = programs[GRADIENT].temporary_bytes
-            temporary = programs[label].temporary_bytes / unit if unit else math.nan
-            curvature = float(programs[label].run()[3])
-            yield row | timed[label] | {
-                "temporary_ratio": temporary,
+def _pairing(bench: Bench, name: str) -> Rows:
+    loss, y, args = model_on(bench, name)
+    lowers = {GRADIENT: lower(partial(gradient, loss), y, args)}
+    for label, patches in _PAIRINGS.items():
+        # A function of its own, or jax would know what it traced before.
+        fn = partial(VARIANTS["adjoint"].expand, loss)
+        lowers[label] = _patched(lower(fn, y, args), patches)
+    found = running(dict(compile_all(bench, lowers)))
+    programs = only_programs(found)
+    seconds = 0.05 if bench.quick else 2.0
+    timed = times(programs, GRADIENT, seconds=seconds, repeats=20)
+    unit = programs[GRADIENT].temporary_bytes
+    for label in _PAIRINGS:
+        row: Row = {"what": name, "precision": "default", "pairing": label}
+        program = found[label]
+        if isinstance(program, str):
+            yield row | {"failure": program}
+            continue
+        curvature = float(program.run()[3])
+        yield (
+            row
+            | timed[label]
+            | {
+                "temporary_ratio": program.temporary_bytes / unit if unit else math.nan,
                 "curvature": curvature,
                 "wrong": not math.isfinite(curvature),
             }
+        )
 
 
 def products(bench: Bench) -> Rows:
-    """Two against three products by size, then the inner products."""
-    yield from _two_or_three(bench)
-    if bench.late:
-        yield {"what": "inner products", "failure": left_out()}
-        return
-    yield from _pairing(bench)
+    """The inner products, then two against three products by size."""
+    for name in ("large-mlp",) if bench.quick else ("large-mlp", "transformer"):
+        label = {"what": name, "pairing": "all"}
+        yield from attempted(label, bench, partial(_pairing, bench, name))
+    label = {"what": "two products or three"}
+    yield from attempted(label, bench, partial(_two_or_three, bench))

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -37,9 +37,8 @@ class Program:
     @property
     def costs(self) -> dict[str, float]:
         """What is known before it runs."""
-        found = dataclasses.asdict(self)
-        del found["run"]
-        return found
+        fields = dataclasses.fields(self)
+        return {f.name: getattr(self, f.name) for f in fields if f.name != "run"}
 
 
 # Lowers a function for its arguments, which come with it.
@@ -84,7 +83,7 @@ def compile_all(
     bench: Bench,
     lowers: Mapping[str, Lower],
     finish: Callable[[str, Program], Any] = lambda name, program: program,
-) -> dict[str, Any]:
+) -> Iterator[tuple[str, Any]]:
     """Compile programs, as many as there is time for, in that order.
 
     **Arguments:**
@@ -94,7 +93,7 @@ def compile_all(
 
     **Returns:**
 
-    What `finish` returns, or the failure as a string.
+    By name what `finish` returns, or the failure as a string.
     """
     futures: dict[str, Future | str] = {}
     for name, lowered in lowers.items():
@@ -113,7 +112,8 @@ def compile_all(
             return finish(name, _compile(ready, args, seconds))
 
         futures[name] = bench.pool.submit(work)
-    return {name: _result(bench, future) for name, future in futures.items()}
+    for name, future in futures.items():
+        yield name, _result(bench, future)
 
 
 def _result(bench: Bench, future: Future | str) -> Any:

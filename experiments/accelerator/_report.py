@@ -44,7 +44,7 @@ LAYOUTS = {
     "cost": Layout(
         "Cost",
         "Value, gradient and curvature over value and gradient: medians and quartiles of "
-        "ratios within a repetition.",
+        "ratios within a repetition. Curvatures differ from those of three products.",
         ("model", "precision"),
         (
             Column("method", "method"),
@@ -58,6 +58,7 @@ LAYOUTS = {
             Column("lowering, s", "lower_seconds", ".1f"),
             Column("compiling, s", "compile_seconds", ".1f"),
             Column("curvature", "curvature", ".6g"),
+            Column("difference", "difference", ".0e"),
         ),
     ),
     "throughput": Layout(
@@ -77,7 +78,7 @@ LAYOUTS = {
         "Products",
         "Time with two and with three products in the third sweep, over the gradient's; "
         "and of the sweeps alone, two over three. Multiplications are those for each "
-        "number that is read or written. Then inner products, in other ways.",
+        "number that is read or written. Before them, inner products in other ways.",
         ("pairing",),
         (
             Column("what", "what"),
