@@ -45,16 +45,19 @@ from ._minibatch import minibatch_indices as minibatch_indices
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
 from ._study import (
+    delete_study as delete_study,
     Execution as Execution,
+    Family as Family,
     final_metric as final_metric,
+    load_run as load_run,
+    load_study as load_study,
+    LoadedRun as LoadedRun,
     run_study as run_study,
+    Study as Study,
     StudyError as StudyError,
-    train as train,
-    TrainResult as TrainResult,
-    tune as tune,
-    Tuning as Tuning,
     versions as versions,
 )
+from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
     as_hyperparameter as as_hyperparameter,
     cast_hyperparameters as cast_hyperparameters,
@@ -64,3 +67,4 @@ from ._tree import (
     tree_norm as tree_norm,
     tree_zeros as tree_zeros,
 )
+from ._tune import tune as tune, Tuning as Tuning

@@ -209,3 +209,23 @@ def contains_convolution(jaxpr: Any) -> bool:
 def is_named(eqn: Any, name: str) -> bool:
     """Whether an equation is the tag of that name of a value."""
     return eqn.primitive.name == "name" and eqn.params["name"] == name
+
+
+def _coordinator() -> Any:
+    # There is no public way to the key-value store of `jax.distributed`.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def tell_processes(key: str, text: str) -> None:
+    """Put a text where all processes of `jax.distributed` find it."""
+    _coordinator().key_value_set(key, text, allow_overwrite=True)
+
+
+def ask_processes(key: str) -> str | None:
+    """What a process put there; `None` if nothing."""
+    try:
+        return _coordinator().key_value_try_get(key)
+    except jax.errors.JaxRuntimeError:  # not found
+        return None

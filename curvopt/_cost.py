@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import math
@@ -82,6 +83,15 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
     )
 
 
+def on_host() -> contextlib.AbstractContextManager[Any]:
+    """Within it programs are compiled for the host, if it can be had: XLA does not count the
+    FLOPs of the library calls that an accelerator's products are."""
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # other platforms alone were asked for
+        return contextlib.nullcontext()
+
+
 def _gradient(problem: AbstractProblem, y: Any, args: Any) -> Any:
     return jax.value_and_grad(close_loss(problem.loss, args, True), has_aux=True)(y)
 
@@ -136,7 +146,11 @@ class EvaluationCosts:
     """
 
     def __init__(self, problem: AbstractProblem, method: AbstractCurvatureMethod):
-        self._problem = problem
+        # Shapes are enough, for nothing is run.
+        self._problem = jtu.tree_map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if eqx.is_array(x) else x,
+            problem,
+        )
         self._method = method
         self._functions = {
             "gradient": _gradient,
@@ -149,16 +163,19 @@ class EvaluationCosts:
 
     @functools.cached_property
     def _point(self) -> tuple[Any, Any]:
-        """Parameters and arguments of the loss; shapes are enough, for nothing is run."""
+        """Parameters and arguments of the loss, as shapes."""
         key = eqx.filter_eval_shape(jr.key, 0)
         params, model_state = eqx.filter_eval_shape(self._problem.init, key)
         data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
         return params, (data, model_state, key)
 
+    def _counted(self, fn: Callable) -> float:
+        with on_host():
+            return compile_and_analyse(fn, self._problem, *self._point).flops
+
     def _flops(self, kind: str, fn: Callable) -> float:
         if kind not in self._known:
-            program = compile_and_analyse(fn, self._problem, *self._point)
-            self._known[kind] = program.flops
+            self._known[kind] = self._counted(fn)
         return self._known[kind]
 
     def of_direction(self, direction: AbstractDirection) -> float:
@@ -166,8 +183,7 @@ class EvaluationCosts:
         what the direction asks for. About 1 for a direction that follows the gradient."""
         fn = eqx.Partial(_descent, direction, self._method)
         # jax knows what it has compiled; what looks alike may not be.
-        program = compile_and_analyse(fn, self._problem, *self._point)
-        return program.flops / self._flops("gradient", _gradient)
+        return self._counted(fn) / self._flops("gradient", _gradient)
 
     def __getitem__(self, kind: str) -> float:
         """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""

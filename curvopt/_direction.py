@@ -7,6 +7,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ._curvature import QuadraticModel
+from ._describe import readable
 
 
 class Descent(eqx.Module):
@@ -38,6 +39,9 @@ class AbstractDirection(eqx.Module):
     `reads_gradient: ClassVar[bool] = False`: then no backward sweep is made for the record
     of the gradient's norm alone. What it wraps is asked as well.
     """
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @abc.abstractmethod
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:

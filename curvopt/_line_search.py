@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Int, PyTree, Scalar, ScalarLike
 
+from ._describe import readable
 from ._line import Line
 
 
@@ -126,6 +127,9 @@ class AbstractLineSearch(eqx.Module):
     A rule that needs several steps in a row on the same batch says so by a class variable
     `steps_per_batch: ClassVar[int]`; a rule that wraps it need not repeat it.
     """
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @abc.abstractmethod
     def init(self, y: PyTree[Array]) -> Any:

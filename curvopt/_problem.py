@@ -4,6 +4,8 @@ from typing import TypeAlias
 import equinox as eqx
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
+from ._describe import readable
+
 
 Metrics: TypeAlias = dict[str, Scalar]
 
@@ -14,6 +16,9 @@ class AbstractProblem(eqx.Module):
     Its arrays (the data set) live on the device once and are shared by all seeds.
     Everything else is static.
     """
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:

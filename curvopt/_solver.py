@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._checks import check_direction, check_instance
 from ._curvature import AbstractCurvatureMethod, AdjointCurvature, quadratic_model
+from ._describe import readable
 from ._direction import AbstractDirection, Descent, reads_gradient
 from ._line import Line
 from ._line_search import AbstractLineSearch, StepInfo
@@ -175,6 +176,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         if not callable(verbose):
             verbose = _print_step if verbose else _print_nothing
         self.verbose = verbose
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
         """The states of the two strategies before the first step."""

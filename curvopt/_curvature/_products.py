@@ -84,7 +84,7 @@ class ProductRule(eqx.Module):
         if not _compat.is_product(eqn):  # an elementwise one: nothing to save
             return False
         if self.products != "auto":
-            return self.products == "two" and self.dtype is None
+            return self.products == "two"
         avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
         wide = all(jnp.finfo(aval.dtype).bits >= 32 for aval in avals)
         # Elsewhere the default precision of float32 may be TF32 or bfloat16.

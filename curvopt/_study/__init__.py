@@ -1,9 +1,25 @@
-"""Runs, one or thousands: lanes, how they are run, saved and labelled."""
+"""Studies: many runs of many strategies, from a question to its answer and back.
+
+A *run* is one strategy at one point of its grid from one seed. A *lane* is what it carries
+from step to step; a *group* is the lanes that run at once; a *cohort* is the runs of a
+strategy that were begun together, in the same way.
+
+    Study → Session (what is missing, and how it is run) → engine → records → dataset
+                 ↕ store                                              ↑ load_study
+"""
 
 from ._dataset import ended_well as ended_well, final_metric as final_metric
 from ._execution import Execution as Execution
-from ._store import StudyError as StudyError
-from ._study import run_study as run_study
-from ._train import train as train, TrainResult as TrainResult
-from ._tune import tune as tune, Tuning as Tuning
-from ._versions import versions as versions
+from ._load import (
+    load_run as load_run,
+    load_study as load_study,
+    LoadedRun as LoadedRun,
+)
+from ._session import run_alone as run_alone, versions as versions
+from ._store import delete_study as delete_study, StudyError as StudyError
+from ._study import (
+    Family as Family,
+    run_study as run_study,
+    seed_numbers as seed_numbers,
+    Study as Study,
+)

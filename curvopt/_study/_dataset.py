@@ -1,95 +1,263 @@
 """Runs as labelled arrays."""
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 
-from .._cost import EvaluationCosts
-from .._direction import AbstractDirection
-from ._record import COUNTS, DEFINITIONS, FINITE, UNITS
-from ._run import Run
+from ._records import blank, COUNTS, DEFINITIONS, FINITE, Records, UNITS
+
+
+Point = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The runs of one strategy.
+
+    **Attributes:**
+
+    - `text`: the strategy, as a reader writes it.
+    - `points`, `seeds`: of each run, the values of the hyper-parameters and the seed.
+    - `records`: what they recorded.
+    - `costs`: in gradient-equivalents, of `"step"` (what every step pays before the line
+        search) and of each kind of evaluation; what is not known is not in it.
+    - `seconds`, `compile_seconds`: wall time.
+    - `execution`: how they were run.
+    """
+
+    text: str
+    points: Sequence[Point]
+    seeds: Sequence[int]
+    records: Records
+    costs: Mapping[str, float]
+    seconds: float
+    compile_seconds: float
+    execution: Any
 
 
 def _diverged_at(
-    loss: Float[np.ndarray, "*lanes step"], finite: Int[np.ndarray, "*lanes"]
-) -> Int[np.ndarray, "*lanes"]:
-    """The first step from which on no loss is finite; -1 where the last one is, and where
-    it is the last one alone and the parameters are finite."""
-    steps = loss.shape[-1]
-    good = np.isfinite(loss)
-    after_last_good = steps - np.argmax(good[..., ::-1], axis=-1)
-    first = np.where(good.any(axis=-1), after_last_good, 0)
-    sound = good[..., -1] | ((first == steps - 1) & (finite == 1))
-    return np.where(sound, -1, first).astype(np.int32)
+    loss: np.ndarray,
+    made: Int[np.ndarray, " runs"],
+    finite: np.ndarray,
+    evaluated: Bool[np.ndarray, "runs evaluations"],
+    schedule: Int[np.ndarray, " evaluations"],
+) -> Int[np.ndarray, " runs"]:
+    """From which step on each run is lost; -1 where it is not. Its loss is not finite from
+    there on, or its parameters are not: a loss can forget them."""
+    steps = np.arange(loss.shape[1])
+    good = np.isfinite(loss) & (steps < made[:, None])
+    first = np.where(good, steps + 1, 0).max(axis=1, initial=0)
+    sound = evaluated & (finite == 1)
+    last_sound = np.where(sound, schedule, -1).max(axis=1)
+    # The first evaluation from which on the parameters were not finite.
+    lost = np.where(evaluated & (schedule > last_sound[:, None]), schedule, loss.shape[1])
+    parameters = lost.min(axis=1)
+    # The last loss alone says nothing of the parameters after it.
+    saved = (first == made - 1) & (last_sound == made)
+    by_loss = np.where((first < made) & ~saved, first, loss.shape[1])
+    found = np.minimum(by_loss, parameters)
+    return np.where((found < loss.shape[1]) & (made > 0), found, -1).astype(np.int32)
 
 
 def _stopped(name: str, x: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """A record without what came after its lane diverged: metrics and measurements are
-    nan, counts and guards zero."""
+    """A record without what is not there, or came after its run diverged: metrics and
+    measurements are nan, counts and guards zero."""
     counted = name.startswith(("evaluated_", "guard_"))
     if counted or not after.any():
         return np.where(after, 0, x).astype(x.dtype)
     return np.where(after, np.nan, x).astype(np.result_type(x.dtype, np.float32))
 
 
+def _variables(
+    outcome: Outcome,
+) -> tuple[dict[str, np.ndarray], dict, dict[str, np.ndarray]]:
+    """One strategy's variables: by step, by evaluation, and one number a run."""
+    records = outcome.records
+    loss, made = records.steps["loss"], records.made
+    finite = records.evaluations[FINITE]
+    diverged_at = _diverged_at(loss, made, finite, records.evaluated, records.schedule)
+    end = np.where(diverged_at < 0, made - 1, np.minimum(diverged_at, made - 1))[:, None]
+    after = np.arange(loss.shape[1]) > end
+    late = (records.schedule > np.where(diverged_at < 0, made, diverged_at)[:, None]) | (
+        ~records.evaluated
+    )
+    costs = outcome.costs
+    spent = np.where(after, 0.0, costs.get("step", np.nan))
+    for count, kind in COUNTS.items():
+        times = records.steps[f"evaluated_{count}"]
+        if times.any():
+            spent += np.where(after, 0, times) * costs.get(kind, np.nan)
+    spent = spent.cumsum(axis=1)
+    spent[np.arange(loss.shape[1]) >= made[:, None]] = np.nan
+    by_step = {name: _stopped(name, x, after) for name, x in records.steps.items()}
+    by_evaluation = {
+        name: _stopped(name, x, late)
+        for name, x in records.evaluations.items()
+        if name != FINITE
+    }
+    by_run = {"diverged_at": diverged_at, "steps_made": made.astype(np.int32)}
+    return by_step | {"gradient_equivalents": spent}, by_evaluation, by_run
+
+
+def _axis(values: Sequence[Sequence[float]]) -> list[float]:
+    """The values of a hyper-parameter, of all strategies."""
+    distinct = [list(dict.fromkeys(own)) for own in values]
+    if all(own == distinct[0] for own in distinct):
+        return distinct[0]
+    return sorted({x for own in distinct for x in own})
+
+
+class _Array:
+    """An array of all strategies that is filled in one strategy after another."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape = shape
+        self.parts: list[tuple[tuple, np.ndarray]] = []
+
+    def array(self, name: str) -> np.ndarray:
+        dtype = np.result_type(*(x.dtype for _, x in self.parts))
+        filled = sum(len(x) for _, x in self.parts) == int(np.prod(self._shape))
+        counted = name.startswith(("evaluated_", "guard_"))
+        if dtype.kind in "biu" and not filled and not counted:
+            if name not in ("diverged_at", "steps_made"):  # a metric that is not there
+                dtype = np.result_type(dtype, np.float32)
+        tail = self.parts[0][1].shape[1:]
+        empty = -1 if name == "diverged_at" else blank(dtype)
+        out = np.full((*self._shape, *tail), empty, dtype)
+        for at, x in self.parts:
+            out[at] = x
+        return out
+
+
 def dataset(
-    run: Run,
-    axes: dict[str, int],
-    direction: AbstractDirection,
-    costs: EvaluationCosts,
+    outcomes: Mapping[str, Outcome], seeds: Sequence[int], attributes: Mapping[str, Any]
 ) -> xr.Dataset:
-    """One strategy's run, with dimensions `(*axes, step)`.
+    """Runs as labelled arrays, with the dimensions
+    `(strategy, *hyperparameters, seed, step)`.
+
+    What was not run is nan. A strategy that does not depend on a hyper-parameter is the
+    same at all its values.
 
     **Arguments:**
 
-    - `run`: the run.
-    - `axes`: names and sizes of the axes that its lanes are, outermost first.
-    - `direction`: that of one of its lanes.
-    - `costs`: what its evaluations cost.
+    - `outcomes`: the runs by strategy.
+    - `seeds`: in which order.
+    - `attributes`: of the dataset.
     """
-    shaped = lambda x: x.reshape(*axes.values(), x.shape[-1])
-    history = {name: shaped(x) for name, x in run.history.items()}
-    evaluations = {name: shaped(x) for name, x in run.evaluations.items()}
-    loss = history["loss"]
-    diverged_at = _diverged_at(loss, evaluations.pop(FINITE)[..., -1])
-    end = np.where(diverged_at < 0, loss.shape[-1], diverged_at)[..., None]
-    steps = np.arange(loss.shape[-1])
-    after = steps > end
-    history = {name: _stopped(name, x, after) for name, x in history.items()}
-    late = run.evaluation_steps > end
-    evaluations = {name: _stopped(name, x, late) for name, x in evaluations.items()}
-
-    spent = np.where(after, 0.0, costs.of_direction(direction))
-    for count, kind in COUNTS.items():
-        made = history[f"evaluated_{count}"]
-        if made.any():
-            spent += made * costs[kind]
-    per_step = history | {"gradient_equivalents": spent.cumsum(axis=-1)}
-    variables: dict[str, Any] = {k: ((*axes, "step"), x) for k, x in per_step.items()}
-    variables |= {k: ((*axes, "evaluation_step"), x) for k, x in evaluations.items()}
-    variables |= {
-        "diverged_at": (tuple(axes), diverged_at),
-        "seconds": run.seconds,
-        "compile_seconds": run.choice.compile_seconds,
-        "execution": json.dumps(dataclasses.asdict(run.choice)),
+    names = list(dict.fromkeys(k for o in outcomes.values() for p in o.points for k in p))
+    axes = {
+        name: _axis(
+            [[p[name] for p in o.points] for o in outcomes.values() if name in o.points[0]]
+        )
+        for name in names
     }
-    out = xr.Dataset(
-        variables, coords={"step": steps, "evaluation_step": run.evaluation_steps}
+    schedule = np.unique(np.concatenate([o.records.schedule for o in outcomes.values()]))
+    length = max(o.records.length for o in outcomes.values())
+    shape = (len(outcomes), *map(len, axes.values()), len(seeds))
+    dims = ("strategy", *axes, "seed")
+    arrays: dict[str, tuple[tuple[str, ...], _Array]] = {}
+    for k, outcome in enumerate(outcomes.values()):
+        at, of = _places(k, outcome, axes, seeds)
+        by_step, by_evaluation, by_run = _variables(outcome)
+        own = np.searchsorted(schedule, outcome.records.schedule)
+        for kind, variables in (
+            ("step", by_step),
+            ("evaluation_step", by_evaluation),
+            ("", by_run),
+        ):
+            for name, x in variables.items():
+                if kind == "step":
+                    x = _widened(x, np.arange(x.shape[1]), length, name)
+                elif kind:
+                    x = _widened(x, own, len(schedule), name)
+                tail = (kind,) if kind else ()
+                arrays.setdefault(name, ((*dims, *tail), _Array(shape)))
+                arrays[name][1].parts.append((at, x[of]))
+    data = xr.Dataset(
+        {name: (dims, x.array(name)) for name, (dims, x) in arrays.items()}
+        | {
+            "seconds": ("strategy", [o.seconds for o in outcomes.values()]),
+            "compile_seconds": ("strategy", [o.compile_seconds for o in outcomes.values()]),
+            "execution": ("strategy", [json.dumps(o.execution) for o in outcomes.values()]),
+        },
+        coords={
+            "strategy": list(outcomes),
+            **axes,
+            "seed": list(seeds),
+            "step": np.arange(length),
+            "evaluation_step": schedule,
+        },
+        attrs=dict(attributes)
+        | {
+            "strategies": json.dumps({name: o.text for name, o in outcomes.items()}),
+            "hyperparameters": json.dumps(
+                {
+                    name: {
+                        k: list(dict.fromkeys(p[k] for p in o.points)) for k in o.points[0]
+                    }
+                    for name, o in outcomes.items()
+                }
+            ),
+        },
     )
     for name, definition in DEFINITIONS.items():
-        out[name].attrs["definition"] = definition
+        data[name].attrs["definition"] = definition
     for name, units in UNITS.items():
-        out[name].attrs["units"] = units
+        data[name].attrs["units"] = units
+    return data
+
+
+def _widened(x: np.ndarray, at: Int[np.ndarray, " n"], size: int, name: str) -> np.ndarray:
+    """An array with its last axis at some places of a longer one."""
+    if x.shape[1] == size:
+        return x
+    counted = name.startswith(("evaluated_", "guard_"))
+    dtype = x.dtype if counted else np.result_type(x.dtype, np.float32)
+    out = np.full((len(x), size), 0 if counted else np.nan, dtype)
+    out[:, at] = x
     return out
+
+
+def _places(
+    k: int, outcome: Outcome, axes: Mapping[str, Sequence[float]], seeds: Sequence[int]
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Where the runs of a strategy are in an array of all; and, of each of these places,
+    which run it is: one for each value of what the strategy does not depend on."""
+    index = {name: {x: i for i, x in enumerate(axis)} for name, axis in axes.items()}
+    seed_at = {seed: i for i, seed in enumerate(seeds)}
+    free = [name for name in axes if name not in outcome.points[0]]
+    places, of = [], []
+    for run, (point, seed) in enumerate(zip(outcome.points, outcome.seeds)):
+        for others in itertools.product(*(range(len(axes[name])) for name in free)):
+            fixed = dict(zip(free, others))
+            knobs = [
+                fixed[name] if name in fixed else index[name][point[name]] for name in axes
+            ]
+            places.append((k, *knobs, seed_at[seed]))
+            of.append(run)
+    columns = np.array(places, int).reshape(len(places), -1)
+    return tuple(columns.T), np.array(of, int)
+
+
+def _last(data: xr.Dataset, name: str) -> xr.DataArray:
+    """A metric where each run was evaluated last."""
+    values = data[name]
+    if "steps_made" not in data:
+        return values.isel(evaluation_step=-1)
+    made = data.steps_made
+    at = np.searchsorted(data.evaluation_step.values, made.values, side="right") - 1
+    return values.isel(evaluation_step=made.copy(data=np.maximum(at, 0)))
 
 
 def ended_well(data: xr.Dataset, name: str) -> xr.DataArray:
     """Whether each run ended with a metric that stands for it: it did not diverge."""
-    last = data[name].isel(evaluation_step=-1)
+    last = _last(data, name)
     sound = last.copy(data=np.isfinite(last.values))
     return sound & (data.diverged_at < 0) if "diverged_at" in data else sound
 
@@ -98,7 +266,7 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
     """A metric at the end of every run; where a run diverged, its value at the start.
 
     A run that diverged (`diverged_at` in the dataset, or a metric that is not finite)
-    counts as a finite worst value, and is never dropped.
+    counts as a finite worst value, and is never dropped. What was not run is nan.
 
     **Arguments:**
 
@@ -116,6 +284,6 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
     known = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
     if name not in known:
         raise ValueError(f"there is no metric {name!r}; there are: {', '.join(known)}.")
-    values = data[name]
-    last, first = values.isel(evaluation_step=-1), values.isel(evaluation_step=0)
+    first = data[name].isel(evaluation_step=0, drop=True)
+    last = _last(data, name).drop_vars("evaluation_step", errors="ignore")
     return last.where(ended_well(data, name), first)

@@ -1,33 +1,257 @@
-"""Lanes on the host: NumPy arrays, to be stacked, saved and sent to devices."""
+"""What the host does beside the programs: signals, progress, threads, processes."""
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+import tqdm
+import tqdm.notebook
+from jax.experimental import multihost_utils
+from jaxtyping import Int
 
-from .._tree import pack_keys, unpack_keys
+from .. import _compat
+from ._records import Records, Rows
+from ._store import StudyError
 
 
-def to_host(tree: PyTree) -> list[np.ndarray]:
-    """The arrays of a pytree; random keys as the numbers they are made of."""
-    arrays = jtu.tree_leaves(eqx.filter(pack_keys(tree), eqx.is_array))
-    return [np.asarray(x) for x in jax.device_get(arrays)]
+# Ctrl-C, and what schedulers send before they kill. Windows has no SIGHUP.
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 
-def to_device(leaves: Sequence[np.ndarray], like: PyTree, sharding: Any = None) -> PyTree:
-    """The pytree that `to_host` took apart.
+class Interrupt:
+    """Whether an interruption was asked for, and by which signal."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.signal: int | None = None
+
+
+@contextlib.contextmanager
+def postponed_signals() -> Iterator[Interrupt]:
+    """Within it the first Ctrl-C, SIGTERM or SIGHUP is only noted, so that there is always a
+    whole state to be saved; a second one acts at once. On leaving, the signal does what it
+    would have done."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt  # signals are the main thread's
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def note(number: int, frame: object) -> None:
+        del frame
+        interrupt.asked, interrupt.signal = True, number
+        signal.signal(number, before[number])
+
+    for number in _SIGNALS:
+        # None: a handler that was not installed by Python, which cannot be put back.
+        if before[number] not in (None, signal.SIG_IGN):
+            signal.signal(number, note)
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+        if interrupt.signal is not None:
+            signal.raise_signal(interrupt.signal)
+
+
+# Seconds between two lines where there is no bar.
+_LINE_EVERY = 60.0
+
+
+class Progress:
+    """How far a study is: a bar in a terminal or a notebook, else a line now and then.
 
     **Arguments:**
 
-    - `leaves`: its arrays, perhaps with more axes in front.
-    - `like`: a pytree of its structure: what is no array comes from there.
-    - `sharding`: where to put the arrays; on the default device if it is `None`.
+    - `total`: how many steps of runs there are.
+    - `shown`: whether to show anything.
     """
-    dynamic, static = eqx.partition(pack_keys(like), eqx.is_array)
-    arrays = jax.device_put(list(leaves), sharding)
-    dynamic = jtu.tree_unflatten(jtu.tree_structure(dynamic), arrays)
-    return unpack_keys(eqx.combine(dynamic, static))
+
+    def __init__(self, total: int, shown: bool):
+        in_notebook = "ipykernel" in sys.modules
+        bar = tqdm.notebook.tqdm if in_notebook else tqdm.tqdm
+        disable = (False if in_notebook else None) if shown else True
+        self._bar = bar(total=total, unit="step", unit_scale=True, disable=disable)
+        self._lines = shown and self._bar.disable
+        self._total, self._made, self._new, self._name = total, 0, 0, ""
+        self._began = self._said = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def strategy(self, name: str) -> None:
+        """What is being run."""
+        self._name = name
+        self._bar.set_description(name)
+
+    def say(self, text: str) -> None:
+        """A line about the strategy that is being run."""
+        if not self._bar.disable:
+            self._bar.write(f"{self._name}: {text}", file=sys.stderr)
+
+    def already(self, steps: int) -> None:
+        """So many steps were made before."""
+        self._made += steps
+        self._bar.update(steps)
+
+    def advance(self, steps: int, best: float) -> None:
+        """So many steps were made, and this is the lowest loss there."""
+        if best < float("inf"):
+            self._bar.set_postfix_str(f"best loss {best:.4g}", refresh=False)
+        self._bar.update(steps)
+        with self._lock:  # groups advance side by side
+            self._made += steps
+            self._new += steps
+            now = time.monotonic()
+            if self._lines and now - self._said >= _LINE_EVERY:
+                self._said = now
+                left = (now - self._began) / self._new * (self._total - self._made)
+                print(
+                    f"{self._name}: {self._made:,} of {self._total:,} steps "
+                    f"({self._made / self._total:.0%}), best loss {best:.4g}, about "
+                    f"{left / 60:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+def side_by_side(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Call functions at the same time, each in a thread of its own; an error of one is
+    raised when all have ended."""
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    errors = [e for e in (future.exception() for future in futures) if e is not None]
+    # The others were interrupted because of it.
+    errors.sort(key=lambda error: isinstance(error, KeyboardInterrupt))
+    if errors:
+        raise errors[0]
+
+
+# Each study of a process, in order: the processes of a program run the same ones.
+_STUDIES = itertools.count()
+
+
+def own_share(lanes: int) -> int:
+    """How many lanes a process has to run."""
+    return math.ceil(lanes / jax.process_count())
+
+
+def broadcast(value: Any) -> Any:
+    """What the first process has, in all of them; anything that JSON can hold."""
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(text.size)))
+    sent = multihost_utils.broadcast_one_to_all(np.resize(text, size))
+    return json.loads(np.asarray(sent, np.uint8).tobytes())
+
+
+def _gathered(arrays: Rows, owner: Int[np.ndarray, " runs"]) -> Rows:
+    runs, out = np.arange(len(owner)), {}
+    known = {name: (x.dtype.str, x.shape[1]) for name, x in arrays.items()}
+    for name, (dtype, length) in broadcast(known).items():
+        x = arrays.get(name, np.zeros((len(owner), length), dtype))
+        # As bytes: jax would make float32 of float64.
+        every = multihost_utils.process_allgather(np.ascontiguousarray(x).view(np.uint8))
+        own = np.ascontiguousarray(np.asarray(every, np.uint8)[owner, runs])
+        out[name] = own.view(dtype)
+    return out
+
+
+def gather(records: Records) -> None:
+    """Give every process the records of all of them."""
+    if jax.process_count() == 1:
+        return
+    owner = records.owner
+    records.steps = _gathered(records.steps, owner)
+    records.evaluations = _gathered(records.evaluations, owner)
+    progress = {"made": records.made[:, None], "evaluated": records.evaluated}
+    found = _gathered(progress, owner)
+    records.made, records.evaluated = found["made"][:, 0], found["evaluated"]
+
+
+class _Company:
+    """The processes that run a study together, and whether one of them has ended."""
+
+    def __init__(self) -> None:
+        self.study = -1
+
+    def key(self, what: str, process: int) -> str:
+        return f"curvopt/{self.study}/{what}/{process}"
+
+    def others(self) -> Iterator[int]:
+        return (k for k in range(jax.process_count()) if k != jax.process_index())
+
+
+_COMPANY = _Company()
+
+
+@contextlib.contextmanager
+def company() -> Iterator[None]:
+    """Within it a process that fails or is interrupted says so to the others."""
+    _COMPANY.study = next(_STUDIES)
+    try:
+        yield
+    except BaseException as error:
+        if jax.process_count() > 1:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            _compat.tell_processes(_COMPANY.key("ended", jax.process_index()), why)
+        raise
+
+
+def check_others() -> None:
+    """Refuse to go on where another process has ended.
+
+    **Raises:**
+
+    [`curvopt.StudyError`][] naming it.
+    """
+    if jax.process_count() == 1:
+        return
+    for process in _COMPANY.others():
+        why = _compat.ask_processes(_COMPANY.key("ended", process))
+        if why is not None:
+            raise StudyError(
+                f"process {process} of {jax.process_count()} has ended ({why}). What was "
+                "saved is intact: start all processes again, and the study resumes."
+            )
+
+
+def meet(what: str) -> None:
+    """Wait until all processes are here.
+
+    **Raises:**
+
+    [`curvopt.StudyError`][] if one of them has ended.
+    """
+    if jax.process_count() == 1:
+        return
+    _compat.tell_processes(_COMPANY.key(what, jax.process_index()), "here")
+    # One that was killed says nothing: jax notices after a while, and ends the others.
+    for process in _COMPANY.others():
+        while _compat.ask_processes(_COMPANY.key(what, process)) is None:
+            check_others()
+            time.sleep(0.05)

@@ -1,17 +1,22 @@
-"""One run of one strategy from one seed: a lane. `train` runs one, a study many."""
+"""A lane: a run on its way. Where it starts, one step of it, and many of them stacked."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import check_model_state, check_parameters
 from .._line_search import steps_per_batch
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
+from .._tree import pack_keys, unpack_keys
+from ._store import StudyError
 
 
 class Lane(eqx.Module):
@@ -34,10 +39,13 @@ class Start(eqx.Module):
     direction_key: PRNGKeyArray
 
 
-# Compiled once for all strategies and all seeds, and never vmapped: a seed has the same
-# start, bit for bit, however its lane is run.
-@eqx.filter_jit
-def start(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
+def seed_key(seed: int) -> PRNGKeyArray:
+    """The key of a seed. Always threefry: under vmap `rbg` draws other numbers, so that a
+    seed would depend on how many lanes run at once."""
+    return jr.key(np.uint32(seed), impl="threefry2x32")
+
+
+def draw(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
     """The same initial parameters, batches and randomness for all strategies."""
     init_key, batch_key, loss_key, direction_key = jr.split(key, 4)
     params, model_state = problem.init(init_key)
@@ -50,11 +58,16 @@ def start(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
     return Start(params, model_state, batch_key, loss_key, direction_key)
 
 
-@eqx.filter_jit
-def lane(solver: LineSearchMinimiser, start: Start) -> Lane:
+def begin(solver: LineSearchMinimiser, start: Start) -> Lane:
     """A strategy at its start."""
     strategy = solver.init_strategy(start.params, start.direction_key)
     return Lane(start.params, start.model_state, strategy, start.batch_key, start.loss_key)
+
+
+# Compiled once for all strategies and seeds, and never vmapped: a seed has the same start,
+# bit for bit, however its lane is run.
+_draw = eqx.filter_jit(draw)
+_begin = eqx.filter_jit(begin)
 
 
 def step(
@@ -77,11 +90,178 @@ def step(
     return new, (record, metrics)
 
 
-def metrics(problem: AbstractProblem) -> Any:
-    """What the problem's evaluation returns, in shapes."""
+def to_host(tree: PyTree) -> list[np.ndarray]:
+    """The arrays of a pytree; random keys as the numbers they are made of."""
+    arrays = jtu.tree_leaves(eqx.filter(pack_keys(tree), eqx.is_array))
+    return [np.asarray(x) for x in jax.device_get(arrays)]
 
-    def evaluate(key: PRNGKeyArray) -> Any:
-        begun = start(problem, key)
-        return problem.evaluate(begun.params, begun.model_state)
 
-    return eqx.filter_eval_shape(evaluate, jr.key(0))
+def to_device(leaves: Sequence[np.ndarray], like: PyTree, sharding: Any = None) -> PyTree:
+    """The pytree that `to_host` took apart.
+
+    **Arguments:**
+
+    - `leaves`: its arrays, perhaps with more axes in front.
+    - `like`: a pytree of its structure: what is no array comes from there.
+    - `sharding`: where to put the arrays; on the default device if it is `None`.
+    """
+    dynamic, static = eqx.partition(pack_keys(like), eqx.is_array)
+    arrays = jax.device_put(list(leaves), sharding)
+    dynamic = jtu.tree_unflatten(jtu.tree_structure(dynamic), arrays)
+    return unpack_keys(eqx.combine(dynamic, static))
+
+
+class Lanes:
+    """The lanes of one strategy at their start.
+
+    **Arguments:**
+
+    - `problem`: the problem.
+    - `solver`: the solver; of a family, its arrays have an axis of points in front.
+    - `family`: whether it is one.
+    - `keys`: a random key for each seed.
+    - `point`, `seed`: of each run, which of the points and which of the keys.
+
+    **Attributes:**
+
+    - `start`, `first`: what its seed gives to the first run, and its lane.
+    """
+
+    def __init__(
+        self,
+        problem: AbstractProblem,
+        solver: LineSearchMinimiser,
+        family: bool,
+        keys: Sequence[PRNGKeyArray],
+        point: Int[np.ndarray, " runs"],
+        seed: Int[np.ndarray, " runs"],
+    ):
+        self.problem, self.solver, self.family = problem, solver, family
+        self._keys, self._point, self._seed = keys, point, seed
+        # A point is taken of arrays on the host at once; on a device it is a call for each.
+        self._on_host = jtu.tree_map(
+            lambda x: np.asarray(x) if eqx.is_array(x) else x, solver
+        )
+        self.start = _draw(problem, keys[int(seed[0])])
+        self.first = _begin(self.solver_of(0), self.start)
+
+    def __len__(self) -> int:
+        return len(self._seed)
+
+    def solver_of(self, run: int) -> LineSearchMinimiser:
+        """The solver of one run."""
+        if not self.family:
+            return self.solver
+        is_stacked = lambda x: isinstance(x, np.ndarray)
+        at = lambda x: np.asarray(x[self._point[run]]) if is_stacked(x) else x
+        return jtu.tree_map(at, self._on_host)
+
+    def solvers(self, runs: Int[np.ndarray, " n"]) -> LineSearchMinimiser:
+        """The solver of some runs; of a family, with an axis of runs in front."""
+        if not self.family:
+            return self.solver
+        take = lambda x: x[self._point[runs]] if eqx.is_array(x) else x
+        return jtu.tree_map(take, self.solver)
+
+    def stacked(self, runs: Int[np.ndarray, " n"]) -> list[np.ndarray]:
+        """The arrays of some runs' lanes at their start, stacked."""
+        seeds = np.unique(self._seed[runs]).tolist()
+        starts = {seed: _draw(self.problem, self._keys[seed]) for seed in seeds}
+        arrays = {
+            run: to_host(_begin(self.solver_of(run), starts[int(self._seed[run])]))
+            for run in np.unique(runs).tolist()
+        }
+        return [np.stack(xs) for xs in zip(*(arrays[run] for run in runs.tolist()))]
+
+
+def _names(path: Any) -> list[str | int]:
+    """The path of a leaf as attribute names, keys and indices."""
+    names = []
+    for entry in path:
+        for attribute in ("name", "key", "idx"):
+            if hasattr(entry, attribute):
+                names.append(getattr(entry, attribute))
+                break
+    return [x if isinstance(x, (str, int)) else str(x) for x in names]
+
+
+def layout_of(lane: PyTree) -> list[dict[str, Any]]:
+    """What the arrays of a lane are: names, shape, dtype; of a random key, its kind too."""
+    leaves = jtu.tree_leaves_with_path(eqx.filter(lane, eqx.is_array))
+    found = []
+    for path, x in leaves:
+        key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        plain = jax.eval_shape(jr.key_data, x) if key else x
+        entry = {"path": _names(path), "shape": plain.shape, "dtype": str(plain.dtype)}
+        found.append(entry | ({"key": str(jr.key_impl(x))} if key else {}))
+    return found
+
+
+def unpacked(layout: Sequence[Mapping[str, Any]], data: bytes) -> list[np.ndarray]:
+    """The arrays of a lane, of their bytes one after another.
+
+    **Raises:**
+
+    [`curvopt.StudyError`][] if they are of another size.
+    """
+    arrays, at = [], 0
+    for entry in layout:
+        dtype = jnp.dtype(entry["dtype"])
+        size = int(np.prod(entry["shape"])) * dtype.itemsize
+        x = np.frombuffer(data[at : at + size], dtype) if at + size <= len(data) else None
+        if x is None:
+            break
+        arrays.append(x.reshape(entry["shape"]))
+        at += size
+    if len(arrays) < len(layout) or at != len(data):
+        raise StudyError("the state of a run is of another size than its strategy says.")
+    return arrays
+
+
+def _leaf(entry: Mapping[str, Any], x: np.ndarray) -> Array:
+    return (
+        jr.wrap_key_data(jnp.asarray(x), impl=entry["key"])
+        if "key" in entry
+        else (jnp.asarray(x))
+    )
+
+
+def lane_tree(layout: Sequence[Mapping[str, Any]], arrays: Sequence[np.ndarray]) -> Any:
+    """Nested dictionaries of arrays, and lists where all names are indices."""
+    tree: dict = {}
+    for entry, x in zip(layout, arrays):
+        at = tree
+        *parents, last = entry["path"]
+        for name in parents:
+            at = at.setdefault(name, {})
+        at[last] = _leaf(entry, x)
+
+    def listed(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        children = {name: listed(child) for name, child in node.items()}
+        if children and all(isinstance(name, int) for name in children):
+            if sorted(children) == list(range(len(children))):
+                return [children[k] for k in range(len(children))]
+        return children
+
+    return listed(tree)
+
+
+def start_like(
+    problem: AbstractProblem, layout: Sequence[Mapping[str, Any]], arrays: Sequence[Any]
+) -> tuple[PyTree, PyTree]:
+    """Parameters and model state as the problem's `init` returns them."""
+    start = eqx.filter_eval_shape(draw, problem, seed_key(0))
+    like = start.params, start.model_state
+    chosen = [k for k, e in enumerate(layout) if e["path"][0] in ("params", "model_state")]
+    dynamic, static = eqx.partition(like, lambda x: hasattr(x, "dtype"))
+    shapes = jtu.tree_leaves(dynamic)
+    found = [_leaf(layout[k], arrays[k]) for k in chosen]
+    if [(x.shape, x.dtype) for x in shapes] != [(x.shape, x.dtype) for x in found]:
+        raise ValueError(
+            "problem must be the one that was trained, but its parameters and model state "
+            f"are {[(x.shape, str(x.dtype)) for x in shapes]} where the run has "
+            f"{[(x.shape, str(x.dtype)) for x in found]}."
+        )
+    return eqx.combine(jtu.tree_unflatten(jtu.tree_structure(dynamic), found), static)

@@ -6,24 +6,27 @@ import hashlib
 import math
 import re
 import time
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from .._tree import join_static, split_static
-from ._lane import Lane
-from ._layout import Layout
-from ._steps import dispatch, evaluate, scan, Static
+from ._host import side_by_side
+from ._lane import begin, draw, Lane, Lanes, seed_key, to_device
+from ._steps import AXIS, dispatch, evaluate, Layout, Loop, scan, Static
 
 
-Loop: TypeAlias = Literal["scan", "dispatch"]
+# The history of a chunk on the device has at most so many bytes.
+_HISTORY_BYTES, _ROW_BYTES = 2**25, 80
 
 # Operations and bytes a second that any machine manages.
 _SLOW_FLOPS, _SLOW_BYTES = 5e9, 2e9
@@ -39,6 +42,26 @@ def fingerprint(*programs: Any) -> str:
         number = lambda match, seen=seen: seen.setdefault(match[0], f"%{len(seen)}")
         found.update(re.sub(r"[%@][\w.]+", number, text).encode())
     return found.hexdigest()
+
+
+def lowered_draw(problem: AbstractProblem) -> Any:
+    """The initialisation of a problem, lowered."""
+    dynamic, static = split_static(problem)
+
+    def start(dynamic: Any, key: PRNGKeyArray) -> Any:
+        return eqx.filter(draw(join_static(dynamic, static), key), eqx.is_array)
+
+    return jax.jit(start).lower(dynamic, seed_key(0))
+
+
+def _lowered_begin(lanes: Lanes) -> Any:
+    """The start of a strategy, lowered."""
+    dynamic, static = split_static((lanes.solver_of(0), lanes.start))
+
+    def lane(dynamic: Any) -> Any:
+        return eqx.filter(begin(*join_static(dynamic, static)), eqx.is_array)
+
+    return jax.jit(lane).lower(dynamic)
 
 
 def _bytes(compiled: Any) -> float:
@@ -58,29 +81,19 @@ class Program:
 
     **Arguments:**
 
-    - `problem`: the problem.
-    - `solver`: the solver; its arrays have an axis of lanes in front if they are
-        `layout.per_lane`.
-    - `lane`: one lane, for structure and shapes.
-    - `layout`: how the lanes lie on the devices.
+    - `lanes`: the strategy's lanes, for structure and shapes.
+    - `layout`: how those of a group lie on the devices.
     - `loop`: `"scan"`, many steps in one call, or `"dispatch"`, a call for each step.
     - `longest`: the most steps between two looks.
     """
 
-    def __init__(
-        self,
-        problem: AbstractProblem,
-        solver: LineSearchMinimiser,
-        lane: Lane,
-        layout: Layout,
-        loop: Loop,
-        longest: int,
-    ):
-        dynamic, problem_rest = split_static(problem)
+    def __init__(self, lanes: Lanes, layout: Layout, loop: Loop, longest: int):
+        dynamic, problem_rest = split_static(lanes.problem)
         self._problem = jax.device_put(dynamic, layout.everywhere)
-        self._solver, solver_rest = split_static(solver)
-        self._lane, lane_rest = split_static(lane)
-        self._state_rest = split_static(lane.model_state)[1]
+        self._solver, solver_rest = split_static(lanes.solver)
+        self._lane, lane_rest = split_static(lanes.first)
+        self._state_rest = split_static(lanes.first.model_state)[1]
+        self._lanes = lanes
         self._static = Static(problem_rest, solver_rest, lane_rest, layout, longest)
         self.layout, self.loop, self.longest = layout, loop, longest
 
@@ -144,8 +157,9 @@ class Program:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of its steps and of its evaluation."""
-        return fingerprint(self._lowered, self._lowered_evaluation(self.layout.width))
+        """A digest of a strategy's start, of its steps and of the evaluation."""
+        evaluation = self._lowered_evaluation(self.layout.width)
+        return fingerprint(_lowered_begin(self._lanes), self._lowered, evaluation)
 
     def _bound(self, n: int) -> Array:
         return jax.device_put(np.int32(n), self.layout.everywhere)
@@ -155,6 +169,10 @@ class Program:
         layout = self.layout
         where = layout.over_lanes if layout.per_lane else layout.everywhere
         return jax.device_put(eqx.filter(solver, eqx.is_array), where)
+
+    def place_lanes(self, arrays: Sequence[np.ndarray]) -> Lane:
+        """A group's lanes on its devices."""
+        return to_device(arrays, self._lanes.first, self.layout.over_lanes)
 
     def advance(
         self, solver: PyTree[Array], lanes: Lane, first: int, last: int
@@ -229,3 +247,53 @@ class Program:
             rows.append(jax.device_get(self._evaluate_one(self._problem, *one)))
         merge = lambda *xs: np.stack(xs, axis=1).reshape(layout.lanes, *xs[0].shape[1:])
         return jtu.tree_map(merge, *rows)
+
+
+class Programs:
+    """The programs of a strategy, each compiled when first asked for.
+
+    **Arguments:**
+
+    - `lanes`: the strategy's lanes.
+    - `devices`: on which they run side by side.
+    - `longest`: the most steps of a chunk.
+    """
+
+    def __init__(self, lanes: Lanes, devices: Sequence[Any], longest: int):
+        self._lanes, self._devices, self._longest = lanes, tuple(devices), longest
+        self._known: dict[tuple[Loop, int, int], Program] = {}
+        self._at_start: dict[int, list[np.ndarray]] = {}
+
+    def __call__(self, loop: Loop, width: int, longest: int | None = None) -> Program:
+        """The program of a loop over so many lanes at once; `longest` is that of a choice
+        which was made before."""
+        if longest is None:
+            fitting = _HISTORY_BYTES // (_ROW_BYTES * width)
+            longest = max(1, min(self._longest, fitting))
+        key = loop, width, longest
+        if key not in self._known:
+            only_default = self._devices == (jax.local_devices()[0],)
+            mesh = None if only_default else Mesh(np.array(self._devices), (AXIS,))
+            layout = Layout(width, self._lanes.family, mesh)
+            self._known[key] = Program(self._lanes, layout, loop, longest)
+        return self._known[key]
+
+    @property
+    def compile_seconds(self) -> float:
+        return sum(program.compile_seconds for program in self._known.values())
+
+    def time(self, program: Program, workers: int, steps: int) -> float:
+        """How many seconds the first steps of so many groups side by side take."""
+        size = program.layout.lanes
+        runs = np.resize(np.arange(len(self._lanes)), size)
+        if size not in self._at_start:
+            self._at_start[size] = self._lanes.stacked(runs)
+        solver = program.place_solver(self._lanes.solvers(runs))
+        tasks = []
+        for _ in range(workers):
+            group = program.place_lanes(self._at_start[size])
+            jax.block_until_ready(eqx.filter(group, eqx.is_array))
+            tasks.append(lambda group=group: program.advance(solver, group, 0, steps))
+        began = time.perf_counter()
+        side_by_side(tasks)
+        return time.perf_counter() - began

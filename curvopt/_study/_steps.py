@@ -1,21 +1,59 @@
-"""The functions that are compiled: steps of a group of lanes, and their evaluation."""
+"""The functions that are compiled: steps of a group of lanes, and their evaluation; and
+how the lanes lie on the devices."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
-from .._tree import join_static, tree_allfinite
-from . import _record
+from .._tree import join_static
 from ._lane import step
-from ._layout import AXIS, Layout
+from ._records import finite_parameters, flat, storable
+
+
+# Steps in a compiled loop, or a call for each.
+Loop: TypeAlias = Literal["scan", "dispatch"]
+
+# The name of the lanes' axis on a mesh.
+AXIS = "lanes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the lanes of a group lie on the devices.
+
+    **Attributes:**
+
+    - `width`: how many lanes a device runs at once, vmapped; 1 is no vmap at all.
+    - `per_lane`: whether the solver's hyper-parameters differ from lane to lane.
+    - `mesh`: the devices; `None` for the default one.
+    """
+
+    width: int
+    per_lane: bool
+    mesh: Mesh | None = None
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes a group has."""
+        return self.width * (1 if self.mesh is None else self.mesh.size)
+
+    @property
+    def over_lanes(self) -> NamedSharding | None:
+        """Where arrays with an axis of lanes go."""
+        return self.mesh and NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    @property
+    def everywhere(self) -> NamedSharding | None:
+        """Where arrays that all lanes share go."""
+        return self.mesh and NamedSharding(self.mesh, PartitionSpec())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +94,7 @@ def _local_step(static: Static) -> Callable:
             join_static(lane, static.lanes),
             count,
         )
-        return eqx.filter(new, eqx.is_array), _record.flat(*row)
+        return eqx.filter(new, eqx.is_array), flat(*row)
 
     if static.layout.width == 1:
         return one
@@ -141,10 +179,7 @@ def evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
     def one(problem: Any, params: Any, model_state: Any) -> Any:
         problem = join_static(problem, problem_rest)
         metrics = problem.evaluate(params, join_static(model_state, state_rest))
-        finite = tree_allfinite(params).astype(jnp.int8)
-        return {k: _record.storable(k, x) for k, x in metrics.items()} | {
-            _record.FINITE: finite
-        }
+        return {k: storable(k, x) for k, x in metrics.items()} | finite_parameters(params)
 
     def local(problem: Any, params: Any, model_state: Any) -> Any:
         if layout.width == 1:

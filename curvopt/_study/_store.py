@@ -1,299 +1,534 @@
-"""A study on disk. Files are complete or not there at all; what is finished is not touched
-again."""
+"""A study on disk: SQLite files, to which each save is added as one transaction.
 
-import dataclasses
-import hashlib
+In the folder of a study `study.sqlite` holds what the study is and the runs of the first
+process; further processes write theirs to `study-1.sqlite` and so on. Each has three tables,
+every row of which has a checksum:
+
+- `document`: JSON texts by key. `study` says what is trained, `strategy/NAME` with what,
+    `cohort/N` which runs were begun together and how they are run, `layout/NAME` what the
+    columns of records and the arrays of states are, `costs/NAME` and `seconds/NAME` what
+    runs cost;
+- `records`: of each run what it recorded, piece by piece, as packed rows of numbers;
+- `state`: of each run the arrays that it goes on from, its parameters first.
+"""
+
+import contextlib
 import json
 import os
 import re
-import zipfile
-from collections.abc import Mapping
+import shutil
+import sqlite3
+import tempfile
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import filelock
-import jax
 import numpy as np
 
-from ._execution import Choice
 
+# "curv", in the header of each file; and the version of the format.
+_APPLICATION, FORMAT = 0x63757276, 2
 
-_FORMAT = 1
+# No piece of an array in the database is larger: SQLite's limit is a thousand million bytes.
+_PART = 2**28
+
+_TABLES = """
+CREATE TABLE document (key TEXT PRIMARY KEY, text TEXT NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE records (
+    cohort INTEGER, run INTEGER, first INTEGER, last INTEGER,
+    steps BLOB NOT NULL, evaluations BLOB NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY (cohort, run, first)
+);
+CREATE TABLE state (
+    cohort INTEGER, run INTEGER, part INTEGER, step INTEGER,
+    data BLOB NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY (cohort, run, part)
+);
+"""
 
 
 class StudyError(RuntimeError):
     """A study cannot be saved, or what was saved cannot be used; with the remedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """A group of lanes, as far as it came.
+class DamagedRun(StudyError):
+    """What was saved of one run is damaged."""
+
+    def __init__(self, path: Path, cohort: int, run: int, what: str):
+        super().__init__(
+            f"{path} is damaged: {what} of run {run} of cohort {cohort}. Put a sound copy "
+            "in its place, or run it again: `rerun_damaged=True` drops what was saved of "
+            "damaged runs, and of no other."
+        )
+        self.cohort, self.run = cohort, run
+
+
+class Piece(NamedTuple):
+    """What a run recorded between two saves, and its state at the second.
 
     **Attributes:**
 
-    - `step`: how many steps were made.
-    - `seconds`: how long they took.
-    - `state`: the arrays of the lanes.
-    - `history`: by name, arrays of shape `(lanes, step)`.
-    - `evaluations`: by name, arrays of shape `(lanes, evaluations made)`.
+    - `run`: its number in the cohort.
+    - `first`, `last`: after how many steps it was saved before and is saved now.
+    - `steps`, `evaluations`: structured arrays.
+    - `state`: the arrays of its lane.
     """
 
-    step: int
-    seconds: float
-    state: list[np.ndarray]
-    history: dict[str, np.ndarray]
-    evaluations: dict[str, np.ndarray]
+    run: int
+    first: int
+    last: int
+    steps: np.ndarray
+    evaluations: np.ndarray
+    state: Sequence[np.ndarray]
 
 
-def _write(path: Path, write: Any) -> None:
-    """Write a file whole: beside its place first, then moved there."""
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        try:
-            partial.unlink(missing_ok=True)
-        except OSError:
-            pass
-        raise StudyError(
-            f"{path} cannot be written: {error}. What was saved before is intact: when "
-            "there is room and permission, the same study goes on from there."
-        ) from error
+def _sum(*parts: object) -> int:
+    total = 0
+    for part in parts:
+        data = part if isinstance(part, (bytes, memoryview)) else f"{part};".encode()
+        total = zlib.crc32(data, total)
+    return total
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    # Of a dtype that NumPy's files do not know (bfloat16) the bytes.
-    plain = lambda x: x if x.dtype.kind in "biuf" else x[..., None].view(np.uint8)
-    _write(path, lambda file: np.savez(file, **{k: plain(x) for k, x in arrays.items()}))
-
-
-def _damaged(path: Path, error: Exception) -> StudyError:
-    return StudyError(
-        f"{path} is damaged ({error}). Delete the folder {path.parent} and run the same "
-        "study again: only what is in it starts anew."
-    )
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `_write_arrays` wrote; every part has a checksum."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _write(path, lambda file: file.write(json.dumps(value, indent=1).encode()))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-def _agree(path: Path, configuration: Mapping[str, Any], what: str) -> None:
-    """Save a configuration, or refuse if another one is there.
-
-    **Raises:**
-
-    `StudyError` naming what differs.
-    """
-    configuration = json.loads(json.dumps({"format": _FORMAT, **configuration}))
-    if not path.exists():
-        _write_json(path, configuration)
-        return
-    known = _read_json(path)
-    for name in dict.fromkeys([*known, *configuration]):
-        was, now = known.get(name), configuration.get(name)
-        if was != now:
-            raise StudyError(
-                f"{path.parent} holds {what} with other {name}: it was {_short(was)}, "
-                f"now it is {_short(now)}. Go on as before, or choose another folder, or "
-                "delete this one."
-            )
-
-
-class GroupFolder:
-    """One group of lanes: `state.npz`, and a piece of its records for each time that it
-    was saved, `steps-FIRST-LAST.npz`. A piece is written before the state that goes with
-    it: one beyond the state is of no use, and replaced."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def _pieces(self) -> dict[tuple[int, int], Path]:
-        names = (p for p in self._path.glob("steps-*.npz"))
-        parts = ((re.fullmatch(r"steps-(\d+)-(\d+)", p.stem), p) for p in names)
-        return {(int(m[1]), int(m[2])): p for m, p in parts if m}
-
-    def load(self, like: list[np.ndarray]) -> Saved | None:
-        """What was saved last, if anything was.
-
-        **Arguments:**
-
-        - `like`: the arrays of the lanes, for their dtypes.
-        """
-        path = self._path / "state.npz"
-        if not path.exists():
-            return None
-        arrays = _read_arrays(path)
-        step = int(arrays["step"])
-        try:
-            state = [
-                np.squeeze(x.view(z.dtype), -1) if x.dtype != z.dtype else x
-                for x, z in ((arrays[f"lane_{k}"], z) for k, z in enumerate(like))
-            ]
-        except (KeyError, ValueError) as error:
-            raise StudyError(
-                f"{path} is of other lanes ({error}). Delete the folder {self._path} and "
-                "run the same study again."
-            ) from error
-        pieces, at = [], 0
-        for (first, last), piece in sorted(self._pieces().items()):
-            if first == at and last <= step:
-                pieces.append(_read_arrays(piece))
-                at = last
-        if at != step:
-            raise StudyError(
-                f"{self._path} has records of {at} steps, but a state after {step}. Delete "
-                "the folder and run the same study again: only its lanes start anew."
-            )
-        join = lambda kind: {
-            name.removeprefix(kind): np.concatenate([p[name] for p in pieces], axis=1)
-            for name in (pieces[0] if pieces else {})
-            if name.startswith(kind)
-        }
-        return Saved(
-            step, float(arrays["seconds"]), state, join("history_"), join("evaluation_")
-        )
-
-    def save(self, first: int, saved: Saved) -> None:
-        """Save a group, with the records of what was made since it was saved last.
-
-        **Arguments:**
-
-        - `first`: at which step it was saved last.
-        - `saved`: the group; of its records only what is new.
-
-        **Raises:**
-
-        `StudyError` if that is not possible.
-        """
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            stale = [p for (_, last), p in self._pieces().items() if last > first]
-            for path in (*stale, *self._path.glob(".partial-*")):
-                path.unlink()
-        except OSError as error:
-            raise StudyError(f"{self._path} cannot be written: {error}.") from error
-        records = {
-            **{f"history_{name}": x for name, x in saved.history.items()},
-            **{f"evaluation_{name}": x for name, x in saved.evaluations.items()},
-        }
-        _write_arrays(self._path / f"steps-{first:09d}-{saved.step:09d}.npz", records)
-        state = {f"lane_{k}": x for k, x in enumerate(saved.state)}
-        numbers = {"step": np.array(saved.step), "seconds": np.array(saved.seconds)}
-        _write_arrays(self._path / "state.npz", {**state, **numbers})
-
-
-class StrategyFolder:
-    """What was saved of one strategy."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def choice(self) -> Choice | None:
-        """How its lanes are run, if that was chosen."""
-        path = self._path / "execution.json"
-        if not path.exists():
-            return None
-        try:
-            return Choice(**_read_json(path))
-        except TypeError as error:
-            raise _damaged(path, error) from error
-
-    def save_choice(self, choice: Choice) -> None:
-        _write_json(self._path / "execution.json", dataclasses.asdict(choice))
-
-    def check_program(self, fingerprint: str) -> None:
-        """Refuse if the compiled program is not the one that was begun with."""
-        _agree(
-            self._path / "program.json",
-            {"program (code of the loss, the evaluation or the strategy)": fingerprint},
-            "a strategy",
-        )
-
-    def group(self, index: int) -> GroupFolder:
-        return GroupFolder(self._path / f"group-{index}")
-
-
-class StudyFolder:
-    """Where a study is saved: a context, within which no other process can use it.
+class _File:
+    """One SQLite file of a study.
 
     **Arguments:**
 
-    - `path`: the folder; made if it is not there.
-    - `configuration`: what must be the same for the study to go on.
+    - `path`: of the file.
+    - `study`: the identifier of the study that it is of; a new file gets it.
+    - `write`: whether to write, or only to read.
+    """
+
+    def __init__(self, path: Path, *, study: str | None, write: bool):
+        self.path = path
+        self._lock = threading.Lock()  # groups are saved by threads of their own
+        self._copy: tempfile.TemporaryDirectory | None = None
+        # One that was killed before its first transaction is empty.
+        new = write and not (path.exists() and path.stat().st_size)
+        with self._errors():
+            self._connect(write)
+            if new:
+                self._create(study or uuid.uuid4().hex)
+        self._check(study)
+        self._identity = _identity(path)
+
+    def _connect(self, write: bool) -> None:
+        mode = "rwc" if write else "ro"
+        try:
+            self._db = self._opened(self.path, mode)
+        except sqlite3.OperationalError:
+            if write or not self.path.with_name(f"{self.path.name}-journal").exists():
+                raise
+            # It was killed in a transaction, which is rolled back in a copy: the disk may
+            # be read-only.
+            self._copy = tempfile.TemporaryDirectory(prefix="curvopt-")
+            for path in self.path.parent.glob(f"{self.path.name}*"):
+                shutil.copy(path, self._copy.name)
+            self._db = self._opened(Path(self._copy.name) / self.path.name, "rwc")
+
+    def _opened(self, path: Path, mode: str) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=60.0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        db.execute("PRAGMA synchronous = EXTRA")  # the folder is synced as well
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return db
+
+    def _create(self, study: str) -> None:
+        self._db.execute("PRAGMA page_size = 16384")
+        with self._transaction():
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._put("file", {"study": study})
+
+    def _check(self, study: str | None) -> None:
+        """Refuse what is no file of this study, or damaged as a whole."""
+        with self._errors():
+            (application,) = self._db.execute("PRAGMA application_id").fetchone()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if application != _APPLICATION:
+                raise StudyError(
+                    f"{self.path} is no study of curvopt. Choose another folder."
+                )
+            if version != FORMAT:
+                raise StudyError(
+                    f"{self.path} is of format {version} of curvopt's studies; this version "
+                    f"reads and writes format {FORMAT}. Open it with the version that made "
+                    "it, or choose another folder."
+                )
+            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise self._damaged(verdict)
+        self.study = (self.document("file") or {}).get("study")
+        if study is not None and self.study != study:
+            raise StudyError(
+                f"{self.path} is of another study than study.sqlite beside it. Move it "
+                "away: one folder holds one study."
+            )
+
+    def _damaged(self, what: object) -> StudyError:
+        return StudyError(
+            f"{self.path} is damaged ({what}). Put a sound copy in its place, or save what "
+            f"is left of it by SQLite's own `sqlite3 {self.path.name} .recover`."
+        )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's errors as ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StudyError(
+                f"{self.path} cannot be used: {error}. What was saved before is intact: when "
+                "there is room and permission, the same study resumes from there."
+            ) from error
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            raise self._damaged(error) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """All that is put within it is saved, or nothing."""
+        with self._lock, self._errors():
+            if _identity(self.path) != self._identity:
+                raise StudyError(
+                    f"{self.path} was removed or replaced while the study ran: what it had "
+                    "saved there is gone. Run it again."
+                )
+            with self._transaction():
+                yield
+
+    def close(self) -> None:
+        self._db.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def _put(self, key: str, value: Any) -> None:
+        text = json.dumps(value, ensure_ascii=False)
+        row = (key, text, _sum(key, text))
+        # Not REPLACE, which would move it to the end.
+        self._db.execute(
+            "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+            "text = excluded.text, sum = excluded.sum",
+            row,
+        )
+
+    def put(self, key: str, value: Any) -> None:
+        """A document; within `writing`."""
+        self._put(key, value)
+
+    def document(self, key: str) -> Any | None:
+        """A document, if it is there."""
+        found = self.documents(key)
+        return found.get(key)
+
+    def documents(self, prefix: str) -> dict[str, Any]:
+        """The documents whose keys begin so, in the order in which they were put."""
+        found = {}
+        with self._lock, self._errors():
+            rows = self._db.execute("SELECT key, text, sum FROM document ORDER BY rowid")
+            for key, text, total in rows:
+                if _sum(key, text) != total:
+                    raise self._damaged(f"the document {key!r}")
+                if key.startswith(prefix):
+                    found[key] = json.loads(text)
+        return found
+
+    def put_piece(self, cohort: int, piece: Piece) -> None:
+        """A piece of a run, and its state in the place of the one before; within
+        `writing`."""
+        at = (cohort, piece.run)
+        steps, evaluations = piece.steps.tobytes(), piece.evaluations.tobytes()
+        span = (*at, piece.first, piece.last)
+        row = (*span, steps, evaluations, _sum(*span, steps, evaluations))
+        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("DELETE FROM state WHERE cohort = ? AND run = ?", at)
+        data = b"".join(np.ascontiguousarray(x).tobytes() for x in piece.state)
+        for part in range(max(1, -(-len(data) // _PART))):
+            own = data[part * _PART : (part + 1) * _PART]
+            key = (*at, part, piece.last)
+            row = (*key, own, _sum(*key, len(data), own))
+            self._db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def records(self, cohort: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
+        """Of each run of a cohort its pieces: run, first, last, steps, evaluations.
+
+        **Raises:**
+
+        [`DamagedRun`][] when it comes to one.
+        """
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT * FROM records WHERE cohort = ? ORDER BY run, first", (cohort,)
+            )
+            for _, run, first, last, steps, evaluations, total in rows:
+                if _sum(cohort, run, first, last, steps, evaluations) != total:
+                    raise DamagedRun(self.path, cohort, run, "the records")
+                yield run, first, last, steps, evaluations
+
+    def state_step(self, cohort: int) -> dict[int, int]:
+        """After how many steps the state of each run of a cohort is."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT run, step FROM state WHERE cohort = ? AND part = 0", (cohort,)
+            )
+            return dict(rows.fetchall())
+
+    def state(self, cohort: int, run: int) -> bytes:
+        """The arrays of a run's lane, one after another."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT part, step, data, sum FROM state WHERE cohort = ? AND run = ? "
+                "ORDER BY part",
+                (cohort, run),
+            ).fetchall()
+        data = b"".join(row[2] for row in rows)
+        for k, (part, step, own, total) in enumerate(rows):
+            key = (cohort, run, part, step)
+            if part != k or _sum(*key, len(data), own) != total:
+                raise DamagedRun(self.path, cohort, run, "the state")
+        return data
+
+    def drop(self, cohort: int, run: int) -> None:
+        """Forget a run; within `writing`."""
+        for table in ("records", "state"):
+            self._db.execute(
+                f"DELETE FROM {table} WHERE cohort = ? AND run = ?", (cohort, run)
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def folder_path(folder: str | os.PathLike) -> Path:
+    """The folder of a study, `~` expanded.
 
     **Raises:**
 
-    `StudyError` if it cannot be written to, or holds another study.
+    `ValueError` if it is none.
+    """
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ValueError(
+            f"folder must be the path of a folder, such as 'results/mine', but it is "
+            f"{folder!r}."
+        )
+    return Path(folder).expanduser()
+
+
+def _lock(path: Path, process: int) -> filelock.FileLock:
+    # The system lets go of it when the process ends, however that ends.
+    lock = filelock.FileLock(path / f".lock-{process}")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise StudyError(
+            f"another process runs a study in {path}. Wait for it, or choose another folder."
+        ) from error
+    return lock
+
+
+class Store:
+    """The folder of a study: a context.
+
+    **Arguments:**
+
+    - `folder`: its path; made if it is not there and `write`.
+    - `process`: the index of this process; `None` to read only.
+
+    **Raises:**
+
+    [`curvopt.StudyError`][] if it cannot be used, is of another format, or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike, configuration: Mapping[str, Any]):
-        self._path = Path(path)
-        probe = self._path / f".writable-{os.getpid()}"
+    def __init__(self, folder: str | os.PathLike, process: int | None = None):
+        self.path, self._process = folder_path(folder), process
+
+    def __enter__(self) -> "Store":
+        with contextlib.ExitStack() as stack:
+            if self._process is not None:
+                self._make()
+                stack.callback(_lock(self.path, self._process).release)
+            if (self.path / "study.json").exists():
+                raise StudyError(
+                    f"{self.path} holds a study of curvopt 0.1, of format 1, which this "
+                    "version does not read. Choose another folder, or open it with 0.1."
+                )
+            first = self.path / "study.sqlite"
+            if self._process is None and not first.exists():
+                raise StudyError(
+                    f"there is no study in {self.path}: it has no study.sqlite."
+                )
+            self._files = []
+            own = self._process or 0
+            main = _File(first, study=None, write=self._process == 0)
+            self._add(stack, main)
+            for path in sorted(self.path.glob("study-*.sqlite")):
+                if re.fullmatch(r"study-\d+", path.stem) and path != self._path_of(own):
+                    self._add(stack, _File(path, study=main.study, write=False))
+            self._own = main
+            if own:
+                self._own = _File(self._path_of(own), study=main.study, write=True)
+                self._add(stack, self._own)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _add(self, stack: contextlib.ExitStack, file: _File) -> None:
+        stack.callback(file.close)
+        self._files.append(file)
+
+    def _path_of(self, process: int) -> Path:
+        return self.path / (f"study-{process}.sqlite" if process else "study.sqlite")
+
+    def _make(self) -> None:
+        probe = self.path / f".writable-{os.getpid()}"
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise StudyError(
-                f"the folder {self._path} of the study is not writable: {error}. Choose "
+                f"the folder {self.path} of the study is not writable: {error}. Choose "
                 "another."
             ) from error
-        self._configuration = configuration
 
-    def __enter__(self) -> "StudyFolder":
-        # The system lets go of it when the process ends, however that ends.
-        self._lock = filelock.FileLock(self._path / f".lock-{jax.process_index()}")
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise StudyError(
-                f"another process runs a study in {self._path}. Wait for it, or choose "
-                "another folder."
-            ) from error
-        try:
-            _agree(self._path / "study.json", self._configuration, "a study")
-        except StudyError:
-            self._lock.release()
-            raise
-        return self
+    @property
+    def study(self) -> Any | None:
+        """What the study is; `None` if that was not said yet."""
+        return self._files[0].document("study")
 
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    def strategies(self) -> dict[str, Any]:
+        """The strategies by name, in the order in which they were added."""
+        found = self._files[0].documents("strategy/")
+        return {key.removeprefix("strategy/"): value for key, value in found.items()}
 
-    def strategy(self, name: str, configuration: Mapping[str, Any]) -> StrategyFolder:
-        """The folder of a strategy."""
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40]
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        path = self._path / f"{slug}-{digest}"
-        try:
-            path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StudyError(f"{path} cannot be made: {error}.") from error
-        _agree(path / "strategy.json", {"name": name, **configuration}, "a strategy")
-        return StrategyFolder(path)
+    def cohorts(self) -> dict[int, Any]:
+        """The cohorts by number."""
+        found = self._files[0].documents("cohort/")
+        return {int(key.removeprefix("cohort/")): value for key, value in found.items()}
+
+    def put(self, documents: Mapping[str, Any]) -> None:
+        """Documents by key, all of them or none."""
+        with self._own.writing():
+            for key, value in documents.items():
+                self._own.put(key, value)
+
+    def save(
+        self, cohort: int, pieces: Sequence[Piece], documents: Mapping[str, Any]
+    ) -> None:
+        """Runs of a cohort as far as they are, with documents about them."""
+        with self._own.writing():
+            for piece in pieces:
+                self._own.put_piece(cohort, piece)
+            for key, value in documents.items():
+                self._own.put(key, value)
+
+    def found(self, key: str) -> list[Any]:
+        """A document in the files of all processes that have it."""
+        documents = (file.document(key) for file in self._files)
+        return [document for document in documents if document is not None]
+
+    def own(self, key: str) -> Any | None:
+        """A document in the file of this process."""
+        return self._own.document(key)
+
+    def records(self, cohort: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
+        """The pieces of the runs of a cohort, those of a run in order.
+
+        **Raises:**
+
+        [`DamagedRun`][] if one is damaged, or missing.
+        """
+        pieces = [piece for file in self._files for piece in file.records(cohort)]
+        steps: dict[int, int] = {}
+        for file in self._files:
+            for run, step in file.state_step(cohort).items():
+                steps[run] = max(step, steps.get(run, 0))
+        reached = dict.fromkeys(steps, 0)
+        pieces.sort(key=lambda piece: piece[:2])
+        for run, first, last, _, _ in pieces:
+            if reached.get(run, -1) != first:
+                raise DamagedRun(self.path, cohort, run, f"a piece before step {first}")
+            reached[run] = last
+        for run, step in steps.items():
+            if reached[run] != step:
+                raise DamagedRun(
+                    self.path, cohort, run, f"a piece after step {reached[run]}"
+                )
+        yield from pieces
+
+    def state(self, cohort: int, run: int) -> bytes:
+        """The arrays of a run's lane where it was saved last."""
+        at = {k: file.state_step(cohort).get(run, -1) for k, file in enumerate(self._files)}
+        return self._files[max(at, key=lambda k: at[k])].state(cohort, run)
+
+    def drop(self, cohort: int, run: int) -> None:
+        """Forget a run, in the files that this process may write."""
+        for file in self._files:
+            other = file if file is self._own else _File(file.path, study=None, write=True)
+            with other.writing():
+                other.drop(cohort, run)
+            if other is not file:
+                other.close()
+
+
+def delete_study(folder: str | os.PathLike) -> None:
+    """Delete the study in a folder, and nothing else that is there. A folder without one is
+    left as it is.
+
+    **Raises:**
+
+    [`curvopt.StudyError`][] if a process runs it.
+    """
+    path = folder_path(folder)
+    found = [
+        file
+        for file in path.glob("study*.sqlite")
+        if re.fullmatch(r"study(-\d+)?", file.stem) and _is_ours(file)
+    ]
+    if not found:
+        return
+    locks = {0, *(int(file.stem.partition("-")[2] or 0) for file in found)}
+    with contextlib.ExitStack() as stack:
+        for process in locks:
+            stack.callback(_lock(path, process).release)
+        for file in found:
+            file.with_name(f"{file.name}-journal").unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+        for process in locks:
+            (path / f".lock-{process}").unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    with open(path, "rb") as file:
+        header = file.read(100)
+    return header[68:72] == _APPLICATION.to_bytes(4, "big")

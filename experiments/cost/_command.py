@@ -38,8 +38,8 @@ class Cost:
 
     methods: tuple[str, ...] = tuple(VARIANTS)
     """What to measure beside the gradient: adjoint, adjoint-two, adjoint-three,
-    adjoint-bfloat16, forward, gauss-newton, part, jvp-grad, linearize-grad, nested-jvp,
-    jet, two-losses."""
+    adjoint-bfloat16, adjoint-two-bfloat16, forward, gauss-newton, part, jvp-grad,
+    linearize-grad, nested-jvp, jet, two-losses."""
 
     seconds: float = SECONDS
     """How long the timing of a workload at one batch size goes on; three repetitions are

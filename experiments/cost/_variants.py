@@ -119,6 +119,10 @@ VARIANTS = {
     "adjoint-bfloat16": Variant(
         "adjoint, bfloat16", _of(curvopt.AdjointCurvature(product_dtype=jnp.bfloat16))
     ),
+    "adjoint-two-bfloat16": Variant(
+        "adjoint, two products in bfloat16",
+        _of(curvopt.AdjointCurvature("two", product_dtype=jnp.bfloat16)),
+    ),
     "forward": Variant("forward", _of(curvopt.ForwardCurvature())),
     "gauss-newton": Variant("Gauss-Newton", _of(curvopt.GaussNewtonCurvature())),
     "part": Variant("an eighth of the batch", _of(curvopt.SubsampledCurvature(1 / 8))),

@@ -24,18 +24,24 @@ class FromOptax(curvopt.AbstractDirection):
 
     **Arguments:**
 
-    - `tx`: the transformation; static. Two that were made apart are two programs: for a
-        grid over one of its numbers use a strategy of this project.
+    - `tx`: the transformation; static. Two that were made apart are two programs.
     - `fresh`: a second transformation without memory, whose updates are the fresh part of
         the direction. `None` (the default): the direction itself.
+    - `hyperparameters`: numbers by name, of a `tx` that `optax.inject_hyperparams` made:
+        they take the place of those in its initial state. They are data, so that a grid of
+        them is one program.
 
     **Raises:**
 
-    `ValueError` if one of them is no gradient transformation.
+    `ValueError` if one of them is no gradient transformation, or has no such number.
     """
 
     tx: optax.GradientTransformation = eqx.field(static=True)
     fresh: optax.GradientTransformation | None = eqx.field(static=True, default=None)
+    hyperparameters: dict[str, Array] = eqx.field(
+        default_factory=dict,
+        converter=lambda given: {k: curvopt.as_hyperparameter(x) for k, x in given.items()},
+    )
 
     def __check_init__(self) -> None:
         given = {"tx": self.tx} | ({} if self.fresh is None else {"fresh": self.fresh})
@@ -47,8 +53,17 @@ class FromOptax(curvopt.AbstractDirection):
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
         del key
+        own = self.tx.init(y)
+        if self.hyperparameters:
+            try:
+                own = optax.tree.set(own, **self.hyperparameters)
+            except KeyError as error:
+                raise ValueError(
+                    f"hyperparameters must be numbers of the state of tx, but {error.args[0]} "
+                    "Make tx by `optax.inject_hyperparams(optax.adam)(...)`."
+                ) from error
         # States may hold Python numbers, which a loop cannot carry.
-        states = self.tx.init(y), None if self.fresh is None else self.fresh.init(y)
+        states = own, None if self.fresh is None else self.fresh.init(y)
         return jax.tree.map(jnp.asarray, states)
 
     def step(

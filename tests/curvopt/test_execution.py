@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import curvopt
-from curvopt._study import _choose, _lanes, _layout, _program, _run
-from curvopt._study._choose import Candidate, choose, fitting_width
+from curvopt._study import _execution, _lane, _program, _steps
+from curvopt._study._execution import choose, fitting_width
 from strategies import BacktrackingArmijo, CurvatureRescaling, LearningRate, Momentum, SGD
 
 
@@ -92,11 +92,12 @@ def test_convolutions_on_a_cpu_are_dispatched(regression):
 
 def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
     whole = study(regression)
-    lanes = _lanes.Lanes(
-        STRATEGIES["fixed"], jr.split(jr.key(0), 5), np.zeros(5, int), np.arange(5), False
+    keys = [_lane.seed_key(k) for k in range(5)]
+    lanes = _lane.Lanes(
+        regression, STRATEGIES["fixed"], False, keys, np.zeros(5, int), np.arange(5)
     )
-    programs = _run._Programs(regression, lanes, curvopt.Execution(), 11)
-    needed = {n: programs(Candidate("scan", n)).bytes for n in (1, 3, 5)}
+    programs = _program.Programs(lanes, jax.local_devices(), 11)
+    needed = {n: programs("scan", n).bytes for n in (1, 3, 5)}
     assert needed[1] < needed[3] < needed[5]
     budget = int(needed[3])
     assert fitting_width(programs, "scan", 5, budget) == 3
@@ -120,12 +121,23 @@ def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
 class FakeProgram:
     """A program whose time for a step is given."""
 
-    def __init__(self, candidate, seconds, memory):
-        self.layout = _layout.Layout(candidate.width, False)
-        self.seconds = seconds.get((candidate.loop, candidate.width), 9.0)
+    def __init__(self, loop, width, seconds):
+        self.layout = _steps.Layout(width, False)
+        self.seconds = seconds.get((loop, width), 9.0)
         self.longest = 100
-        self.bytes = self.evaluation_bytes = memory * candidate.width
+        self.bytes = self.evaluation_bytes = width
         self.seconds_at_most = math.nan
+
+
+class FakePrograms:
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __call__(self, loop, width):
+        return FakeProgram(loop, width, self.seconds)
+
+    def time(self, program, workers, steps):
+        return program.seconds * steps
 
 
 SLOW_TOGETHER = {("scan", 4): 0.8, ("scan", 8): 0.9}
@@ -168,11 +180,10 @@ SLOW_TOGETHER = {("scan", 4): 0.8, ("scan", 8): 0.9}
 def test_the_fastest_is_chosen_by_measurement(
     seconds, execution, expected, unchecked, monkeypatch
 ):
-    monkeypatch.setattr(_choose, "cpu_count", lambda: 2)
+    monkeypatch.setattr(_execution, "cpu_count", lambda: 2)
     choice = choose(
         curvopt.Execution(**execution),
-        lambda candidate: FakeProgram(candidate, seconds, 1),
-        lambda program, workers, steps: program.seconds * steps,
+        FakePrograms(seconds),
         lanes=8,
         steps=10_000,
         convolutions=False,
@@ -181,8 +192,8 @@ def test_the_fastest_is_chosen_by_measurement(
 
 
 def test_a_measurement_is_recorded_and_changes_no_number(regression, monkeypatch):
-    monkeypatch.setattr(_choose, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(_choose, "_MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(_execution, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(_execution, "_MEASURE_SECONDS", 0.0)
     data = study(regression)
     for choice in chosen(data):
         assert choice["reason"].startswith("measured, a step of a lane: scan × 5")

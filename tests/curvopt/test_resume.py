@@ -1,6 +1,5 @@
 """Nothing that was computed is lost: a study that is broken off goes on where it was."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,17 +15,22 @@ import optax
 import pytest
 
 import curvopt
-from curvopt._study import _program, _store
+from curvopt._study import _program, _session
 from strategies import CurvatureRescaling, FromOptax, LearningRate, Momentum, SGD
 
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
 
 
-STRATEGIES = {
-    "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
-    "b": curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(0.5, average=0.9)),
-}
+def fixed(rate):
+    return curvopt.LineSearchMinimiser(SGD(), LearningRate(rate))
+
+
+def rescaled():
+    return curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(0.5, average=0.9))
+
+
+STRATEGIES = {"a": fixed(0.1), "b": rescaled()}
 HOW = curvopt.Execution(lanes_at_once=2, workers=2, chunk=5)
 
 
@@ -151,21 +155,48 @@ def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
         patch.setattr(_program.Program, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
             study(regression, tmp_path, save_every=1e9)
-    for group in (0, 1):  # those that were being run, after the chunk that was being made
-        state = np.load(next(tmp_path.glob(f"a-*/group-{group}/state.npz")))
-        assert state["step"] == 1
-    assert not list(tmp_path.glob("b-*/group-*"))
+    made = curvopt.load_study(tmp_path).steps_made
+    # The groups that were being run, after the chunk that was being made.
+    assert made.sel(strategy="a").values.tolist() == [1, 1, 1]
+    assert "b" not in made.strategy
     assert signal.getsignal(signal.SIGINT) is handler
     assert_same(study(regression, tmp_path), study(regression))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_schedulers_send(regression, tmp_path, number):
+    """Saved as by Ctrl-C, and then the process ends as it would have ended."""
+    code = KILLED.format(
+        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=100_000, every=1e9
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=QUICK)
+    while not (tmp_path / "study.sqlite").exists() or not saved(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == -number
+    made = curvopt.load_study(tmp_path).steps_made.sel(strategy="a")
+    assert (made > 0).all() and (made < 100_000).all()
+
+
+def saved(folder):
+    """Whether the study there was begun."""
+    try:
+        with _session.Store(folder) as store:
+            return bool(store.cohorts())
+    except curvopt.StudyError:
+        return False
+
+
+QUICK = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiled as it is here
 KILLED = textwrap.dedent(
     """
     import os, sys
     sys.path.insert(0, {tests!r})
     from conftest import Regression
     import test_resume
-    test_resume.study(Regression(), {folder!r}, steps={steps})
+    test_resume.study(Regression(), {folder!r}, steps={steps}, save_every={every})
     """
 )
 
@@ -174,16 +205,16 @@ def test_kill_9(regression, tmp_path, request):
     """At whatever moment: moments are drawn from the time that a run takes, counted from
     when it has saved something. `--kills 20` kills it twenty times."""
     kills, steps = request.config.getoption("--kills"), 2000
-    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps)
+    code = KILLED.format(
+        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps, every=0.0
+    )
     expected, rng = study(regression, steps=steps), np.random.default_rng(0)
+    path = tmp_path / "study.sqlite"
     for made in range(kills):
-        saved = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
-        # Compiled as it is here.
-        env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-        process = subprocess.Popen([sys.executable, "-c", code], env=env)
+        before = path.stat().st_size if path.exists() else 0
+        process = subprocess.Popen([sys.executable, "-c", code], env=QUICK)
         while process.poll() is None:
-            now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/group-*/state.npz")}
-            if now != saved:
+            if path.exists() and path.stat().st_size != before:
                 time.sleep(rng.exponential(0.5 / kills))
                 process.kill()
             time.sleep(0.001)
@@ -209,28 +240,22 @@ class TestErrors:
     @pytest.mark.parametrize(
         "change, message",
         [
-            ({"steps": 41}, "holds a study with other steps: it was 40, now it is 41"),
-            ({"seeds": [0, 1, 5]}, "other seeds"),
-            ({"evaluations": 3}, "other evaluations"),
+            ({"steps": 39}, r"a longer study:\n  steps: 40 → 39\nAsk for"),
             (
-                {
-                    "strategies": {
-                        "a": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.2))
-                    }
-                },
-                "holds a strategy with other hyper-parameters",
+                {"strategies": {"a": fixed(0.2)}},
+                r"by the name of 'a':\n  line_search.learning_rate: 0.1 → 0.2\nResume",
             ),
             (
-                {
-                    "strategies": {
-                        "a": curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())
-                    }
-                },
-                "holds a strategy with other strategy",
+                {"strategies": {"a": rescaled()}},
+                r"  line_search: LearningRate → CurvatureRescaling\n",
+            ),
+            (
+                {"strategies": {"a": curvopt.Family(fixed, rate=[0.1, 0.2])}},
+                "  hyper-parameters: none → rate",
             ),
         ],
     )
-    def test_another_configuration(self, regression, tmp_path, change, message):
+    def test_another_study(self, regression, tmp_path, change, message):
         study(regression, tmp_path)
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
         with pytest.raises(curvopt.StudyError, match=message):
@@ -240,44 +265,52 @@ class TestErrors:
 
     def test_other_data(self, regression, tmp_path):
         study(regression, tmp_path)
-        with pytest.raises(curvopt.StudyError, match="other data of the problem"):
+        with pytest.raises(curvopt.StudyError, match="another study:\n  poison: inf → 3.0"):
             study(type(regression)(poison=3.0), tmp_path)
 
-    def test_another_loss(self, regression, tmp_path, stop_after, monkeypatch):
-        """The code of the loss, of which its name says nothing."""
-        with monkeypatch.context():
-            stop_after(3)
-            with pytest.raises(Stop):
-                study(regression, tmp_path)
-        monkeypatch.undo()
-        loss = type(regression).loss
-        monkeypatch.setattr(
-            type(regression),
-            "loss",
-            lambda self, params, args: (
-                1.5 * loss(self, params, args)[0],
-                loss(self, params, args)[1],
-            ),
-        )
-        jax.clear_caches()
-        with pytest.raises(curvopt.StudyError, match="other program"):
-            study(regression, tmp_path)
-        jax.clear_caches()
-
+    @pytest.mark.parametrize("finished", [True, False])
     @pytest.mark.parametrize("method", ["loss", "evaluate", "init"])
-    def test_code_that_changed_after_it_was_finished(
-        self, regression, tmp_path, monkeypatch, method
+    def test_code_that_changed(
+        self, regression, tmp_path, stop_after, monkeypatch, method, finished
     ):
-        """Guards against one dataset of two problems."""
-        study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        """Of which its name says nothing. Guards against one dataset of two problems."""
+        only = {"a": STRATEGIES["a"]}
+        with monkeypatch.context():
+            if finished:
+                study(regression, tmp_path, strategies=only)
+            else:
+                stop_after(3)
+                with pytest.raises(Stop):
+                    study(regression, tmp_path, strategies=only)
+        monkeypatch.undo()
         known = getattr(type(regression), method)
         # Twice the loss, the metrics or the parameters, the operations otherwise the same.
         twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
         monkeypatch.setattr(type(regression), method, twice)
         jax.clear_caches()
-        with pytest.raises(curvopt.StudyError, match="other (program|initialisation)"):
-            study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        with pytest.raises(curvopt.StudyError, match="the code of .*: another one"):
+            study(regression, tmp_path, strategies=only)
         jax.clear_caches()
+
+    def test_the_code_of_a_strategys_init(self, regression, tmp_path):
+        """Guards against runs of two strategies under one name."""
+
+        class Constant(curvopt.AbstractLineSearch):
+            start: float
+
+            def init(self, y):
+                return jnp.asarray(type(self).number)
+
+            def step(self, line, count, state):
+                return state, curvopt.StepInfo(), state
+
+        solver = curvopt.LineSearchMinimiser(SGD(), Constant(0.0))
+        Constant.number = 0.1
+        study(regression, tmp_path, strategies={"a": solver}, seeds=1)
+        Constant.number = 0.4
+        jax.clear_caches()
+        with pytest.raises(curvopt.StudyError, match="or the strategy: another one"):
+            study(regression, tmp_path, strategies={"a": solver}, seeds=2)
 
     def test_numbers_in_a_closure(self, regression, tmp_path):
         """Which the description of a strategy does not show."""
@@ -285,8 +318,16 @@ class TestErrors:
             "a": curvopt.LineSearchMinimiser(FromOptax(optax.adam(rate)), LearningRate(1.0))
         }
         study(regression, tmp_path, strategies=adam(1e-3))
-        with pytest.raises(curvopt.StudyError, match="other program"):
+        with pytest.raises(curvopt.StudyError, match="the strategy: another one"):
             study(regression, tmp_path, strategies=adam(1e-1))
+
+    def test_compiler_settings(self, regression, tmp_path):
+        study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        with (
+            jax.default_matmul_precision("highest"),
+            pytest.raises(curvopt.StudyError, match="matmul_precision: None → highest"),
+        ):
+            study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
 
     def test_two_processes_in_one_folder(self, regression, tmp_path):
         lock = filelock.FileLock(tmp_path / ".lock-0")
@@ -294,68 +335,40 @@ class TestErrors:
             study(regression, tmp_path)
         study(regression, tmp_path)
 
-    def test_other_versions(self, regression, tmp_path):
-        study(regression, tmp_path)
-        path = tmp_path / "study.json"
-        known = json.loads(path.read_text())
-        known["versions"]["jax"] = "0.0.1"
-        path.write_text(json.dumps(known))
-        with pytest.raises(curvopt.StudyError, match="other versions: .*0.0.1"):
-            study(regression, tmp_path)
-
-    @pytest.mark.parametrize("damage", ["cut", "changed", "empty"])
-    def test_a_damaged_file(self, regression, tmp_path, damage):
-        whole = study(regression, tmp_path)
-        path = next(tmp_path.glob("b-*/group-1/state.npz"))
-        data = path.read_bytes()
-        middle = data.index(np.load(path)["lane_0"].tobytes())
-        flipped = data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
-        path.write_bytes({"cut": data[:middle], "changed": flipped, "empty": b""}[damage])
-        with pytest.raises(curvopt.StudyError, match="state.npz is damaged.*group-1"):
-            study(regression, tmp_path)
-        for file in path.parent.iterdir():  # as the message says
-            file.unlink()
-        assert_same(study(regression, tmp_path), whole)
-
-    def test_a_lost_piece(self, regression, tmp_path):
-        study(regression, tmp_path)
-        next(tmp_path.glob("a-*/group-0/steps-000000001-*.npz")).unlink()
-        with pytest.raises(
-            curvopt.StudyError, match="records of 1 steps, but a state after"
-        ):
-            study(regression, tmp_path)
-
-    def test_a_full_disk(self, regression, tmp_path, monkeypatch):
-        whole, replace, written = study(regression), os.replace, []
-
-        def full(source, target):
-            written.append(target)
-            if len(written) > 9:
-                raise OSError(28, "No space left on device")
-            replace(source, target)
-
+    def test_other_versions(self, regression, tmp_path, stop_after, monkeypatch):
+        """A finished study is only read; an unfinished one resumes if that is accepted."""
+        known = _session.versions()
+        whole = study(regression)
         with monkeypatch.context() as patch:
-            patch.setattr(_store.os, "replace", full)
-            with pytest.raises(curvopt.StudyError, match="No space left.*is intact"):
+            patch.setattr(_session, "versions", lambda: known | {"jax": "0.0.1"})
+            stop_after(9)
+            with pytest.raises(Stop):
                 study(regression, tmp_path)
-        assert not list(tmp_path.rglob(".partial-*"))
+        monkeypatch.undo()
+        message = rf"of other versions:\n  jax: 0.0.1 → {jax.__version__}\n"
+        with pytest.raises(curvopt.StudyError, match=message):
+            study(regression, tmp_path)
+        data = study(regression, tmp_path, accept_versions=True)
+        assert_same(data, whole)
+        assert "0.0.1" in data.attrs["versions_before"]
+        # Recorded: it is not asked again, and nothing is compiled once it is finished.
+        assert_same(study(regression, tmp_path), whole)
+        monkeypatch.setattr(_session, "versions", lambda: known | {"jax": "0.0.2"})
         assert_same(study(regression, tmp_path), whole)
 
-    def test_a_folder_that_cannot_be_written(self, regression, tmp_path):
-        path = tmp_path / "file"
-        path.write_text("here is a file, not a folder")
-        with pytest.raises(curvopt.StudyError, match="not writable.*Choose another"):
-            study(regression, path)
-
-    def test_another_number_of_devices(self, regression, tmp_path):
-        study(regression, tmp_path)
-        path = next(tmp_path.glob("a-*/execution.json"))
-        known = json.loads(path.read_text())
-        path.write_text(json.dumps(known | {"devices": 2}))
+    def test_another_number_of_devices(self, regression, tmp_path, stop_after, monkeypatch):
+        with monkeypatch.context():
+            stop_after(1)
+            with pytest.raises(Stop):
+                study(regression, tmp_path)
+        monkeypatch.undo()
+        with _session.Store(tmp_path, 0) as store:
+            cohort = store.cohorts()[0]
+            store.put({"cohort/0": cohort | {"choice": cohort["choice"] | {"devices": 2}}})
         with pytest.raises(ValueError, match="begun on 2 devices, but there are 1"):
             study(regression, tmp_path)
 
-    @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
-    def test_save_every(self, regression, tmp_path, seconds):
+    @pytest.mark.parametrize("seconds", [-1.0, float("nan"), "x"])
+    def test_save_every(self, regression, tmp_path, seconds, unchecked):
         with pytest.raises(ValueError, match="save_every must be seconds"):
             study(regression, tmp_path, save_every=seconds)

@@ -45,7 +45,7 @@ def test_all_variants_agree():
         assert row.total_bytes > row.temporary_bytes > 0
         if name == "two-losses":
             assert row.relative_error < 0.05
-        elif name == "adjoint-bfloat16":
+        elif "bfloat16" in name:
             assert row.relative_error < 0.1
         elif name in OTHER_QUANTITIES:
             assert np.isfinite(row.relative_error)

@@ -6,11 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from .._problem import AbstractProblem
-from .._solver import LineSearchMinimiser
-from ._dataset import final_metric
-from ._execution import Execution
-from ._study import run_study, seed_numbers
+from ._problem import AbstractProblem
+from ._solver import LineSearchMinimiser
+from ._study import Execution, final_metric, run_study, seed_numbers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,19 +1,12 @@
 import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checks import check_count, check_instance, check_key, check_metrics
-from .._cost import EvaluationCosts
-from .._problem import AbstractProblem
-from .._solver import LineSearchMinimiser
-from . import _lane
-from ._dataset import dataset
-from ._execution import Execution
-from ._interrupt import postponed_interrupt
-from ._lanes import Lanes
-from ._run import progress_bar, run
+from ._checks import check_count, check_instance, check_key
+from ._contract import check_problem
+from ._problem import AbstractProblem
+from ._solver import LineSearchMinimiser
+from ._study import Execution, run_alone
 
 
 class TrainResult(eqx.Module):
@@ -76,27 +69,9 @@ def train(
         "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`.",
     )
     check_key("key", key)
-    check_count("steps", steps)
-    check_count("evaluations", evaluations)
-    check_metrics(_lane.metrics(problem))
-    alone = Execution(
-        loop=execution.loop,
-        measure=execution.measure,
-        chunk=execution.chunk,
-        memory=execution.memory,
-        devices=execution.on()[:1],
-    )
-    only = np.zeros(1, int)
-    with progress_bar(steps, "train", progress) as bar, postponed_interrupt() as interrupt:
-        out = run(
-            problem,
-            Lanes(solver, jnp.expand_dims(key, 0), only, only, per_lane=False),
-            steps=steps,
-            evaluations=evaluations,
-            execution=alone,
-            bar=bar,
-            interrupt=interrupt,
-        )
-    costs = EvaluationCosts(problem, solver.curvature)
-    data = dataset(out, {}, solver.direction, costs)
-    return TrainResult(out.last.params, out.last.model_state, data)
+    check_instance("execution", execution, Execution)
+    steps = check_count("steps", steps)
+    evaluations = check_count("evaluations", evaluations)
+    checked = check_problem(problem)
+    lane, history = run_alone(checked, solver, key, steps, evaluations, execution, progress)
+    return TrainResult(lane.params, lane.model_state, history)

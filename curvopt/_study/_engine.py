@@ -1,0 +1,261 @@
+"""The loop on the host: groups of lanes brought to their last step."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Int
+
+from ._execution import Choice
+from ._host import check_others, Interrupt, Progress, side_by_side
+from ._lane import Lane, Lanes, to_host
+from ._program import Program
+from ._records import blank, Records, Rows
+
+
+# Seconds between two looks at the progress and at the clock: the length of a chunk of steps.
+_PACE = 0.5
+
+
+class Pace:
+    """How many steps to make until the next look, by how fast the last ones were.
+
+    **Arguments:**
+
+    - `most`: the most that one chunk may have.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._next, self._began = most, 1, 0.0
+        self.seconds = 0.0
+
+    def __call__(self, left: int) -> int:
+        """The length of the next chunk, at most what is left; it begins now."""
+        self._began = time.perf_counter()
+        return min(self._next, left)
+
+    def end(self, steps: int) -> None:
+        """A chunk of so many steps ends now."""
+        seconds = time.perf_counter() - self._began
+        self.seconds += seconds
+        fitting = int(steps * _PACE / max(seconds, 1e-9))
+        self._next = max(1, min(self._most, fitting, 8 * steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Saver:
+    """Where the runs of a cohort are saved.
+
+    **Attributes:**
+
+    - `save`: saves pieces, `(run, first, last, state)` each, and the seconds so far.
+    - `state`: the arrays of a run's lane where it was saved last.
+    - `every`: after how many seconds to save; a group that is finished always is.
+    """
+
+    save: Callable[[Sequence[tuple[int, int, int, list[np.ndarray]]], float], None]
+    state: Callable[[int], list[np.ndarray]]
+    every: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Runs of a strategy that were begun together, and how they are run.
+
+    **Attributes:**
+
+    - `lanes`: the strategy's lanes.
+    - `program`: of a group of them.
+    - `choice`: how they are run.
+    - `records`: of all runs of the strategy; those made are in it.
+    - `runs`: which of them are to be brought to their last step.
+    - `saver`: where they are saved, if they are.
+    - `share`: the index of this process, and how many share the runs; default all.
+    """
+
+    lanes: Lanes
+    program: Program
+    choice: Choice
+    records: Records
+    runs: Int[np.ndarray, " n"]
+    saver: Saver | None = None
+    share: tuple[int, int] | None = None
+
+
+class _Clock:
+    """Wall time of groups that run side by side."""
+
+    def __init__(self, seconds: float):
+        self._before, self._paces = seconds, list[Pace]()
+        self._lock = threading.Lock()
+
+    def add(self, pace: Pace) -> None:
+        self._paces.append(pace)
+
+    @property
+    def seconds(self) -> float:
+        with self._lock:
+            return self._before + max((pace.seconds for pace in self._paces), default=0.0)
+
+
+def _is_dead(lanes: Lane, loss: np.ndarray) -> bool:
+    """Whether every lane of a group has diverged for good: its loss is not finite, nor is
+    a single one of its parameters, and no step makes them so again."""
+    if np.isfinite(loss).any():
+        return False
+    arrays = jax.device_get(jtu.tree_leaves(lanes.params))
+    return not any(np.isfinite(np.asarray(x, np.float64)).any() for x in arrays)
+
+
+class _Group:
+    """Lanes that run at once, from where they are to the last step."""
+
+    def __init__(self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock):
+        self._work, self._runs, self._clock = work, runs, clock
+        self.step = self._saved_at = int(work.records.made[runs[0]])
+        # The last group is filled up with lanes that it has already.
+        padded = np.resize(runs, work.program.layout.lanes)
+        if self.step and work.saver is not None:
+            state = {int(run): work.saver.state(int(run)) for run in runs}
+            arrays = [np.stack(xs) for xs in zip(*(state[run] for run in padded.tolist()))]
+        else:
+            arrays = work.lanes.stacked(padded)
+        self.lanes = work.program.place_lanes(arrays)
+        self._solver = work.program.place_solver(work.lanes.solvers(padded))
+        self._pace = Pace(work.program.longest)
+        clock.add(self._pace)
+
+    def _evaluate(self) -> None:
+        work = self._work
+        metrics = work.program.evaluate(self.lanes, work.choice.evaluate_at_once)
+        row = {k: np.asarray(x)[: len(self._runs)] for k, x in metrics.items()}
+        work.records.put_evaluation(self._runs, self.step, row)
+
+    def _record(self, rows: Rows, steps: int) -> None:
+        records = self._work.records
+        records.put_steps(self._runs, self.step, rows)
+        self.step += steps
+
+    def _advance(self, last: int) -> float:
+        """Make the next chunk of steps, at most until `last`; the lowest loss there,
+        infinite if none is finite."""
+        work = self._work
+        n = self._pace(last - self.step)
+        until = self.step + n
+        self.lanes, history = work.program.advance(
+            self._solver, self.lanes, self.step, until
+        )
+        self._pace.end(n)
+        rows = {k: x.T[: len(self._runs)] for k, x in history.items()}
+        self._record(rows, n)
+        if self.step in work.records.schedule:
+            self._evaluate()
+        if _is_dead(self.lanes, history["loss"][-1]):
+            self._give_up(rows)
+        loss = rows["loss"][:, -1]
+        return float(np.min(loss, where=np.isfinite(loss), initial=np.inf))
+
+    def _give_up(self, rows: Rows) -> None:
+        """Leave out all further steps and evaluations: every lane has diverged."""
+        records = self._work.records
+        left = records.length - self.step
+        empty = lambda x, *shape: np.full(
+            (len(self._runs), *shape), blank(x.dtype), x.dtype
+        )
+        self._record({k: empty(x, left) for k, x in rows.items()}, left)
+        metrics = {k: empty(x) for k, x in records.evaluations.items()}
+        for step in records.schedule[records.schedule > self.step - left].tolist():
+            records.put_evaluation(self._runs, step, metrics)
+
+    def save(self) -> None:
+        """Save where it is, and the records since it was saved last."""
+        saver = self._work.saver
+        if saver is None or self._saved_at == self.step:
+            return
+        arrays = to_host(self.lanes)
+        pieces = [
+            (int(run), self._saved_at, self.step, [np.asarray(x[k]) for x in arrays])
+            for k, run in enumerate(self._runs)
+        ]
+        saver.save(pieces, self._clock.seconds)
+        self._saved_at = self.step
+
+    def finish(self, progress: Progress, interrupt: Interrupt) -> None:
+        """Go to the last step. If it fails, the groups beside it are interrupted.
+
+        **Raises:**
+
+        `KeyboardInterrupt` if that was asked for, when it has saved where it is.
+        """
+        try:
+            self._go(progress, interrupt)
+        except BaseException:
+            interrupt.asked = True
+            raise
+
+    def _go(self, progress: Progress, interrupt: Interrupt) -> None:
+        records, saver = self._work.records, self._work.saver
+        if self.step == 0:
+            self._evaluate()
+        saved_at = time.monotonic()
+        for last in np.unique([*records.schedule, records.length]).tolist():
+            while self.step < last:
+                before = self.step
+                best = self._advance(last)
+                records.made[self._runs] = self.step
+                progress.advance((self.step - before) * len(self._runs), best)
+                late = saver is not None and time.monotonic() - saved_at >= saver.every
+                if self.step == records.length or late or interrupt.asked:
+                    self.save()
+                    saved_at = time.monotonic()
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+                check_others()
+
+
+def groups(work: Work) -> list[Int[np.ndarray, " n"]]:
+    """The runs that are not finished, in groups of those that are equally far."""
+    size, made = work.program.layout.lanes, work.records.made
+    found = []
+    for step in np.unique(made[work.runs]).tolist():
+        together = work.runs[made[work.runs] == step]
+        found += [together[k : k + size] for k in range(0, len(together), size)]
+    return [runs for runs in found if made[runs[0]] < work.records.length]
+
+
+def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) -> float:
+    """Bring runs to their last step.
+
+    **Arguments:**
+
+    - `work`: the runs.
+    - `seconds`: how long runs of their strategy took before.
+    - `progress`: told of each chunk.
+    - `interrupt`: ends it, with everything saved, at the next look.
+
+    **Returns:**
+
+    How long runs of their strategy have taken now.
+    """
+    left = groups(work)
+    index, count = work.share or (jax.process_index(), jax.process_count())
+    for k, runs in enumerate(left):
+        work.records.owner[runs] = k % count
+    own = left[index::count]
+    if own:
+        work.program.compile(work.choice.evaluate_at_once)
+    workers = work.choice.workers
+    for wave in (own[k : k + workers] for k in range(0, len(own), workers)):
+        clock = _Clock(seconds)
+        # Made here and not in the threads: jax's settings are this thread's.
+        going = [_Group(work, runs, clock) for runs in wave]
+        tasks: list[Any] = [partial(g.finish, progress, interrupt) for g in going]
+        side_by_side(tasks)
+        seconds = clock.seconds
+    return seconds

@@ -1,0 +1,201 @@
+"""What is recorded of runs: names, definitions, units, and the arrays themselves."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from .._checks import check_scalars
+from .._problem import Metrics
+from .._solver import StepRecord
+from .._tree import tree_allfinite
+
+
+DEFINITIONS = {
+    "loss": "mini-batch loss where the step began",
+    "step_size": "step size tau in y + tau u",
+    "gradient_norm": (
+        "Euclidean norm of the mini-batch gradient where the step began; nan where the "
+        "direction does not read the gradient"
+    ),
+    "slope": "<g, u> as the line search measured it; nan where it did not ask",
+    "curvature": "<u, H u> as the line search measured it; nan where it did not ask",
+    "gradient_equivalents": (
+        "cost spent up to and including the step: XLA FLOPs of what was evaluated over "
+        "those of one value-and-gradient"
+    ),
+    "evaluated_curvatures": "how many curvatures the line search asked for in the step",
+    "evaluated_losses": "how many losses further along it asked for",
+    "evaluated_slopes": "how many slopes further along it asked for",
+    "evaluated_gradients": "how many gradients further along it asked for",
+    "guard_ascent": "1 where the direction was not one of descent",
+    "guard_flat": "1 where the curvature was zero, or too small to divide by",
+    "guard_negative": "1 where the curvature was negative",
+    "guard_limited": "1 where a limit or clip changed the step",
+    "guard_nonfinite": "1 where a slope, curvature or trial was not finite",
+    "guard_exhausted": "1 where a search ended without meeting its condition",
+    "diverged_at": (
+        "the first step from which on no loss was finite, -1 where there is none; the last "
+        "step alone counts if the parameters are not finite after it. What comes later is "
+        "nan, and costs nothing"
+    ),
+    "seconds": "wall time of all steps of all lanes of the strategy, evaluations left out",
+    "compile_seconds": (
+        "wall time of compiling the strategy, and what it was measured against"
+    ),
+    "execution": "how the lanes were run, and why, as JSON",
+}
+
+UNITS = {
+    "gradient_equivalents": "C",
+    "diverged_at": "step",
+    "seconds": "s",
+    "compile_seconds": "s",
+}
+
+# Recorded with the metrics, to tell whether a run diverged: 1 where all parameters were
+# finite. It is not in the dataset.
+FINITE = "finite_parameters"
+
+# The kinds of evaluation that `EvaluationCosts` prices, by the name of their counts.
+COUNTS = {
+    "curvatures": "curvature",
+    "losses": "loss",
+    "slopes": "slope",
+    "gradients": "gradient",
+}
+_GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
+
+
+def storable(name: str, x: Any) -> Array:
+    """A metric as an array that NumPy's files know: they have no bfloat16 and the like.
+
+    **Raises:**
+
+    `ValueError` if it is no real number.
+    """
+    x = jnp.asarray(x)
+    if x.dtype == jnp.bool_ or x.dtype in (jnp.int64, jnp.uint64, jnp.uint32, jnp.float64):
+        return x
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x.astype(jnp.int32)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(jnp.float32)
+    raise ValueError(f"metrics must be real numbers, but {name!r} has dtype {x.dtype}.")
+
+
+def finite_parameters(params: PyTree[Array]) -> dict[str, Array]:
+    """The record of whether all parameters are finite."""
+    return {FINITE: tree_allfinite(params).astype(jnp.int8)}
+
+
+def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
+    """A step's record under the names that it has in datasets."""
+    check_scalars("a loss's metrics", metrics)
+    info = record.info
+    return {
+        "loss": record.loss,
+        "step_size": record.step_size,
+        "gradient_norm": record.gradient_norm,
+        "slope": info.slope,
+        "curvature": info.curvature,
+        **{f"evaluated_{name}": getattr(info, name) for name in COUNTS},
+        # int8: netCDF has no booleans.
+        **{
+            f"guard_{name}": getattr(info.guards, name).astype(jnp.int8) for name in _GUARDS
+        },
+        **{f"batch_{name}": storable(name, value) for name, value in metrics.items()},
+    }
+
+
+Rows = dict[str, np.ndarray]
+
+
+def packed(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Arrays by name, of one shape, as one structured array."""
+    shape = next(iter(rows.values())).shape
+    out = np.empty(shape, [(name, x.dtype) for name, x in rows.items()])
+    for name, x in rows.items():
+        out[name] = x
+    return out
+
+
+def blank(dtype: np.dtype) -> Any:
+    """What stands where nothing was recorded: not a number, or none."""
+    return np.nan if dtype.kind == "f" else 0
+
+
+class Records:
+    """The records of the runs of one strategy, filled in as they go.
+
+    **Arguments:**
+
+    - `runs`: how many runs there are.
+    - `steps`: how many steps the longest makes.
+    - `schedule`: after how many steps the metrics are evaluated.
+
+    **Attributes:**
+
+    - `made`: how many steps each run has made.
+    - `owner`: which process has made the last of them.
+    - `evaluated`: which of the evaluations each has.
+    - `steps`, `evaluations`: arrays by name, of shape `(runs, steps)` and
+        `(runs, evaluations)`. Which names there are is known from the first rows.
+    """
+
+    def __init__(self, runs: int, steps: int, schedule: Int[np.ndarray, " evaluations"]):
+        self.length, self.schedule = steps, schedule
+        self.made = np.zeros(runs, int)
+        self.owner = np.zeros(runs, int)
+        self.evaluated = np.zeros((runs, len(schedule)), bool)
+        self.steps: Rows = {}
+        self.evaluations: Rows = {}
+        self._lock = threading.Lock()  # groups advance in threads of their own
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def _arrays(self, known: Rows, rows: Rows, length: int) -> Rows:
+        with self._lock:
+            for name, x in rows.items():
+                if name not in known:
+                    shape = len(self), length
+                    known[name] = np.full(shape, blank(x.dtype), x.dtype)
+        return known
+
+    def put_steps(self, runs: Int[np.ndarray, " n"], first: int, rows: Rows) -> None:
+        """Fill in the steps from `first` on: arrays of shape `(n, steps)`."""
+        known = self._arrays(self.steps, rows, self.length)
+        for name, x in rows.items():
+            known[name][runs, first : first + x.shape[1]] = x
+
+    def put_evaluation(self, runs: Int[np.ndarray, " n"], step: int, row: Rows) -> None:
+        """Fill in the evaluation after so many steps: arrays of shape `(n,)`."""
+        k = int(np.searchsorted(self.schedule, step))
+        known = self._arrays(self.evaluations, row, len(self.schedule))
+        for name, x in row.items():
+            known[name][runs, k] = x
+        self.evaluated[runs, k] = True
+
+    def fill(self, steps: np.ndarray, evaluations: np.ndarray) -> None:
+        """Fill in everything, from structured arrays."""
+        split = lambda whole: {name: whole[name] for name in whole.dtype.names}
+        self.steps, self.evaluations = split(steps), split(evaluations)
+        del self.evaluations["step"]
+        for name, x in self.steps.items():
+            self.steps[name] = np.ascontiguousarray(x)
+            if x.dtype.kind == "f":
+                self.steps[name][np.arange(self.length) >= self.made[:, None]] = np.nan
+
+    def between(self, run: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a run recorded in steps `first .. last - 1`, and its evaluations after more
+        than `first` steps and at most `last` (that of the start too if `first` is 0), as
+        structured arrays; the evaluations with their `step`."""
+        steps = packed({name: x[run, first:last] for name, x in self.steps.items()})
+        begun = self.schedule > first if first else self.schedule >= 0
+        which = self.evaluated[run] & begun & (self.schedule <= last)
+        rows = {name: x[run, which] for name, x in self.evaluations.items()}
+        return steps, packed({"step": self.schedule[which].astype(np.int32)} | rows)

@@ -1,0 +1,556 @@
+"""From a study to its results: what is saved, what is missing, and how that is run."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TYPE_CHECKING
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import PRNGKeyArray
+
+from .._contract import Checked
+from .._cost import EvaluationCosts
+from .._describe import differences, fields, readable
+from .._problem import AbstractProblem
+from .._solver import LineSearchMinimiser
+from ._dataset import dataset, Outcome, Point
+from ._engine import run, Saver, Work
+from ._execution import Choice, choose, Execution
+from ._host import (
+    broadcast,
+    company,
+    gather,
+    Interrupt,
+    meet,
+    own_share,
+    postponed_signals,
+    Progress,
+)
+from ._lane import Lane, Lanes, layout_of, seed_key, to_device, unpacked
+from ._load import attributes_of, cohort_runs, outcome_of, run_key
+from ._program import fingerprint, lowered_draw, Programs
+from ._records import COUNTS, Records
+from ._store import DamagedRun, FORMAT, Piece, Store, StudyError
+
+
+if TYPE_CHECKING:
+    from ._study import Strategy, Study
+
+
+# The most steps of a chunk, where nothing else is asked for.
+_LONGEST = 1000
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, and where it ran."""
+    packages = ("curvopt", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    device = jax.devices()[0]
+    return found | {"device": f"{device.platform}: {device.device_kind}"}
+
+
+def _settings() -> dict[str, str]:
+    """The settings of jax and of the compiler that change numbers."""
+    names = (
+        "jax_enable_x64",
+        "jax_default_matmul_precision",
+        "jax_default_prng_impl",
+        "jax_threefry_partitionable",
+    )
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    # How many devices there are is compared by itself.
+    kept = [x for x in flags if "device_count" not in x and "xla_dump" not in x]
+    found = {name: str(getattr(jax.config, name)) for name in names}
+    quick = jax.config.read("jax_disable_most_optimizations")
+    return found | {
+        "jax_disable_most_optimizations": str(quick),
+        "XLA_FLAGS": " ".join(sorted(kept)),
+    }
+
+
+def _schedule(steps: int, evaluations: int) -> list[int]:
+    """Steps after which to evaluate: the start, the end, and evenly between."""
+    return np.unique(np.linspace(0, steps, evaluations + 1).round().astype(int)).tolist()
+
+
+def _prices(
+    problem: AbstractProblem,
+    solver: LineSearchMinimiser,
+    records: Records,
+    known: Mapping[str, float],
+) -> dict[str, float]:
+    """What a step and the evaluations that there were cost, in gradient-equivalents."""
+    costs, prices = dict(known), EvaluationCosts(problem, solver.curvature)
+    if "step" not in costs:
+        costs["step"] = prices.of_direction(solver.direction)
+    for count, kind in COUNTS.items():
+        if kind not in costs and records.steps[f"evaluated_{count}"].any():
+            costs[kind] = prices[kind]
+    return costs
+
+
+def _refused(path: os.PathLike, what: str, lines: Sequence[str], remedy: str) -> StudyError:
+    return StudyError(f"{path} holds {what}:\n  " + "\n  ".join(lines) + f"\n{remedy}")
+
+
+_RESUME = "Resume it as it was begun, choose another folder, or delete the study."
+
+
+@dataclasses.dataclass
+class _Part:
+    """A strategy of the study that is run.
+
+    **Attributes:**
+
+    - `strategy`: the strategy.
+    - `document`: what is saved of it: its points, and what it is at each.
+    - `wanted`: point and seed of each run that is asked for.
+    - `outcome`: what these have come to so far.
+    - `cohorts`: by number, the cohorts that runs of it are in.
+    - `place`: of each run the number of its cohort, and its own number there.
+    """
+
+    strategy: "Strategy"
+    document: dict[str, Any]
+    wanted: list[tuple[Point, int]]
+    outcome: Outcome
+    cohorts: dict[int, Any]
+    place: list[tuple[int, int] | None]
+
+    @property
+    def records(self) -> Records:
+        return self.outcome.records
+
+    @property
+    def unfinished(self) -> bool:
+        return bool((self.records.made < self.records.length).any())
+
+    def rows(self, number: int) -> np.ndarray:
+        """Which of the wanted runs are in a cohort."""
+        found = [k for k, place in enumerate(self.place) if place and place[0] == number]
+        return np.array(found, int)
+
+
+class Session:
+    """A study that is being run: a function in stages, each of which reads what the one
+    before it made.
+
+    **Arguments:**
+
+    - `study`: the study.
+    - `store`: its folder, if it has one.
+    - `execution`, `save_every`, `accept_versions`, `rerun_damaged`: as in
+        [`curvopt.run_study`][].
+    """
+
+    def __init__(
+        self,
+        study: "Study",
+        store: Store | None,
+        execution: Execution,
+        save_every: float,
+        accept_versions: bool,
+        rerun_damaged: bool,
+    ):
+        self._study, self._store, self._execution = study, store, execution
+        self._save_every, self._rerun_damaged = save_every, rerun_damaged
+        self._document = self._agreed_study()
+        cohorts = store.cohorts() if store else {}
+        saved = store.strategies() if store else {}
+        self._parts = [
+            self._part(strategy, saved.get(strategy.name), cohorts)
+            for strategy in study.parts()
+        ]
+        self._next = max(cohorts, default=-1) + 1
+        self._same_versions = self._agreed_versions(accept_versions)
+
+    def _agreed_study(self) -> dict[str, Any]:
+        """What is saved of the study; refuse to go on with another one."""
+        study = self._study
+        document = {
+            "format": FORMAT,
+            "text": readable(study.problem),
+            "problem": fields(study.problem),
+            "initialisation": fingerprint(lowered_draw(study.problem))
+            if self._store
+            else "",
+            "settings": _settings(),
+            "versions": [versions()],
+            "steps": study.steps,
+            "schedule": _schedule(study.steps, study.evaluations),
+        }
+        known = self._store.study if self._store else None
+        if known is None:
+            return document
+        lines = differences(known["problem"], document["problem"])
+        lines += differences(known["settings"], document["settings"])
+        same = known["versions"][-1] == document["versions"][-1]
+        if same and known["initialisation"] != document["initialisation"]:
+            lines.append("the code of the problem's `init`: another one")
+        if lines:
+            raise _refused(self._store.path, "another study", lines, _RESUME)
+        schedule = sorted({*known["schedule"], *document["schedule"]})
+        return known | {
+            "steps": max(known["steps"], document["steps"]),
+            "schedule": schedule,
+        }
+
+    def _part(
+        self, strategy: "Strategy", known: Any | None, cohorts: Mapping[int, Any]
+    ) -> _Part:
+        """A strategy with what was saved of it; refuse to go on with another one."""
+        document = known or {
+            "text": strategy.text,
+            "hyperparameters": list(strategy.points[0]),
+            "points": [],
+        }
+        lines = []
+        if document["hyperparameters"] != list(strategy.points[0]):
+            before, now = document["hyperparameters"], list(strategy.points[0])
+            listed = lambda names: ", ".join(names) or "none"
+            lines.append(f"hyper-parameters: {listed(before)} → {listed(now)}")
+        else:
+            for point in document["points"]:
+                own = fields(strategy.at(point["values"]))
+                lines += differences(point["fields"], own)
+        if lines:
+            assert self._store is not None
+            raise _refused(
+                self._store.path,
+                f"another strategy by the name of {strategy.name!r}",
+                list(dict.fromkeys(lines)),
+                _RESUME,
+            )
+        stored = {run_key(point["values"]) for point in document["points"]}
+        new = [p for p in strategy.points if run_key(p) not in stored]
+        points = [{"values": p, "fields": fields(strategy.at(p))} for p in new]
+        document = document | {"points": [*document["points"], *points]}
+        wanted = [(p, seed) for p in strategy.points for seed in self._study.seeds]
+        own = {k: c for k, c in cohorts.items() if c["strategy"] == strategy.name}
+        at = {
+            (run_key(p), seed): (number, run)
+            for number, cohort in own.items()
+            for run, (p, seed) in enumerate(cohort_runs(document, cohort))
+        }
+        place = [at.get((run_key(p), seed)) for p, seed in wanted]
+        outcome = self._saved(strategy.name, document, own, wanted)
+        return _Part(strategy, document, wanted, outcome, own, place)
+
+    def _saved(
+        self,
+        name: str,
+        document: dict[str, Any],
+        cohorts: Mapping[int, Any],
+        wanted: list[tuple[Point, int]],
+    ) -> Outcome:
+        """What runs have come to so far."""
+        steps = self._study.steps
+        schedule = np.array([x for x in self._document["schedule"] if x <= steps])
+        if self._store is None or not cohorts:
+            records = Records(len(wanted), steps, schedule)
+            points, seeds = zip(*wanted)
+            return Outcome(document["text"], points, seeds, records, {}, 0.0, 0.0, None)
+        while True:
+            try:
+                return outcome_of(
+                    self._store, name, document, cohorts, wanted, steps, schedule
+                )
+            except DamagedRun as error:
+                if not self._rerun_damaged:
+                    raise
+                self._store.drop(error.cohort, error.run)
+
+    def _agreed_versions(self, accept: bool) -> bool:
+        """Whether the versions are those of before; refuse to make steps under others, but
+        if that is accepted."""
+        before, now = self._document["versions"][-1], versions()
+        lines = differences(before, now)
+        if not lines:
+            return True
+        if any(part.unfinished for part in self._parts):
+            if not accept:
+                assert self._store is not None
+                raise _refused(
+                    self._store.path,
+                    "a study of other versions",
+                    lines,
+                    "Its numbers would be of both. Resume it under the versions it was begun "
+                    "with, or accept that: `accept_versions=True`, which is recorded.",
+                )
+            self._document |= {
+                "versions": [*self._document["versions"], now],
+                "initialisation": fingerprint(lowered_draw(self._study.problem)),
+            }
+        return False
+
+    def prepare(self) -> list[tuple[_Part, Work]]:
+        """Choose how everything is run that is not begun yet, and save all choices at once:
+        the runs that are to be made, in order."""
+        work: list[tuple[_Part, int, Programs, Lanes]] = []
+        documents: dict[str, Any] = {"study": self._document}
+        for part in self._parts:
+            if not part.unfinished and not (self._store and self._same_versions):
+                continue
+            lanes = self._lanes(part)
+            devices, chunk = self._execution.on(), self._execution.chunk
+            programs = Programs(lanes, devices, min(chunk or _LONGEST, self._study.steps))
+            self._check_code(part, programs)
+            missing = [k for k, place in enumerate(part.place) if place is None]
+            if missing:
+                self._begin(part, missing, programs)
+            name = part.strategy.name
+            documents[f"strategy/{name}"] = part.document
+            for number, cohort in part.cohorts.items():
+                documents[f"cohort/{number}"] = cohort
+                work.append((part, number, programs, lanes))
+        if self._store and any(part.unfinished for part in self._parts):
+            if jax.process_index() == 0:
+                self._store.put(documents)
+            meet("begun")
+        return [
+            (part, self._work(part, number, programs, lanes))
+            for part, number, programs, lanes in work
+            if (part.records.made[part.rows(number)] < self._study.steps).any()
+        ]
+
+    def _lanes(self, part: _Part) -> Lanes:
+        keys = {seed: k for k, seed in enumerate(self._study.seeds)}
+        points = {run_key(p): k for k, p in enumerate(part.strategy.points)}
+        return Lanes(
+            self._study.problem,
+            part.strategy.solver,
+            part.strategy.family,
+            [seed_key(seed) for seed in self._study.seeds],
+            np.array([points[run_key(p)] for p, _ in part.wanted]),
+            np.array([keys[seed] for _, seed in part.wanted]),
+        )
+
+    def _check_code(self, part: _Part, programs: Programs) -> None:
+        """Refuse if the code of the loss, the evaluation or the strategy is another one."""
+        now = len(self._document["versions"]) - 1
+        for cohort in part.cohorts.values():
+            choice = Choice(**cohort["choice"])
+            if self._store is None or choice.devices != len(self._execution.on()):
+                continue
+            program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+            if cohort["versions"] != now:  # under which its text was another one
+                if not self._same_versions:
+                    cohort |= {"program": program.fingerprint, "versions": now}
+            elif program.fingerprint != cohort["program"]:
+                raise _refused(
+                    self._store.path,
+                    f"another program of {part.strategy.name!r}",
+                    ["the code of the loss, the evaluation or the strategy: another one"],
+                    _RESUME,
+                )
+
+    def _begin(self, part: _Part, missing: list[int], programs: Programs) -> None:
+        """A cohort of the runs that are not there yet."""
+        choice = self._choice(part, len(missing), programs)
+        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        at = {run_key(p["values"]): k for k, p in enumerate(part.document["points"])}
+        runs = [(at[run_key(part.wanted[k][0])], part.wanted[k][1]) for k in missing]
+        part.cohorts[self._next] = {
+            "strategy": part.strategy.name,
+            "runs": runs,
+            "choice": dataclasses.asdict(choice),
+            "program": program.fingerprint if self._store else "",
+            "versions": len(self._document["versions"]) - 1,
+        }
+        for run, k in enumerate(missing):
+            part.place[k] = self._next, run
+        self._next += 1
+
+    def _choice(self, part: _Part, runs: int, programs: Programs) -> Choice:
+        """As runs of the strategy were run before, if these fill a group: then a seed that
+        is added is to the bit what it would have been. Else chosen anew."""
+        devices = len(self._execution.on())
+        for cohort in part.cohorts.values():
+            before = Choice(**cohort["choice"])
+            if before.devices == devices and runs >= before.lanes_at_once * devices:
+                return dataclasses.replace(before, compile_seconds=0.0)
+        choice = choose(
+            self._execution,
+            programs,
+            lanes=own_share(runs),
+            steps=self._study.steps,
+            convolutions=self._study.convolutions,
+        )
+        choice = dataclasses.replace(choice, compile_seconds=programs.compile_seconds)
+        return Choice(**broadcast(dataclasses.asdict(choice)))
+
+    def _work(self, part: _Part, number: int, programs: Programs, lanes: Lanes) -> Work:
+        choice = Choice(**part.cohorts[number]["choice"])
+        devices = len(self._execution.on())
+        if devices != choice.devices:
+            raise ValueError(
+                f"the study was begun on {choice.devices} devices, but there are {devices}: "
+                "its numbers would not be the same. Go on with as many, or in another "
+                "folder."
+            )
+        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        saver = self._saver(part, number, lanes) if self._store else None
+        return Work(lanes, program, choice, part.records, part.rows(number), saver)
+
+    def _saver(self, part: _Part, number: int, lanes: Lanes) -> Saver:
+        store, records, name = self._store, part.records, part.strategy.name
+        assert store is not None
+        layout = layout_of(lanes.first)
+
+        def save(pieces: Sequence[tuple[int, int, int, list]], seconds: float) -> None:
+            found = []
+            for k, first, last, state in pieces:
+                steps, evaluations = records.between(k, first, last)
+                place = part.place[k]
+                assert place is not None
+                found.append(Piece(place[1], first, last, steps, evaluations, state))
+            columns = {
+                "steps": found[0].steps.dtype.descr,
+                "evaluations": found[0].evaluations.dtype.descr,
+                "lane": layout,
+            }
+            documents = {f"layout/{name}": columns, f"seconds/{name}": seconds}
+            store.save(number, found, documents)
+
+        def state(k: int) -> list[np.ndarray]:
+            place = part.place[k]
+            assert place is not None
+            return unpacked(layout, store.state(*place))
+
+        return Saver(save, state, self._save_every)
+
+    def run(self, progress: Progress, interrupt: Interrupt) -> None:
+        """Make the steps that are missing."""
+        work = self.prepare()
+        for part in self._parts:
+            progress.already(int(part.records.made.sum()))
+        for part, own in work:
+            if interrupt.asked:
+                raise KeyboardInterrupt
+            name = part.strategy.name
+            progress.strategy(name)
+            progress.say(str(own.choice))
+            before = self._store.own(f"seconds/{name}") if self._store else None
+            seconds = run(own, before or part.outcome.seconds, progress, interrupt)
+            part.outcome = dataclasses.replace(part.outcome, seconds=seconds)
+        meet("finished")
+        for part in self._parts:
+            gather(part.records)
+            self._price(part)
+
+    def _price(self, part: _Part) -> None:
+        """What runs of a strategy cost, and how they were run."""
+        solver = part.strategy.at(part.strategy.points[0])
+        costs = _prices(self._study.problem, solver, part.records, part.outcome.costs)
+        choices = [cohort["choice"] for cohort in part.cohorts.values()]
+        part.outcome = dataclasses.replace(
+            part.outcome,
+            costs=costs,
+            compile_seconds=sum(choice["compile_seconds"] for choice in choices),
+            execution=choices[0] if len(choices) == 1 else choices,
+        )
+        name = part.strategy.name
+        if self._store and self._store.own(f"costs/{name}") != costs:
+            self._store.put({f"costs/{name}": costs})
+
+    def dataset(self) -> xr.Dataset:
+        """The runs that were asked for."""
+        outcomes = {part.strategy.name: part.outcome for part in self._parts}
+        attributes = attributes_of(self._document)
+        return dataset(outcomes, self._study.seeds, attributes)
+
+
+@contextlib.contextmanager
+def _opened(folder: str | os.PathLike | None) -> Iterator[Store | None]:
+    if folder is None:
+        yield None
+        return
+    index = jax.process_index()
+    if index:
+        meet("opened")
+    with Store(folder, index) as store:
+        if not index:
+            meet("opened")
+        yield store
+
+
+def run_session(
+    study: "Study",
+    folder: str | os.PathLike | None,
+    *,
+    execution: Execution,
+    save_every: float,
+    progress: bool,
+    accept_versions: bool,
+    rerun_damaged: bool,
+) -> xr.Dataset:
+    """Run what is missing of a study, and return all that was asked for."""
+    total = study.steps * len(study.seeds) * sum(len(x.points) for x in study.parts())
+    # Signals outermost: by the time that they act, the folder is closed.
+    with postponed_signals() as interrupt, company(), _opened(folder) as store:
+        session = Session(
+            study, store, execution, save_every, accept_versions, rerun_damaged
+        )
+        with Progress(total, progress) as bar:
+            session.run(bar, interrupt)
+        return session.dataset()
+
+
+def run_alone(
+    checked: Checked,
+    solver: LineSearchMinimiser,
+    key: PRNGKeyArray,
+    steps: int,
+    evaluations: int,
+    execution: Execution,
+    progress: bool,
+) -> tuple[Lane, xr.Dataset]:
+    """One run, from a key: its lane after the last step, and its history."""
+    here = dataclasses.replace(
+        execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
+    )
+    zero, last = np.zeros(1, int), []
+    lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
+    programs = Programs(lanes, here.on(), min(here.chunk or _LONGEST, steps))
+    records = Records(1, steps, np.array(_schedule(steps, evaluations)))
+    with postponed_signals() as interrupt, Progress(steps, progress) as bar:
+        bar.strategy("train")
+        choice = choose(
+            here, programs, lanes=1, steps=steps, convolutions=checked.convolutions
+        )
+        bar.say(str(choice))
+        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        saver = Saver(
+            lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
+        )
+        work = Work(lanes, program, choice, records, zero, saver, share=(0, 1))
+        seconds = run(work, 0.0, bar, interrupt)
+    outcome = Outcome(
+        text=readable(solver),
+        points=[{}],
+        seeds=[0],
+        records=records,
+        costs=_prices(checked.problem, solver, records, {}),
+        seconds=seconds,
+        compile_seconds=programs.compile_seconds,
+        execution=dataclasses.asdict(choice),
+    )
+    attributes = {
+        "problem": readable(checked.problem),
+        "steps": steps,
+        "versions": json.dumps(versions()),
+    }
+    data = dataset({"train": outcome}, [0], attributes)
+    return to_device(last[-1], lanes.first), data.isel(strategy=0, seed=0, drop=True)
