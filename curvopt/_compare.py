@@ -1,13 +1,17 @@
 """The strategies of a study against their baselines, with what may be said of it."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
 
+from ._names import html_table, in_markdown, markdown_table, shown
+from ._runs import as_study, check_dimensions, was_run
 from ._study import ended_well, final_metric
 from .statistics import compare_paired, PairedComparison, seeds_needed
+from .statistics._samples import check_flag, check_fraction, mean
 
 
 _DEFINITIONS = {
@@ -23,6 +27,10 @@ _DEFINITIONS = {
     "diverged": "runs of the strategy that diverged; each counts as its value at the start",
     "baseline_diverged": "runs of the baseline that diverged",
 }
+
+
+def _interval(pair: PairedComparison) -> str:
+    return f"[{pair.low:+.4g}, {pair.high:+.4g}]"
 
 
 def _counted(n: int, noun: str) -> str:
@@ -59,11 +67,12 @@ class Comparison:
 
     def relative_difference(self, strategy: str) -> float | None:
         """The mean difference over the baseline's mean; `None` where that is not
-        positive, so that a fraction of it would mean nothing."""
+        positive, so that a fraction of it would mean nothing, or too large for a number."""
         reference = self.means[self.baseline[strategy]]
         if reference <= 0:
             return None
-        return self.pairs[strategy].mean_difference / reference
+        fraction = self.pairs[strategy].mean_difference / reference
+        return fraction if math.isfinite(fraction) else None
 
     def sentences(self, *, markdown: bool = False) -> tuple[str, ...]:
         """What may be said of each strategy, in the order of `pairs`: that its metric is
@@ -74,41 +83,51 @@ class Comparison:
 
         - `markdown`: whether the strategies are in bold.
         """
-        return tuple(
-            self._sentence(name, f"**{name}**" if markdown else name) for name in self.pairs
-        )
+        if markdown:
+            return tuple(
+                self._sentence(name, f"**{in_markdown(name)}**", in_markdown)
+                for name in self.pairs
+            )
+        return tuple(self._sentence(name, shown(name), shown) for name in self.pairs)
 
-    def _sentence(self, name: str, shown: str) -> str:
-        pair, rival = self.pairs[name], self.baseline[name]
+    def _sentence(self, name: str, subject: str, text: Callable[[str], str]) -> str:
+        pair, rival = self.pairs[name], text(self.baseline[name])
         facts = f"({self._facts(name)}){self._diverged(name)}."
         if not pair.enough_seeds:
             needed = seeds_needed(pair.family, pair.level)
             return (
-                f"{shown} against {rival}: nothing can be claimed from "
+                f"{subject} against {rival}: nothing can be claimed from "
                 f"{_counted(pair.seeds, 'seed')}; {needed} are needed for "
                 f"{_counted(pair.family, 'comparison')} {facts}"
             )
         if not pair.holds:
-            return f"{shown} against {rival}: no difference can be claimed {facts}"
+            return f"{subject} against {rival}: no difference can be claimed {facts}"
         lower = pair.mean_difference < 0
         return (
-            f"{shown} ends at a {'lower' if lower else 'higher'} {self.label} "
+            f"{subject} ends at a {'lower' if lower else 'higher'} {text(self.label)} "
             f"({'better' if lower == self.lower_is_better else 'worse'}) than {rival}: the "
             f"difference holds {facts}"
         )
 
+    @property
+    def _confidence(self) -> str:
+        return f"{100 * (1 - self.level):g} %"
+
     def _facts(self, name: str) -> str:
-        pair, relative = self.pairs[name], self.relative_difference(name)
-        confidence = f"{100 * (1 - self.level):g} %"
+        pair, relative = self.pairs[name], self._relative(name)
         facts = (
-            f"difference {pair.mean_difference:+.4g}, {confidence} interval "
-            f"[{pair.low:+.4g}, {pair.high:+.4g}], adjusted p = {pair.p_adjusted:.3g}"
+            f"difference {pair.mean_difference:+.4g}, {self._confidence} interval "
+            f"{_interval(pair)}, adjusted p = {pair.p_adjusted:.3g}"
         )
+        return f"{relative}: {facts}" if relative else facts
+
+    def _relative(self, name: str) -> str:
+        relative = self.relative_difference(name)
         if not relative:
-            return facts
+            return ""
         percent = 100 * abs(relative)
-        size = f"{percent:,.0f}" if percent >= 100 else f"{percent:.3g}"
-        return f"{size} % {'lower' if relative < 0 else 'higher'}: {facts}"
+        size = f"{percent:,.0f}" if 100 <= percent < 1e9 else f"{percent:.3g}"
+        return f"{size} % {'lower' if relative < 0 else 'higher'}"
 
     def _diverged(self, name: str) -> str:
         mine, rivals = self.diverged[name], self.diverged[self.baseline[name]]
@@ -119,12 +138,58 @@ class Comparison:
             "baseline's"
         )
 
-    def __str__(self) -> str:
-        heading = (
-            f"Final {self.label}, paired over {_counted(self.seeds, 'seed')}: "
+    def _heading(self, text: Callable[[str], str]) -> str:
+        return (
+            f"Final {text(self.label)}, paired over {_counted(self.seeds, 'seed')}: "
             f"{_counted(len(self.pairs), 'comparison')} at level {self.level:g}."
         )
-        return "\n".join([heading, *self.sentences()])
+
+    def __str__(self) -> str:
+        return "\n".join([self._heading(shown), *self.sentences()])
+
+    def _rows(self) -> list[list[str]]:
+        """What notebooks show: a header and a row for each strategy."""
+        rows = [
+            [
+                "strategy",
+                "baseline",
+                "verdict",
+                "difference",
+                f"{self._confidence} interval",
+                "of the baseline",
+                "adjusted p",
+                "diverged",
+                "its baseline's",
+            ]
+        ]
+        for name, pair in self.pairs.items():
+            rows.append(
+                [
+                    name,
+                    self.baseline[name],
+                    self._verdict(pair),
+                    f"{pair.mean_difference:+.4g}",
+                    _interval(pair),
+                    self._relative(name) or "–",
+                    f"{pair.p_adjusted:.3g}",
+                    f"{self.diverged[name]} of {self.seeds}",
+                    f"{self.diverged[self.baseline[name]]} of {self.seeds}",
+                ]
+            )
+        return rows
+
+    def _verdict(self, pair: PairedComparison) -> str:
+        if not pair.enough_seeds:
+            return f"too few seeds: {seeds_needed(pair.family, pair.level)} are needed"
+        if not pair.holds:
+            return "no difference can be claimed"
+        return "better" if (pair.mean_difference < 0) == self.lower_is_better else "worse"
+
+    def _repr_markdown_(self) -> str:
+        return f"{self._heading(in_markdown)}\n\n{markdown_table(self._rows())}\n"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), self._heading(shown))
 
     def dataset(self) -> xr.Dataset:
         """All of it as labelled arrays with the dimension `strategy`, which has the
@@ -158,26 +223,6 @@ class Comparison:
         )
 
 
-def _final(data: xr.Dataset, metric: str) -> xr.DataArray:
-    """The metric at the end of the runs, of dimensions `(strategy, seed)`."""
-    final = final_metric(data, metric)
-    for dim in ("strategy", "seed"):
-        if dim not in final.dims:
-            raise ValueError(
-                f"{metric!r} must have the dimensions strategy and seed, but it has "
-                f"{final.dims}. Keep {dim} as a dimension: select with a list, "
-                f"`data.sel({dim}=[...])`."
-            )
-    further = [str(dim) for dim in final.dims if dim not in ("strategy", "seed")]
-    if further:
-        choice = ", ".join(f"{dim}=..." for dim in further)
-        raise ValueError(
-            f"{metric!r} must have the dimensions strategy and seed only, but it has "
-            f"{', '.join(further)} too. Select first: `data.sel({choice})`."
-        )
-    return final.transpose("strategy", "seed")
-
-
 def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str, str]:
     """The baseline of each strategy that is to be compared."""
     valid = f"valid are: {', '.join(map(repr, names))}."
@@ -191,6 +236,11 @@ def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str,
                 "strategy. Run another one in the same study."
             )
         return of
+    if not isinstance(baseline, Mapping):
+        raise ValueError(
+            "baseline must be the name of a strategy, or a baseline for each strategy, "
+            f"`{{strategy: baseline}}`, but it is {baseline!r}; {valid}"
+        )
     of = dict(baseline)
     if not of:
         raise ValueError(
@@ -206,6 +256,22 @@ def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str,
                 f"{name!r} cannot be its own baseline: leave it out of `baseline`."
             )
     return of
+
+
+def _check_runs(data: xr.Dataset, names: list[str]) -> None:
+    """Refuse pairs of which one was not run: of studies of other seeds, joined."""
+    ran = was_run(data).sel(strategy=names).transpose("strategy", "seed")
+    for name, row in zip(names, ran.values):
+        if not row.all():
+            seeds = data.seed.values
+            both = seeds[ran.values.all(axis=0)].tolist()
+            remedy = (
+                f"Select those: `data.sel(seed={both[:8]})`" if both else "There are none"
+            )
+            raise ValueError(
+                f"{name!r} was not run from seed {seeds[~row][0]}: pairs need seeds from "
+                f"which all that is compared was run. {remedy}."
+            )
 
 
 def compare(
@@ -246,16 +312,22 @@ def compare(
     **Raises:**
 
     `ValueError` if there is no such metric or strategy (naming those that there are), no
-    strategy but the baseline, further dimensions than strategy and seed, or a run whose
-    metric is not finite at the start either.
+    strategy but the baseline, further dimensions than strategy and seed, a seed or a
+    strategy that is there twice, or a run whose metric is not finite at the start either.
     """
-    final = _final(data, metric)
-    names = [str(name) for name in final.strategy.values]
+    check_fraction("level", level)
+    check_flag("lower_is_better", lower_is_better)
+    data = as_study(data)
+    final = final_metric(data, metric)
+    check_dimensions(data, metric, "evaluation_step")
+    names = list(map(str, data.strategy.values))
     of = _baselines(names, baseline)
+    final = final.transpose("strategy", "seed")
     values = dict(zip(names, np.asarray(final.values, dtype=float)))
     well = ended_well(data, metric).transpose("strategy", "seed").values
     diverged = dict(zip(names, np.count_nonzero(~well, axis=1)))
     compared = {*of, *of.values()}
+    _check_runs(data, [name for name in names if name in compared])
     for name in names:
         wrong = np.flatnonzero(~np.isfinite(values[name]))
         if name in compared and len(wrong):
@@ -271,10 +343,10 @@ def compare(
         metric=metric,
         pairs=compare_paired(pairs, level),
         baseline=of,
-        means={name: float(values[name].mean()) for name in names if name in compared},
+        means={name: mean(values[name]) for name in names if name in compared},
         diverged={name: int(diverged[name]) for name in names if name in compared},
         seeds=final.sizes["seed"],
         level=level,
         lower_is_better=lower_is_better,
-        label=data[metric].attrs.get("long_name", metric.replace("_", " ")),
+        label=str(data[metric].attrs.get("long_name") or metric.replace("_", " ")),
     )

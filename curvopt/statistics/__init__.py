@@ -1,7 +1,9 @@
 """Statistics of runs: compared in pairs (the same seed, two strategies), aggregated over
 problems, as profiles, as ranks and as times to a target.
 
-All functions take plain NumPy arrays, or what converts to one.
+All functions take plain NumPy arrays, or what converts to one. Of an `xarray.DataArray`
+the names of its dimensions count, not their order, and the labels of seeds and problems:
+what is paired is paired by label, and a label that repeats is refused.
 """
 
 from ._aggregate import (

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ._bootstrap import Estimate, stratified_interval
-from ._samples import run_scores, samples
+from ._samples import run_scores, samples, unit_scale
 
 
 def interquartile_mean(x: ArrayLike) -> float:
@@ -23,7 +23,8 @@ def interquartile_mean(x: ArrayLike) -> float:
 
     Source: Agarwal et al. 2021 (rliable), as `scipy.stats.trim_mean`.
     """
-    return float(scipy.stats.trim_mean(samples("x", x), 0.25))
+    scaled, exponent = unit_scale(samples("x", x))
+    return float(np.ldexp(scipy.stats.trim_mean(scaled, 0.25), exponent))
 
 
 def _middle_half(x: Float[np.ndarray, "resample run problem"]) -> np.ndarray:
@@ -54,6 +55,7 @@ def stratified_interquartile_mean(scores: ArrayLike, confidence: float = 0.95) -
     Source: Agarwal et al. 2021; the interval is that of
     [`curvopt.statistics.stratified_interval`][].
     """
-    x = run_scores("scores", scores)
+    x, exponent = unit_scale(run_scores("scores", scores))
     low, high = stratified_interval(_middle_half, x, confidence=confidence)
-    return Estimate(float(_middle_half(x[None])[0]), float(low), float(high))
+    ends = (_middle_half(x[None])[0], low, high)
+    return Estimate(*(float(np.ldexp(end, exponent)) for end in ends))

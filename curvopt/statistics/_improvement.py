@@ -5,7 +5,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ._bootstrap import Estimate, stratified_interval
-from ._samples import run_scores
+from ._samples import check_flag, matched, run_scores
 
 
 def _fraction_below(
@@ -56,7 +56,8 @@ def probability_of_improvement(
     wants higher scores; the interval is that of
     [`curvopt.statistics.stratified_interval`][], x and y resampled independently.
     """
-    a, b = run_scores("x", x), run_scores("y", y)
+    check_flag("lower_is_better", lower_is_better)
+    a, b = run_scores("x", x), run_scores("y", matched("problem", "x", x, "y", y))
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             "x and y must have the same problems, but they have the shapes "

@@ -9,7 +9,16 @@ import scipy.stats
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ._samples import check_fraction, RESAMPLES, samples, SEED
+from ._samples import (
+    by_name,
+    check_fraction,
+    matched,
+    mean,
+    RESAMPLES,
+    samples,
+    SEED,
+    unit_scale,
+)
 
 
 def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -36,17 +45,19 @@ def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     x = samples("x", x)
     if x.size == 1:
         return -math.inf, math.inf
-    if np.ptp(x) <= 1e-12 * np.abs(x).max():  # BCa would divide by zero
+    # BCa cubes what it is given, which neither 1e-200 nor 1e200 would survive.
+    scaled, exponent = unit_scale(x)
+    if np.ptp(scaled) <= 1e-12 * np.abs(scaled).max():  # BCa would divide by zero
         return float(x.min()), float(x.max())
     interval = scipy.stats.bootstrap(
-        (x,),
+        (scaled,),
         np.mean,
         confidence_level=confidence,
         n_resamples=RESAMPLES,
         method="BCa",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return float(np.ldexp(interval.low, exponent)), float(np.ldexp(interval.high, exponent))
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
@@ -74,7 +85,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
         return 1.0  # both flips are as extreme as the one observed
     return float(
         scipy.stats.permutation_test(
-            (differences,),
+            (unit_scale(differences)[0],),
             np.mean,
             permutation_type="samples",
             n_resamples=RESAMPLES,
@@ -125,8 +136,8 @@ def seeds_needed(family: int, level: float = 0.05) -> int:
     `ValueError` if there is no comparison, or the level is not in (0, 1).
     """
     check_fraction("level", level)
-    if family < 1:
-        raise ValueError(f"family must be at least 1 comparison, but it is {family}.")
+    if not isinstance(family, (int, np.integer)) or family < 1:
+        raise ValueError(f"family must be at least 1 comparison, but it is {family!r}.")
     return max(8, math.ceil(math.log2(2 * family / level)))
 
 
@@ -163,7 +174,7 @@ class PairedComparison:
         adjusted p-value is below the level, and there are enough seeds."""
         return (
             self.enough_seeds
-            and not self.low <= 0 <= self.high
+            and (self.low > 0 or self.high < 0)
             and self.p_adjusted < self.level
         )
 
@@ -176,7 +187,7 @@ def compare_paired(
     **Arguments:**
 
     - `pairs`: by name, `(treatment, baseline)`: one finite value for each seed, shape
-        `(n,)`, in the same order of seeds.
+        `(n,)`, in the same order of seeds, or labelled with them.
     - `level`: of the family; the intervals have confidence `1 - level`.
 
     **Returns:**
@@ -185,22 +196,28 @@ def compare_paired(
 
     **Raises:**
 
-    `ValueError` if a value is not finite, treatment and baseline differ in length, or the
-    level is not in (0, 1).
+    `ValueError` if a value is not finite, treatment and baseline differ in their seeds,
+    seeds repeat, or the level is not in (0, 1).
     """
     check_fraction("level", level)
     differences = {}
-    for name, (treatment, baseline) in pairs.items():
-        a, b = (
-            samples(f"{name}: treatment", treatment),
-            samples(f"{name}: baseline", baseline),
-        )
+    for name, pair in by_name("pairs", pairs).items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(
+                f"{name}: must be a pair (treatment, baseline), but it is "
+                f"{type(pair).__name__}."
+            )
+        treatment, baseline = pair
+        names = f"{name}: treatment", f"{name}: baseline"
+        baseline = matched("run", names[0], treatment, names[1], baseline)
+        a, b = samples(names[0], treatment), samples(names[1], baseline)
         if a.shape != b.shape:
             raise ValueError(
                 f"{name}: treatment and baseline must have the same seeds, but they "
                 f"have {a.size} and {b.size} values."
             )
-        differences[name] = a - b
+        with np.errstate(over="ignore"):
+            differences[name] = samples(f"{name}: treatment minus baseline", a - b)
     if not differences:
         return {}
     p_values = [sign_flip_test(d) for d in differences.values()]
@@ -208,7 +225,7 @@ def compare_paired(
     for (name, d), p, adjusted in zip(differences.items(), p_values, holm(p_values)):
         low, high = bca_interval(d, 1 - level)
         out[name] = PairedComparison(
-            mean_difference=float(d.mean()),
+            mean_difference=mean(d),
             low=low,
             high=high,
             p_value=p,

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from ._bootstrap import stratified_interval
-from ._samples import run_scores
+from ._samples import check_flag, matched, numbers, run_scores
 
 
 def _check_costs(name: str, costs: Float[np.ndarray, "..."]) -> None:
@@ -37,7 +37,7 @@ def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
 
     `ValueError` if a cost is negative or nan, or `costs` has another shape.
     """
-    costs = np.asarray(costs, dtype=float)
+    costs = numbers("costs", costs, "solver", "problem")
     if costs.ndim != 2 or costs.size == 0:
         raise ValueError(
             f"costs must have the shape (solver, problem), but it has shape {costs.shape}."
@@ -45,8 +45,13 @@ def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
     _check_costs("costs", costs)
     best = np.broadcast_to(np.min(costs, axis=0), costs.shape)
     ratios = np.full(costs.shape, np.inf)
-    np.divide(costs, best, out=ratios, where=np.isfinite(costs) & (best > 0))
-    return np.where((costs == best) & np.isfinite(costs), 1.0, ratios)
+    solved = np.isfinite(costs)
+    counted = solved & (best > 0)
+    with np.errstate(over="ignore"):
+        np.divide(costs, best, out=ratios, where=counted)
+    # Infinite is what was missed, and not what is 1e308 times as dear.
+    ratios = np.where(counted, np.fmin(ratios, np.finfo(float).max), ratios)
+    return np.where((costs == best) & solved, 1.0, ratios)
 
 
 def performance_profile(
@@ -72,7 +77,9 @@ def performance_profile(
     Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
     Math. Program. 91, 2002.
     """
-    ratios, factors = cost_ratios(costs), np.asarray(factors, dtype=float)
+    ratios, factors = cost_ratios(costs), numbers("factors", factors)
+    if factors.ndim != 1 or np.isnan(factors).any():
+        raise ValueError(f"factors must be numbers, shape (factor,), but are {factors}.")
     # An infinite factor asks for what was solved at all: a miss is within no factor.
     within = (ratios[:, :, None] <= factors) & np.isfinite(ratios)[:, :, None]
     return within.mean(axis=1)
@@ -91,9 +98,15 @@ def no_dearer(
 
     **Raises:**
 
-    `ValueError` if a cost is negative or nan.
+    `ValueError` if a cost is negative or nan, or the two are not of the same problems.
     """
-    costs, rival = np.asarray(costs, dtype=float), np.asarray(rival, dtype=float)
+    rival = numbers("rival", matched("problem", "costs", costs, "rival", rival), "problem")
+    costs = numbers("costs", costs, "problem")
+    if costs.ndim != 1 or costs.shape != rival.shape:
+        raise ValueError(
+            "costs and rival must be one number for each problem, the same ones, but they "
+            f"have the shapes {costs.shape} and {rival.shape}."
+        )
     _check_costs("costs", costs)
     _check_costs("rival", rival)
     return np.isfinite(costs) & (costs <= rival), np.isfinite(np.minimum(costs, rival))
@@ -148,7 +161,8 @@ def score_profile(
     Source: Agarwal et al. 2021, section 4.2, and the code of rliable 1.2 (read), which
     counts scores above $\tau$: for losses that is one minus this.
     """
-    x, tau = run_scores("scores", scores), np.asarray(thresholds, dtype=float)
+    check_flag("lower_is_better", lower_is_better)
+    x, tau = run_scores("scores", scores), numbers("thresholds", thresholds)
     if tau.ndim != 1:
         raise ValueError(
             f"thresholds must have the shape (threshold,), but it has shape {tau.shape}."

@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ._samples import check_fraction, samples
+from ._samples import by_name, check_flag, check_fraction, matched, samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +102,17 @@ def critical_difference(
     table of $q_\alpha$ and its worked example.
     """
     check_fraction("level", level)
-    if len(scores) < 2:
+    check_flag("lower_is_better", lower_is_better)
+    if len(by_name("scores", scores)) < 2:
         raise ValueError(
             f"there must be at least two methods to rank, but there is {list(scores)}."
         )
-    values = {name: samples(name, x) for name, x in scores.items()}
+    first, *_ = scores
+    values = {}
+    for name, x in scores.items():
+        for axis in ("problem", "run"):
+            x = matched(axis, first, scores[first], name, x)
+        values[name] = samples(name, x)
     blocks = {name: x.size for name, x in values.items()}
     if len(set(blocks.values())) > 1:
         raise ValueError(f"methods must have the same blocks, but they have {blocks}.")

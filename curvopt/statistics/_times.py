@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import scipy.stats
+import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ._samples import check_fraction
+from ._samples import check_fraction, numbers
 
 
 def time_to_target(
@@ -18,7 +19,8 @@ def time_to_target(
 
     **Arguments:**
 
-    - `curves`: losses, time along the last axis; non-finite values never reach it.
+    - `curves`: losses, time along the last axis (or along `step` or `evaluation_step`, if
+        axes have names); non-finite values never reach it.
     - `target`: the loss to reach.
     - `times`: what the clock says, shape of the last axis or of `curves`; default
         `0, 1, 2, ...`.
@@ -27,9 +29,24 @@ def time_to_target(
 
     The times, without the last axis; infinite where the target is missed.
     """
-    curves = np.asarray(curves, dtype=float)
-    clock = np.arange(curves.shape[-1]) if times is None else np.asarray(times)
-    clock = np.broadcast_to(clock, curves.shape).astype(float)
+    if isinstance(curves, xr.DataArray) and isinstance(times, xr.DataArray):
+        curves, times = xr.align(curves, times, join="exact")
+        times = times.broadcast_like(curves).transpose(*curves.dims)
+    curves = numbers("curves", curves, ..., "time")
+    if curves.ndim == 0 or curves.shape[-1] == 0:
+        raise ValueError(f"curves must have time, but they have shape {curves.shape}.")
+    if np.isnan(numbers("target", target)).any():
+        raise ValueError("target must be a number, but it is nan.")
+    clock = np.arange(curves.shape[-1], dtype=float)
+    if times is not None:
+        clock = numbers("times", times, ..., "time")
+    try:
+        clock = np.broadcast_to(clock, curves.shape)
+    except ValueError:
+        raise ValueError(
+            f"times must have the shape {curves.shape[-1:]} or {curves.shape}, as curves "
+            f"have, but they have {clock.shape}."
+        ) from None
     reached = np.isfinite(curves) & (curves <= target)
     return np.where(reached, clock, np.inf).min(axis=-1)
 
@@ -79,7 +96,7 @@ def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
     Source: David & Nagaraja, Order Statistics, 2003, section 7.1 (recalled).
     """
     check_fraction("confidence", confidence)
-    times = np.asarray(times, dtype=float)
+    times = numbers("times", times, "run")
     if times.ndim != 1 or times.size == 0:
         raise ValueError(
             f"times must be one for each run, but they have shape {times.shape}."
@@ -94,7 +111,7 @@ def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
     k = int(scipy.stats.binom.ppf((1 - confidence) / 2, n, 0.5))
     low, high = (ordered[k - 1], ordered[n - k]) if k > 0 else (-math.inf, math.inf)
     return TimeSummary(
-        median=float(np.median(times)),
+        median=float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2),
         low=float(low),
         high=float(high),
         reached=int(np.isfinite(times).sum()),

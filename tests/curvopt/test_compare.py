@@ -1,5 +1,7 @@
 """Strategies against their baselines, from a dataset to sentences."""
 
+import xml.etree.ElementTree
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -240,3 +242,102 @@ class TestBadInput:
     def test_level(self, data):
         with pytest.raises(ValueError, match="level must be above 0"):
             curvopt.compare(data, "train_loss", baseline="tuned", level=5.0)
+
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize(
+        "change, match",
+        [
+            (dict(data=None), "data must be the dataset of a study.*it is None"),
+            (dict(data="results.nc"), "'results.nc'. A saved one is opened with"),
+            (dict(baseline=None), "baseline must be the name.*is None; valid are: 'tuned'"),
+            (dict(baseline=["tuned"]), r"\{strategy: baseline\}.*but it is \['tuned'\]"),
+            (dict(metric=None), "no metric None; there are: train_loss"),
+            (dict(level="x"), "level must be above 0.*'x'"),
+            (dict(lower_is_better="no"), "lower_is_better must be True or False"),
+        ],
+    )
+    def test_arguments_of_another_kind(self, data, change, match):
+        good = dict(data=data, metric="train_loss", baseline="tuned")
+        options = good | change
+        with pytest.raises(ValueError, match=match):
+            curvopt.compare(options.pop("data"), options.pop("metric"), **options)
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_one_variable(self, data):
+        with pytest.raises(ValueError, match="is DataArray. Pass all of it"):
+            curvopt.compare(data.train_loss, "train_loss", baseline="tuned")
+
+
+class TestLabels:
+    """What counts is what runs are called, whatever was done to the dataset before."""
+
+    def test_a_run_that_is_there_twice_is_not_two(self, data):
+        twice = xr.concat([data, data.isel(seed=[0, 1])], "seed", data_vars="all")
+        message = "labels of 'seed' in data must be distinct, but repeated are: 100, 101"
+        with pytest.raises(ValueError, match=message):
+            curvopt.compare(twice, "train_loss", baseline="tuned")
+        ours = curvopt.compare(
+            twice.drop_duplicates("seed"), "train_loss", baseline="tuned"
+        )
+        assert ours == curvopt.compare(data, "train_loss", baseline="tuned")
+        strategies = data.isel(strategy=[0, 1, 1])
+        with pytest.raises(ValueError, match="repeated are: better"):
+            curvopt.compare(strategies, "train_loss", baseline="tuned")
+
+    def test_order_of_dimensions_seeds_and_time(self, data):
+        expected = curvopt.compare(data, "train_loss", baseline="tuned")
+        backwards = data.assign_coords(evaluation_step=[0, 3])
+        backwards = backwards.isel(evaluation_step=[1, 0])
+        for same in (data.transpose("evaluation_step", "seed", ...), backwards):
+            assert curvopt.compare(same, "train_loss", baseline="tuned") == expected
+
+    def test_studies_that_are_joined(self, data):
+        """Other seeds are more seeds; of other strategies they are none to pair."""
+        parts = data.isel(seed=slice(4)), data.isel(seed=slice(4, None))
+        joined = xr.concat(parts, "seed", data_vars="all")
+        expected = curvopt.compare(data, "train_loss", baseline="tuned")
+        assert curvopt.compare(joined, "train_loss", baseline="tuned") == expected
+        apart = xr.concat(
+            [parts[0].isel(strategy=[0]), data.isel(strategy=[1, 2])],
+            "strategy",
+            join="outer",
+            data_vars="all",
+        )
+        message = r"'tuned' was not run from seed 104.*sel\(seed=\[100, 101, 102, 103\]\)"
+        with pytest.raises(ValueError, match=message):
+            curvopt.compare(apart, "train_loss", baseline="tuned")
+
+
+class TestNames:
+    UGLY = "![x](y) | <b>_a_</b>"
+
+    @pytest.fixture
+    def ours(self, data):
+        names = [self.UGLY, "two\nlines", "$x", "d"]
+        named = data.assign_coords(strategy=names)
+        named.train_loss.attrs["long_name"] = "loss | _total_"
+        return curvopt.compare(named, "train_loss", baseline=self.UGLY)
+
+    def test_sentences_have_one_line(self, ours):
+        assert len(str(ours).splitlines()) == 4
+        first = ours.sentences()[0]
+        assert first.startswith(
+            "'two\\nlines' ends at a lower loss | _total_ (better) than ![x]"
+        )
+        first = ours.sentences(markdown=True)[0]
+        assert first.startswith(r"**'two\\nlines'** ends at a lower loss \| \_total\_")
+        assert r"than !\[x\](y) \| \<b>\_a\_\</b>:" in first
+
+    def test_tables_in_notebooks(self, ours):
+        table = xml.etree.ElementTree.fromstring(ours._repr_html_())
+        header, *rows = [[cell.text for cell in row] for row in table.iter("tr")]
+        assert [row[0] for row in rows] == ["'two\\nlines'", "$x", "d"]
+        assert [row[1] for row in rows] == [self.UGLY] * 3
+        verdicts = [row[header.index("verdict")] for row in rows]
+        assert verdicts == ["better", "worse", "no difference can be claimed"]
+        pair = ours.pairs["$x"]
+        assert rows[1][header.index("difference")] == f"{pair.mean_difference:+.4g}"
+        lines = ours._repr_markdown_().splitlines()
+        assert len(lines) == 2 + 2 + 3 and r"\$x" in lines[5]
+        few = curvopt.compare(study(seeds=3, a=0.1, b=0.2), "train_loss", baseline="b")
+        assert "too few seeds: 8 are needed" in few._repr_html_()

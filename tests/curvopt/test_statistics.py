@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -6,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 from curvopt import statistics
 
@@ -469,3 +471,132 @@ class TestBadInput:
     def test_a_family_of_none(self):
         with pytest.raises(ValueError, match="at least 1 comparison, but it is 0"):
             statistics.seeds_needed(0)
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_what_is_no_array_of_numbers(self):
+        for wrong in (
+            None,
+            "x",
+            [[1.0], [1.0, 2.0]],
+            1j,
+            xr.Dataset({"a": ("seed", [1.0])}),
+        ):
+            with pytest.raises(ValueError, match="x must be"):
+                statistics.bca_interval(wrong)
+            with pytest.raises(ValueError, match="costs must"):
+                statistics.cost_ratios(wrong)
+
+    def test_costs_of_other_problems(self):
+        with pytest.raises(ValueError, match=r"same ones.*\(1,\) and \(2,\)"):
+            statistics.no_dearer([1.0], [1.0, 2.0])
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_arguments_of_another_kind(self):
+        with pytest.raises(ValueError, match="pairs must be a dictionary"):
+            statistics.compare_paired(None)
+        with pytest.raises(ValueError, match=r"a: must be a pair \(treatment, baseline\)"):
+            statistics.compare_paired({"a": np.ones(3)})
+        with pytest.raises(ValueError, match="level must be above 0.*'x'"):
+            statistics.compare_paired({}, "x")
+        with pytest.raises(ValueError, match="lower_is_better must be True or False.*'no'"):
+            statistics.critical_difference({"a": [1.0], "b": [2.0]}, lower_is_better="no")
+        with pytest.raises(ValueError, match="target must be a number, but it is nan"):
+            statistics.time_to_target([1.0], np.nan)
+        with pytest.raises(ValueError, match=r"times must have the shape \(2,\)"):
+            statistics.time_to_target([1.0, 2.0], 1.0, [1.0, 2.0, 3.0])
+
+
+class TestAnyScale:
+    """Powers of two change no digit: what holds of differences holds of tiny ones too."""
+
+    X = np.random.default_rng(0).normal(1, 1, 12)
+
+    @pytest.mark.parametrize("exponent", [-1040, -680, 680, 1020])
+    def test_intervals_means_and_tests(self, exponent):
+        scaled = np.ldexp(self.X, exponent)
+        rel = 1e-6 if exponent < -1022 else 1e-14  # the smallest numbers have few digits
+        for figure in (
+            lambda x: statistics.bca_interval(x),
+            lambda x: statistics.interquartile_mean(x),
+            lambda x: list(
+                dataclasses.astuple(statistics.stratified_interquartile_mean(x[:, None]))
+            ),
+        ):
+            expected = np.ldexp(figure(self.X), exponent)
+            np.testing.assert_allclose(figure(scaled), expected, rtol=rel, atol=0)
+        assert statistics.sign_flip_test(scaled) == statistics.sign_flip_test(self.X)
+        pairs = {"a": (scaled, np.zeros(12))}
+        ours = statistics.compare_paired(pairs)["a"]
+        reference = statistics.compare_paired({"a": (self.X, np.zeros(12))})["a"]
+        assert ours.holds and reference.holds and ours.p_value == reference.p_value
+        expected = np.ldexp(reference.mean_difference, exponent)
+        assert ours.mean_difference == pytest.approx(float(expected), rel=rel, abs=0)
+
+    def test_a_difference_that_is_no_number_is_refused(self):
+        with pytest.raises(ValueError, match="a: treatment minus baseline must be finite"):
+            statistics.compare_paired({"a": ([1e308], [-1e308])})
+
+    def test_nothing_holds_of_an_interval_that_is_not_a_number(self):
+        (c,) = statistics.compare_paired({"a": (self.X, np.zeros(12))}).values()
+        for ends in ({"low": np.nan}, {"low": np.nan, "high": np.nan}):
+            assert c.holds and not dataclasses.replace(c, **ends).holds
+        assert not dataclasses.replace(c, p_adjusted=np.nan).holds
+
+    def test_dear_is_not_missed(self):
+        costs = [[1e-200, 1.0], [1e200, np.inf]]
+        ratios = statistics.cost_ratios(costs)
+        assert np.isfinite(ratios[1, 0]) and np.isinf(ratios[1, 1])
+        assert statistics.performance_profile(costs, [np.inf])[1] == 0.5
+
+    def test_a_median_of_huge_times(self):
+        assert statistics.summarise_times([1.5e308, 1.7e308]).median == 1.6e308
+
+
+class TestLabels:
+    """Of labelled arrays, names count, not places."""
+
+    SCORES = xr.DataArray(
+        np.random.default_rng(0).normal(size=(5, 3)),
+        coords={"seed": [3, 1, 4, 0, 5], "problem": list("abc")},
+    )
+
+    def test_transposed_arrays(self):
+        x, y = self.SCORES, self.SCORES[:, ::-1] + 0.1
+        for figure in (
+            statistics.stratified_interquartile_mean,
+            lambda x: statistics.score_profile(x, [0.0, 0.5]).fractions.tolist(),
+            lambda x: statistics.probability_of_improvement(x, y),
+            lambda x: statistics.cost_ratios(abs(x).rename(seed="solver")).tolist(),
+            lambda x: statistics.time_to_target(x.rename(seed="step"), 0.0).tolist(),
+        ):
+            assert figure(x) == figure(x.T)
+
+    def test_pairs_are_of_the_same_label(self):
+        treatment, baseline = self.SCORES[:, 0], self.SCORES[:, 1]
+        expected = statistics.compare_paired({"a": (treatment.values, baseline.values)})
+        assert statistics.compare_paired({"a": (treatment, baseline[::-1])}) == expected
+        wins = statistics.no_dearer(abs(self.SCORES[0]), abs(self.SCORES[1]))
+        again = statistics.no_dearer(abs(self.SCORES[0]), abs(self.SCORES[1, ::-1]))
+        np.testing.assert_array_equal(wins, again)
+        by_method = {str(k): self.SCORES.isel(seed=k) for k in range(3)}
+        turned = by_method | {"1": by_method["1"][::-1]}
+        assert statistics.critical_difference(turned) == statistics.critical_difference(
+            by_method
+        )
+        with pytest.raises(ValueError, match=r"same labels of 'seed', but.*\[3\]"):
+            statistics.compare_paired({"a": (treatment, baseline[1:])})
+
+    def test_a_run_that_is_there_twice_is_not_two(self):
+        twice = xr.concat([self.SCORES, self.SCORES], "seed")
+        message = "the labels of 'seed' in .* must be distinct, but repeated are: 3, 1, 4"
+        for call in (
+            lambda: statistics.bca_interval(twice[:, 0]),
+            lambda: statistics.compare_paired({"a": (twice[:, 0], twice[:, 1])}),
+            lambda: statistics.stratified_interquartile_mean(twice),
+            lambda: statistics.probability_of_improvement(twice, self.SCORES),
+            lambda: statistics.score_profile(twice, [1.0]),
+            lambda: statistics.critical_difference({"a": twice[:, 0], "b": twice[:, 1]}),
+            lambda: statistics.summarise_times(twice[:, 0]),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()

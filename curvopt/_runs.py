@@ -1,0 +1,129 @@
+"""The dataset of a study, checked where it is handed over: what reads it goes by names
+and labels, whatever was selected, transposed or concatenated before."""
+
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from ._names import shown
+
+
+_TIMES = ("step", "evaluation_step")
+
+
+def check_distinct(labels: pd.Index, what: str, remedy: str) -> None:
+    """Refuse labels that repeat, naming them."""
+    again = labels[labels.duplicated()].unique()
+    if len(again):
+        some = ", ".join(shown(x) for x in again[:5]) + (", ..." if len(again) > 5 else "")
+        raise ValueError(f"{what} must be distinct, but repeated are: {some}. {remedy}")
+
+
+def as_study(data: Any, name: str = "data") -> xr.Dataset:
+    """A study with strategies as strings, distinct labels, and time that goes on.
+
+    **Arguments:**
+
+    - `data`: what ought to be a dataset of [`curvopt.run_study`][].
+    - `name`: of the argument, for the error.
+
+    **Raises:**
+
+    `ValueError` if it is no dataset, strategies have no names, or the labels of a dimension
+    repeat: a run that is there twice is not two.
+    """
+    if not isinstance(data, xr.Dataset):
+        remedy = (
+            "Pass all of it, not one of its variables."
+            if isinstance(data, xr.DataArray)
+            else "A saved one is opened with `xarray.open_dataset`."
+        )
+        raise ValueError(
+            f"{name} must be the dataset of a study, as `curvopt.run_study` returns it, "
+            f"but it is {_described(data)}. {remedy}"
+        )
+    if "strategy" in data.dims:
+        index = data.indexes.get("strategy")
+        if index is None or isinstance(index, pd.MultiIndex):
+            raise ValueError(
+                f"the strategies of {name} must have names, but the dimension strategy has "
+                f"{'none' if index is None else 'several levels'}. Name them: "
+                f"`{name}.assign_coords(strategy=[...])`."
+            )
+        data = data.assign_coords(strategy=("strategy", list(map(str, index))))
+    for dim, index in data.indexes.items():
+        check_distinct(
+            index,
+            f"the labels of {dim!r} in {name}",
+            "Each run counts once. If it is the same run, drop it, "
+            f"`{name}.drop_duplicates({dim!r})`; if it is another, give it a label of its "
+            "own.",
+        )
+    for dim in _TIMES:
+        if dim in data.indexes and not data.indexes[dim].is_monotonic_increasing:
+            data = data.sortby(dim)
+    return data
+
+
+def _described(data: Any) -> str:
+    return repr(data) if data is None or isinstance(data, str) else type(data).__name__
+
+
+def check_dimensions(
+    data: xr.Dataset, name: str, *times: str, further: bool = False
+) -> None:
+    """Refuse a variable that is not there, or not one value for each strategy and seed (and
+    time).
+
+    **Arguments:**
+
+    - `times`: its dimension of time, if it has one.
+    - `further`: whether hyper-parameters may be dimensions too.
+
+    **Raises:**
+
+    `ValueError` naming the dimension and how to select.
+    """
+    if name not in data:
+        there = ", ".join(map(repr, sorted(map(str, data.data_vars)))) or "none"
+        raise ValueError(
+            f"there is no variable {name!r} in the dataset; there are: {there}."
+        )
+    dims = data[name].dims
+    for dim in ("strategy", "seed", *times):
+        if dim not in dims:
+            raise ValueError(
+                f"{name!r} must have the dimensions {_listed('strategy', 'seed', *times)}, "
+                f"but it has {dims}. Keep {dim} as a dimension: select with a list, "
+                f"`data.sel({dim}=[...])`."
+            )
+    others = [str(dim) for dim in dims if dim not in ("strategy", "seed", *times)]
+    if others and not further:
+        choice = ", ".join(f"{dim}=..." for dim in others)
+        raise ValueError(
+            f"{name!r} must have the dimensions {_listed('strategy', 'seed', *times)} "
+            f"only, but it has {', '.join(others)} too. Select first: `data.sel({choice})`."
+        )
+
+
+def _listed(*words: str) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def was_run(data: xr.Dataset) -> xr.DataArray:
+    """Whether there is a run, for each strategy, seed and hyper-parameter. Where studies of
+    other seeds or values were joined, there is nothing: not even a step at which it
+    diverged."""
+    there = [
+        x.notnull().any(dim)
+        for name, x in data.data_vars.items()
+        for dim in _TIMES
+        if dim in x.dims and (name == "loss" or dim == "evaluation_step")
+    ]
+    if "diverged_at" in data:
+        there.append(data.diverged_at >= 0)
+    found = there[0]
+    for one in there[1:]:
+        found = found | one
+    return found
