@@ -1,5 +1,9 @@
 """Directions, line searches and the curvature rescaling of the learning rate, in JAX."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from . import statistics as statistics
 from ._checks import (
     check_choice as check_choice,
@@ -68,3 +72,18 @@ from ._tree import (
     tree_zeros as tree_zeros,
 )
 from ._tune import tune as tune, Tuning as Tuning
+
+
+if TYPE_CHECKING:
+    from . import plots as plots
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Matplotlib is loaded by those who draw: it takes as long as all the rest of this.
+    if name == "plots":
+        return importlib.import_module(".plots", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "plots"])

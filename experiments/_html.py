@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from markdown_it.token import Token
 
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
+
+# XML has no place for these, not even escaped.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 # Readable at arm's length and on a phone; the page is never wider than the screen, and
 # what is wider (tables, code, figures with small print) scrolls by itself.
@@ -75,23 +79,32 @@ def _data_uri(source: str, folder: Path) -> str:
 
 
 def _figures(tokens: Sequence[Token], folder: Path) -> None:
-    """Put every image into the page; one that is all of a paragraph becomes a figure."""
+    """Put every image that is all of a paragraph into the page, as a figure. In a line of
+    text there are none: what looks like one there is a part of somebody's name."""
     for k, token in enumerate(tokens):
         children = token.children or []
         images = [child for child in children if child.type == "image"]
         for image in images:
-            image.attrSet("src", _data_uri(str(image.attrs["src"]), folder))
-            image.content = _alternative(image)
+            image.content = _plain(image)
         if len(images) == len(children) == 1 and tokens[k - 1].type == "paragraph_open":
+            (image,) = images
+            image.attrSet("src", _data_uri(str(image.attrs["src"]), folder))
             tokens[k - 1].tag = tokens[k + 1].tag = "figure"
             # A list's paragraphs are hidden, but a figure is to be seen.
             tokens[k - 1].hidden = tokens[k + 1].hidden = False
-            caption = f"<figcaption>{html.escape(images[0].content)}</figcaption>"
+            caption = f"<figcaption>{html.escape(image.content)}</figcaption>"
             children.append(Token("html_inline", "", 0, content=caption))
+            continue
+        for image in images:
+            source = urllib.parse.unquote(str(image.attrs["src"]))
+            image.type, image.content = "text", f"![{image.content}]({source})"
 
 
-def _alternative(image: Token) -> str:
-    return "".join(child.content for child in image.children or [])
+def _plain(token: Token) -> str:
+    """What is in it, in plain letters."""
+    breaks = ("softbreak", "hardbreak")
+    parts = (" " if t.type in breaks else t.content for t in token.children or [])
+    return "".join(parts)
 
 
 def _renderer() -> MarkdownIt:
@@ -107,7 +120,7 @@ def _title(tokens: Sequence[Token]) -> str:
     """The first heading, in plain letters."""
     for k, token in enumerate(tokens):
         if token.type == "heading_open":
-            return "".join(child.content for child in tokens[k + 1].children or [])
+            return _plain(tokens[k + 1])
     return "Report"
 
 
@@ -133,7 +146,7 @@ def html_report(text: str, folder: Path) -> str:
     the report, or neither PNG, JPEG nor SVG.
     """
     renderer = _renderer()
-    tokens = renderer.parse(text)
+    tokens = renderer.parse(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
     _figures(tokens, folder)
     body = renderer.renderer.render(tokens, renderer.options, {})
     return (

@@ -1,10 +1,14 @@
 """A line over seeds with its band, and crosses where seeds diverged."""
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from .._names import shown
+from ._beyond import Extent
 from ._style import Look
 
 
@@ -59,8 +63,9 @@ def draw_band(
     y: Float[np.ndarray, "seed point"],
     look: Look,
     label: str,
-) -> None:
-    """The mean over the seeds that are finite, and from the smallest to the largest.
+) -> Extent:
+    """The mean over the seeds that are finite, and from the smallest to the largest, which
+    is returned.
 
     **Arguments:**
 
@@ -76,11 +81,12 @@ def draw_band(
     if not seen.any():
         # A strategy without a line keeps its place in the legend.
         draw_line(ax, np.empty(0), np.empty(0), look, label)
-        return
+        return Extent(np.empty(0), np.empty(0), np.empty(0), look)
     x = np.nanmean(clock, axis=0)
     draw_line(ax, x, np.nanmean(shown, axis=0), look, label)
     low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
     ax.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    return Extent(x, low, high, look)
 
 
 def draw_runs(
@@ -89,20 +95,23 @@ def draw_runs(
     y: Float[np.ndarray, "seed point"],
     look: Look,
     label: str,
+    lowest: float = -np.inf,
     highest: float = np.inf,
-) -> None:
+) -> Extent:
     """The band of the seeds that are finite at the end; each that diverged is a thin line
-    of its own, up to a cross at its last finite value, or where it leaves the panel."""
+    of its own, up to a cross at its last finite value, or where it leaves the panel. The
+    extent of the band is returned."""
     finite, clock = np.isfinite(y), np.broadcast_to(x, y.shape)
     alive = finite[:, -1]
-    draw_band(ax, clock[alive], y[alive], look, label)
+    extent = draw_band(ax, clock[alive], y[alive], look, label)
     for seed in np.flatnonzero(~alive & finite.any(axis=1)):
         own, value = clock[seed, finite[seed]], y[seed, finite[seed]]
-        out = np.flatnonzero(value > highest)
+        out = np.flatnonzero((value > highest) | (value < lowest))
         end = out[0] if len(out) else len(value) - 1
-        own, value = own[: end + 1], np.minimum(value[: end + 1], highest)
+        own, value = own[: end + 1], np.clip(value[: end + 1], lowest, highest)
         ax.plot(own, value, color=look.colour, linestyle=look.line, linewidth=0.6)
         draw_crosses(ax, own[-1:], value[-1:], look)
+    return extent
 
 
 def diverged_from(loss: xr.DataArray) -> xr.DataArray:
@@ -115,19 +124,29 @@ def diverged_from(loss: xr.DataArray) -> xr.DataArray:
     return loss.isel(step=0, drop=True).copy(data=at)
 
 
-def note_on_diverged(last: xr.DataArray, mark: str = " (×)") -> str:
+def note_on_seeds(seeds: Iterable[int]) -> str:
+    """What lines and bands are, in words, if strategies were run from so many seeds."""
+    several = max(seeds, default=1) > 1
+    return "Means over seeds, bands from the lowest to the highest." if several else ""
+
+
+def note_on_diverged(ends: Mapping[str, np.ndarray], *, drawn: bool = True) -> str:
     """Which strategies diverged, and how many of their runs, in words; empty if none did.
 
     **Arguments:**
 
-    - `last`: what each run ended with, of dimensions `(strategy, seed)`; not finite if it
-        diverged.
-    - `mark`: of those in the figure.
+    - `ends`: what each run ended with, shape `(seed,)`; not finite if it diverged.
+    - `drawn`: whether the figure has thin lines and crosses for them.
     """
-    rows = ~np.isfinite(last.transpose("strategy", "seed").values)
-    found = [
-        f"{name} (all runs)" if row.all() else f"{name} ({row.sum()} of {len(row)} runs)"
-        for name, row in zip(last.strategy.values, rows)
-        if row.any()
-    ]
-    return f"Diverged{mark}: {'; '.join(found)}." if found else ""
+    found = []
+    for name, end in ends.items():
+        lost, runs = int(np.sum(~np.isfinite(end))), len(end)
+        if lost:
+            of = "all" if lost == runs else f"{lost} of {runs}"
+            found.append(f"{shown(name)} ({of} runs)")
+    if not found:
+        return ""
+    which = "; ".join(found)
+    return (
+        f"Diverged (×): {which}. Thin lines are theirs." if drawn else f"Diverged: {which}."
+    )

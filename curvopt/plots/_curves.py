@@ -1,17 +1,20 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.figure
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
+from .._runs import as_study, check_dimensions
+from .._study import final_metric
 from ._axes import few_ticks, log_axis, positive
-from ._band import diverged_from, draw_runs, note_on_diverged
+from ._band import diverged_from, draw_runs, note_on_diverged, note_on_seeds
+from ._beyond import Extent, mark_beyond, NOTE
 from ._clocks import chosen_clocks, clock_values
-from ._panels import Panels, styled
-from ._strategies import check_no_knobs, labels_of, panels_of
-from ._style import looks, Width
+from ._panels import chosen_window, Panels, styled
+from ._strategies import labels_of, looks_of, panels_of, runs_of
+from ._style import Width
 from ._words import LABELS, words
 
 
@@ -19,13 +22,18 @@ from ._words import LABELS, words
 # set its scale.
 _HIGHEST = 1.5
 
+_COSTS = "A gradient-equivalent is the cost of one value and gradient."
 
-def _smoothed(x: Float[np.ndarray, "seed step"], window: int) -> np.ndarray:
-    """The running mean over the last `window` steps (fewer at the start); `nan` from
-    the first value on that is not finite."""
-    total = np.cumsum(np.where(np.isfinite(x), x, np.nan), axis=-1, dtype=float)
-    total[:, window:] = total[:, window:] - total[:, :-window]
-    return total / np.minimum(np.arange(1, x.shape[-1] + 1), window)
+
+def _smoothed(
+    x: Float[np.ndarray, "seed step"], window: int, at: Int[np.ndarray, " point"]
+) -> Float[np.ndarray, "seed point"]:
+    """The means of the last `window` steps at some steps; not finite where one of them
+    is not."""
+    # Not by a sum that runs on: after a spike of 1e20 it would know nothing of 0.1.
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(float), window, axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return windows[:, at - window + 1].mean(axis=-1)
 
 
 def _thinned(window: int, steps: int) -> np.ndarray:
@@ -42,11 +50,6 @@ def _highest(loss: xr.DataArray) -> float:
     return _HIGHEST * float(start.max()) if start.size and start.max() > 0 else np.inf
 
 
-def _crop(ax: Axes, highest: float) -> None:
-    if ax.get_ylim()[1] > highest:
-        ax.set_ylim(top=highest)
-
-
 def learning_curves(
     data: xr.Dataset,
     *,
@@ -59,7 +62,8 @@ def learning_curves(
     Lines are means over seeds of the mini-batch loss, averaged over the last `window`
     steps; bands reach from the lowest seed to the highest. A seed that diverges is in
     neither: it is a thin line that ends in a cross, and which strategies did is written
-    below. Losses above those at the start are out of sight.
+    below. Losses far above those at the start are out of sight, and a mark at the edge of
+    the panel says where.
 
     Seconds are those of one run: the strategy's wall time without compilation, over all
     runs of the dataset, which shared it. So draw a study as it was run: without some of
@@ -79,32 +83,46 @@ def learning_curves(
 
     **Raises:**
 
-    `ValueError` if the dataset lacks a clock, or has hyper-parameters.
+    `ValueError` if the dataset is none of a study, lacks a clock, has hyper-parameters, or
+    has a seed or a strategy twice.
     """
-    check_no_knobs(data, "loss")
-    chosen, panels = chosen_clocks(data, clocks), panels_of(data)
-    look = looks(labels_of(panels))
-    window = min(window or max(1, data.sizes["step"] // 50), data.sizes["step"])
+    data = as_study(data)
+    check_dimensions(data, "loss", "step")
+    chosen, panels, runs = chosen_clocks(data, clocks), panels_of(data), runs_of(data)
+    look = looks_of(labels_of(panels), [data])
+    window = chosen_window(window, data.sizes["step"], parts=50)
     at, highest = _thinned(window, data.sizes["step"]), _highest(data.loss)
     with styled():
         titles = [title for title, _ in panels]
         grid = Panels(len(chosen), titles, width=width, same_x=False, same_y=True)
+        extents: dict[Axes, list[Extent]] = {}
         for axes, clock in zip(grid.axes, chosen):
             for ax, (_, members) in zip(axes, panels):
                 for name, label in members:
-                    one = data.sel(strategy=name)
-                    y = _smoothed(one.loss.transpose("seed", "step").values, window)[:, at]
-                    x = clock_values(one, clock)[..., at]
-                    draw_runs(ax, x, y, look[label], label, highest)
+                    loss = runs[name].loss.transpose("seed", "step").values
+                    y = _smoothed(loss, window, at)
+                    x = clock_values(runs[name], clock)[..., at]
+                    extent = draw_runs(ax, x, y, look[label], label, highest=highest)
+                    extents.setdefault(ax, []).append(extent)
                 few_ticks(ax, "x", narrow=grid.narrow)
         first = grid.axes[0, 0]
         if positive([data.loss.values]):
             log_axis(first, "y")
-        _crop(first, highest)
+        if first.get_ylim()[1] > highest:
+            first.set_ylim(top=highest)
         loss = [words(data, "loss")] * len(chosen)
         grid.label([LABELS[clock] for clock in chosen], loss)
-        smoothing = f"Means of {window} steps. " if window > 1 else ""
-        grid.finish(smoothing + note_on_diverged(data.loss.isel(step=-1)))
+        beyond = [mark_beyond(ax, own) for ax, own in extents.items()]
+        grid.finish(
+            look,
+            note_on_diverged(
+                {name: one.loss.isel(step=-1).values for name, one in runs.items()}
+            ),
+            f"Means of {window} steps." if window > 1 else "",
+            note_on_seeds(one.sizes["seed"] for one in runs.values()),
+            _COSTS if "gradient_equivalents" in chosen else "",
+            NOTE if any(beyond) else "",
+        )
     return grid.figure
 
 
@@ -129,25 +147,50 @@ def metric_curves(
 
     **Raises:**
 
-    `ValueError` if the dataset has hyper-parameters.
+    `ValueError` if there is no such metric (naming those that there are), or the dataset
+    is none of a study, has hyper-parameters, or has a seed or a strategy twice.
     """
-    check_no_knobs(data, metric)
-    panels = panels_of(data)
-    values = data[metric]
-    if "loss" in data:
-        # What a diverged network predicts has an accuracy too: chance.
-        values = values.where(data.evaluation_step < diverged_from(data.loss))
-    look = looks(labels_of(panels))
+    data = as_study(data)
+    final_metric(data, metric)  # if there is none, it names those that there are
+    check_dimensions(data, metric, "evaluation_step")
+    panels, runs = panels_of(data), runs_of(data)
+    look = looks_of(labels_of(panels), [data])
+    values = {name: _while_alive(one, metric) for name, one in runs.items()}
+    lowest, highest = _limits(values.values())
     with styled():
         titles = [title for title, _ in panels]
         grid = Panels(1, titles, width=width, same_x=True, same_y=True)
         for ax, (_, members) in zip(grid.axes[0], panels):
             for name, label in members:
-                one = values.sel(strategy=name).transpose("seed", "evaluation_step")
-                x, y = one.evaluation_step.values[1:], one.values[:, 1:]
-                draw_runs(ax, x, y, look[label], label)
+                x, y = data.evaluation_step.values[1:], values[name][:, 1:]
+                draw_runs(ax, x, y, look[label], label, lowest=lowest, highest=highest)
             few_ticks(ax, "x", narrow=grid.narrow)
         few_ticks(grid.axes[0, 0], "y")
         grid.label([LABELS["evaluation_step"]], [words(data, metric)])
-        grid.finish(note_on_diverged(values.isel(evaluation_step=-1)))
+        grid.finish(
+            look,
+            note_on_diverged({name: y[:, -1] for name, y in values.items()}),
+            note_on_seeds(one.sizes["seed"] for one in runs.values()),
+            "The start is left out.",
+        )
     return grid.figure
+
+
+def _while_alive(one: xr.Dataset, metric: str) -> Float[np.ndarray, "seed evaluation_step"]:
+    values = one[metric]
+    if "loss" in one:
+        # What a diverged network predicts has an accuracy too: chance.
+        values = values.where(one.evaluation_step < diverged_from(one.loss))
+    return values.transpose("seed", "evaluation_step").values.astype(float)
+
+
+def _limits(values: Iterable[Float[np.ndarray, "seed point"]]) -> tuple[float, float]:
+    """From where to where runs that diverged are shown: somewhat beyond those that did
+    not, if there are any."""
+    ends = [y[np.isfinite(y[:, -1]), 1:] for y in values]
+    alive = np.concatenate([y[np.isfinite(y)] for y in ends])
+    if not alive.size:
+        return -np.inf, np.inf
+    low, high = alive.min() / 2, alive.max() / 2  # halves: their difference is a number
+    margin = (high - low) or abs(high) or 1.0
+    return float(2 * low - margin), float(2 * high + margin)

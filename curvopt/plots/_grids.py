@@ -3,12 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from .._runs import as_study, check_dimensions
 from .._study import final_metric
+from ._labels import caption
 from ._strategies import knobs, panels_of
 from ._words import LABELS, words
 
@@ -95,40 +98,61 @@ class GridPanel:
         return math.log10(high / low)
 
 
-def datasets(grids: Grids) -> list[xr.Dataset]:
-    """One grid or several as a list."""
-    return [grids] if isinstance(grids, xr.Dataset) else list(grids.values())
+def as_grids(grids: Any) -> dict[str, xr.Dataset]:
+    """One grid or several, checked, by name.
+
+    **Raises:**
+
+    `ValueError` if there is none, or one is no dataset of a study.
+    """
+    if not isinstance(grids, Mapping) or isinstance(grids, xr.Dataset):
+        return {"": as_study(grids, "grids")}
+    if not grids:
+        raise ValueError(
+            "there is nothing to draw: grids is empty. Pass the dataset of a study with "
+            "`hyperparameters`, or several by name."
+        )
+    return {
+        str(title): as_study(grid, f"grids[{title!r}]") for title, grid in grids.items()
+    }
 
 
 def grid_panels(
-    grids: Grids,
+    grids: Mapping[str, xr.Dataset],
     metric: str,
     *,
     knob: str | Mapping[str, str] | None,
     lower_is_better: bool,
 ) -> list[GridPanel]:
     """A panel for each grid; of a single grid, one for each of its directions."""
-    if isinstance(grids, xr.Dataset):
-        listed = [(title, grids, members) for title, members in panels_of(grids)]
+    dims = {title: _dimension(grid, metric) for title, grid in grids.items()}
+    if list(grids) == [""]:
+        listed = [(title, "", members) for title, members in panels_of(grids[""])]
     else:
         listed = [
-            (title, grid, [(str(s), str(s)) for s in grid.strategy.values])
+            (title, title, [(str(s), str(s)) for s in grid.strategy.values])
             for title, grid in grids.items()
         ]
     found = []
-    for title, grid, members in listed:
-        dim = _dimension(grid, metric)
+    for title, key, members in listed:
+        grid, dim = grids[key], dims[key]
         own = knob.get(title) if isinstance(knob, Mapping) else knob
         lines = [
             _line(grid, metric, dim, name, label, lower_is_better)
             for name, label in members
         ]
-        found.append(GridPanel(title, own or LABELS.get(dim, words(grid, dim)), lines))
+        drawn = [line for line in lines if line is not None]
+        if not drawn:
+            names = ", ".join(repr(name) for name, _ in members)
+            raise ValueError(f"{metric!r} of {names} is finite at no value of {dim!r}.")
+        name = caption(own) if own else LABELS.get(dim, words(grid, dim))
+        found.append(GridPanel(title, name, drawn))
     return found
 
 
 def _dimension(grid: xr.Dataset, metric: str) -> str:
     final_metric(grid, metric)  # if there is none, it names those that there are
+    check_dimensions(grid, metric, "evaluation_step", further=True)
     found = knobs(grid, metric)
     if len(found) != 1:
         raise ValueError(
@@ -137,29 +161,34 @@ def _dimension(grid: xr.Dataset, metric: str) -> str:
             "select all of them but one."
         )
     (dim,) = found
-    if not (grid[dim].values > 0).all():
+    values = grid[dim].values
+    if values.dtype.kind not in "buif" or not (values > 0).all():
         raise ValueError(
             f"values of {dim!r} must be above 0, for a logarithmic axis, but they are "
-            f"{grid[dim].values}."
+            f"{values}."
         )
     return dim
 
 
 def _line(
     grid: xr.Dataset, metric: str, dim: str, name: str, label: str, lower_is_better: bool
-) -> GridLine:
+) -> GridLine | None:
+    """A strategy, or `None` if it was run nowhere along the knob."""
     final = final_metric(grid, metric).sel(strategy=name).transpose("seed", dim).values
     last = grid[metric].sel(strategy=name).isel(evaluation_step=-1).transpose("seed", dim)
     x = grid[dim].values.astype(float)
-    # Grids that were joined have values that a strategy did not try.
-    tried = np.flatnonzero(np.all(np.isfinite(final), axis=0))
+    # Grids that were joined have seeds and values that a strategy did not try.
+    own = np.isfinite(final).any(axis=1)
+    tried = np.flatnonzero(np.all(np.isfinite(final[own]), axis=0))
     order = tried[np.argsort(x[tried])]
-    if not len(order):
-        raise ValueError(f"{metric!r} of {name!r} is finite at no value of {dim!r}.")
+    if not own.any() or not len(order):
+        return None
     return GridLine(
         label=label,
         x=x[order],
-        y=final[:, order].astype(float),
-        diverged=np.logical_or.reduce(~np.isfinite(last.values[:, order]), axis=0),
+        y=final[np.ix_(own, order)].astype(float),
+        diverged=np.logical_or.reduce(
+            ~np.isfinite(last.values[np.ix_(own, order)]), axis=0
+        ),
         lower_is_better=lower_is_better,
     )

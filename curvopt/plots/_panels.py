@@ -2,7 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.style
@@ -10,7 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ._style import inches, STYLE, text_width, Width
+from .._checks import check_count
+from ._labels import write
+from ._style import inches, Look, STYLE, text_width, Width
 
 
 # In inches: narrower panels have no room for their ticks, or for those and a label.
@@ -23,6 +27,8 @@ _BELOW, _BETWEEN, _LINE = 0.42, 0.14, 0.155
 # In points: a handle of a legend with the space around it, and what of that the last
 # column does not need; an average letter of a note.
 _HANDLE, _SPACE, _LETTER = 24.8, 4.0, 3.9
+
+_NOTHING: Mapping[str, Line2D] = MappingProxyType({})
 
 
 def _places(
@@ -106,18 +112,20 @@ class Panels:
     def _name(self, titles: Sequence[str]) -> None:
         wrapped = self.axes.shape[0] == 1
         for at, ax in np.ndenumerate(self.axes):
-            title = titles[at[1]]
+            title = titles[int(at[1])]
             if not self._turned:
-                ax.set_title(title if wrapped or self._row[at] == 0 else "")
-            elif self._column[at] == self._column.max():
-                ax.annotate(
-                    title,
+                if title and (wrapped or self._row[at] == 0):
+                    write(ax.title, title)
+            elif title and self._column[at] == self._column.max():
+                beside = ax.annotate(
+                    "",
                     (1.03, 0.5),
                     xycoords="axes fraction",
                     rotation=-90,
                     va="center",
                     weight="bold",
                 )
+                write(beside, title)
 
     def _neighbour(self, at: tuple[int, ...], rows: int, columns: int) -> Axes | None:
         row, column = self._row[at] + rows, self._column[at] + columns
@@ -133,16 +141,18 @@ class Panels:
             if below is not None and ax.get_shared_x_axes().joined(ax, below):
                 ax.tick_params(labelbottom=False)
             elif not self.narrow or self._turned or self._column[at] == middle:
-                ax.set_xlabel(x[at[0]])
+                write(ax.xaxis.label, x[int(at[0])])
             if left is not None and ax.get_shared_y_axes().joined(ax, left):
                 ax.tick_params(labelleft=False)
             else:
-                ax.set_ylabel(y[at[0]])
+                write(ax.yaxis.label, y[int(at[0])])
         self.figure.align_labels()
 
-    def finish(self, note: str = "", extra: Sequence[Line2D] = ()) -> None:
-        """A legend above, with each label once, and a note below."""
-        lines = legend(self.figure, self.axes.flat, extra) + footnote(self.figure, note)
+    def finish(
+        self, look: Mapping[str, Look], *notes: str, extra: Mapping[str, Line2D] = _NOTHING
+    ) -> None:
+        """A legend above, and notes below."""
+        lines = legend(self.figure, look, extra) + footnote(self.figure, *notes)
         self.figure.set_figheight(self._height + _LINE * (lines + 1))
 
 
@@ -152,22 +162,25 @@ def styled():
 
 
 def legend(
-    figure: matplotlib.figure.Figure, axes: Iterable[Axes], extra: Sequence[Line2D] = ()
+    figure: matplotlib.figure.Figure,
+    look: Mapping[str, Look],
+    extra: Mapping[str, Line2D] = _NOTHING,
 ) -> int:
-    """One legend above all panels, each label once, in as few lines as the figure's width
-    allows; how many."""
-    found = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels()):
-            found.setdefault(label, handle)
-    found |= {str(handle.get_label()): handle for handle in extra}
-    if not found:
-        return 0
-    columns = _columns(list(found), 72 * figure.get_figwidth())
-    figure.legend(
-        list(found.values()), list(found), loc="outside upper center", ncols=columns
+    """One legend above all panels, in as few lines as the figure's width allows; how
+    many."""
+    labels = [*look, *extra]
+    columns = _columns(labels, 72 * figure.get_figwidth())
+    # Matplotlib leaves out labels that begin with an underscore: so first numbers, and then
+    # what they are called.
+    made = figure.legend(
+        [*(own.handle() for own in look.values()), *extra.values()],
+        list(map(str, range(len(labels)))),
+        loc="outside upper center",
+        ncols=columns,
     )
-    return math.ceil(len(found) / columns)
+    for text, label in zip(made.get_texts(), labels):
+        write(text, label)
+    return math.ceil(len(labels) / columns)
 
 
 def _columns(labels: Sequence[str], width: float) -> int:
@@ -182,9 +195,18 @@ def _columns(labels: Sequence[str], width: float) -> int:
     return 1
 
 
-def footnote(figure: matplotlib.figure.Figure, note: str) -> int:
-    """A note below all panels, wrapped at the figure's width; in how many lines."""
+def footnote(figure: matplotlib.figure.Figure, *notes: str) -> int:
+    """Notes below all panels, wrapped at the figure's width; in how many lines."""
+    note = " ".join(note for note in notes if note)
     lines = textwrap.wrap(note, int(72 * figure.get_figwidth() / _LETTER))
     if lines:
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
+        below = figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
+        below.set_parse_math(False)
     return len(lines)
+
+
+def chosen_window(window: Any, steps: int, *, parts: int) -> int:
+    """Over how many steps to smooth: so many, or the run over `parts`; at most the run."""
+    if window is not None:
+        check_count("window", window)
+    return min(window or max(1, steps // parts), steps)

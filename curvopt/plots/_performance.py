@@ -1,11 +1,14 @@
+import dataclasses
 from collections.abc import Sequence
 
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from .. import statistics
+from .._runs import check_distinct
 from ._panels import legend, styled
 from ._style import inches, looks, Width
 
@@ -37,13 +40,15 @@ def performance_profile(
     **Raises:**
 
     `ValueError` as [`curvopt.statistics.performance_profile`][], or if there is not one
-    label, and one of `dashed`, for each solver.
+    label of its own, and one of `dashed`, for each solver.
 
     Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
     Math. Program. 91, 2002.
     """
     ratios = statistics.cost_ratios(costs)
     solvers, problems = ratios.shape
+    labels = [str(label) for label in labels]
+    check_distinct(pd.Index(labels), "labels", "Give each solver one of its own.")
     for name, given in (("labels", labels), ("dashed", dashed)):
         if given is not None and len(given) != solvers:
             raise ValueError(
@@ -51,24 +56,26 @@ def performance_profile(
                 f"{len(given)}."
             )
     largest = float(np.max(ratios, initial=2.0, where=np.isfinite(ratios)))
-    end = 1.05 * largest
+    end = min(1.05 * largest, np.finfo(float).max)
     # A step in every place where one of the lines has one.
     steps = np.unique(ratios[np.isfinite(ratios)])
     factors = np.unique(np.concatenate([[1.0], steps, [end]]))
     fractions = statistics.performance_profile(costs, factors)
-    look = list(looks(map(str, range(solvers))).values())
+    look = looks(labels)
+    for k, label in enumerate(labels):
+        if dashed is not None and dashed[k]:
+            look[label] = dataclasses.replace(look[label], line=(0, (3, 1.5)))
     size = inches(width)
     with styled():
         figure = matplotlib.figure.Figure(figsize=(size, 1.0), layout="constrained")
         ax = figure.subplots()
-        for k, own in enumerate(look):
-            dash = (0, (3, 1.5)) if dashed is not None and dashed[k] else own.line
+        for k, own in enumerate(look.values()):
             ax.step(
                 factors,
                 fractions[k],
                 where="post",
                 color=own.colour,
-                linestyle=dash,
+                linestyle=own.line,
                 marker=own.marker,
                 markersize=own.size,
                 markeredgecolor="white",
@@ -87,6 +94,6 @@ def performance_profile(
         ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         ax.set_xlabel(r"factor $\alpha$ over the cheapest solver's cost")
         ax.set_ylabel(f"of {problems} problems, solved")
-        lines = legend(figure, [ax])
+        lines = legend(figure, look)
         figure.set_figheight(min(0.62 * size, 2.6) + 0.155 * (lines + 1))
     return figure

@@ -5,7 +5,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ._panels import styled
+from .._names import shown
+from ..statistics._samples import numbers
+from ._labels import write
+from ._panels import footnote, styled
 from ._style import inches, text_width, Width
 
 
@@ -14,6 +17,12 @@ _NAME, _BAR = 0.17, 0.075
 
 # In points: the names' size, and the space between them and their lines.
 _FONT, _SPACE = 7.5, 5.0
+
+# In inches: a line of the notes.
+_LINE = 0.155
+
+_RANKS = "Average ranks; 1 is the best there is."
+_BARS = "A bar joins methods between which no difference can be claimed."
 
 # Of the figure's width, what is left for the axis if names are on both of its sides.
 _LEAST = 0.4
@@ -79,8 +88,8 @@ def critical_differences(
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7,
     2006, figure 1 (recalled), with the best on the left.
     """
-    ranks = np.asarray(average_ranks, dtype=float)
-    distance = float(critical_difference)
+    ranks = numbers("average_ranks", average_ranks)
+    distance = float(numbers("critical_difference", critical_difference).item())
     _check(names, ranks, distance, groups)
     order = np.argsort(ranks, kind="stable")
     names = [str(names[k]) for k in order]
@@ -90,11 +99,13 @@ def critical_differences(
     bars = _BAR * (len(groups) + 1)
     below = bars + _NAME * max(left, len(names) - left)
     with styled():
+        figure = matplotlib.figure.Figure(figsize=(size, 1.0))
+        noted = _LINE * footnote(figure, _RANKS, _BARS if len(groups) else "") + 0.06
         # From the axis down, in inches, so that spacing is the same at any size.
-        height = 0.64 + below
-        figure = matplotlib.figure.Figure(figsize=(size, height))
+        height = 0.64 + below + noted
+        figure.set_figheight(height)
         across = (size - sum(margins)) / size
-        ax = figure.add_axes((margins[0] / size, 0.02, across, below / height))
+        ax = figure.add_axes((margins[0] / size, noted / height, across, below / height))
         _draw_axis(ax, len(names), below)
         _draw_names(ax, texts, ranks, left, bars)
         for k, group in enumerate(groups):
@@ -114,7 +125,7 @@ def _sides(
     half = (len(names) + 1) // 2
     for left in (half, len(names)):
         texts = [
-            f"{name}  {rank:.2f}" if k < left else f"{rank:.2f}  {name}"
+            f"{shown(name)}  {rank:.2f}" if k < left else f"{rank:.2f}  {shown(name)}"
             for k, (name, rank) in enumerate(zip(names, ranks))
         ]
         widths = [(text_width(text, _FONT) + 2 * _SPACE) / 72 for text in texts]
@@ -149,8 +160,8 @@ def _draw_names(
             [rank, rank, edge], [0, y, y], color="#444444", linewidth=0.7, clip_on=False
         )
         ax.plot(rank, 0, "o", color="black", markersize=3, clip_on=False, gid="rank")
-        ax.annotate(
-            text,
+        beside = ax.annotate(
+            "",
             (edge, y),
             xytext=(-_SPACE if is_left else _SPACE, 0),
             textcoords="offset points",
@@ -159,6 +170,7 @@ def _draw_names(
             fontsize=_FONT,
             annotation_clip=False,
         )
+        write(beside, text)
 
 
 def _draw_distance(ax: Axes, distance: float) -> None:

@@ -2,14 +2,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from .._checks import check_range
+from ..statistics._samples import check_flag
 from ._axes import log_axis, positive
-from ._band import draw_band, draw_crosses
-from ._grids import datasets, grid_panels, GridPanel, Grids
-from ._panels import legend, styled
-from ._style import inches, Look, looks, Width
+from ._band import draw_band, draw_crosses, note_on_seeds
+from ._beyond import Extent, mark_beyond, NOTE
+from ._grids import as_grids, grid_panels, GridPanel, Grids
+from ._labels import write
+from ._panels import footnote, legend, styled
+from ._strategies import looks_of
+from ._style import inches, Look, Width
 from ._words import words
 
 
@@ -26,10 +32,11 @@ _LEAST = 1.2
 _HIGHEST = 1.5
 
 
-def _draw(ax: Axes, panel: GridPanel, look: dict[str, Look]) -> None:
+def _draw(ax: Axes, panel: GridPanel, look: dict[str, Look]) -> list[Extent]:
+    extents = []
     for line in panel.lines:
         own, mean = look[line.label], line.mean
-        draw_band(ax, line.x, line.y, own, line.label)
+        extents.append(draw_band(ax, line.x, line.y, own, line.label))
         draw_crosses(ax, line.x[line.diverged], mean[line.diverged], own, clip=True)
         ax.plot(
             line.x[line.best],
@@ -41,19 +48,22 @@ def _draw(ax: Axes, panel: GridPanel, look: dict[str, Look]) -> None:
             markeredgecolor=own.colour,
         )
     log_axis(ax, "x")
-    ax.set_title(panel.title)
+    if panel.title:
+        write(ax.title, panel.title)
+    return extents
 
 
 def _draw_basins(
     ax: Axes, panel: GridPanel, look: dict[str, Look], tolerance: float
 ) -> None:
     """A bar for each strategy, in the order of the legend."""
+    rows = list(look)
     for line in panel.lines:
-        own = look[line.label]
-        ax.plot(line.basin(tolerance), [own.number] * 2, color=own.colour, linewidth=2.2)
+        own, row = look[line.label], rows.index(line.label)
+        ax.plot(line.basin(tolerance), [row] * 2, color=own.colour, linewidth=2.2)
         ax.plot(
             line.x[line.best],
-            own.number,
+            row,
             marker=own.marker,
             markersize=own.size,
             color=own.colour,
@@ -64,10 +74,14 @@ def _draw_basins(
     ax.spines["left"].set_visible(False)
 
 
-def _handles(panels: Sequence[GridPanel]) -> list[Line2D]:
+def _bars(tolerance: float) -> str:
+    return f"Bars: where the mean is within {100 * tolerance:g} % of the best."
+
+
+def _handles(panels: Sequence[GridPanel]) -> dict[str, Line2D]:
     """What rings and crosses mean."""
 
-    def handle(label: str, marker: str, size: float, width: float) -> Line2D:
+    def handle(marker: str, size: float, width: float) -> Line2D:
         return Line2D(
             [],
             [],
@@ -77,23 +91,27 @@ def _handles(panels: Sequence[GridPanel]) -> list[Line2D]:
             markersize=size,
             markeredgewidth=width,
             markerfacecolor="none",
-            label=label,
         )
 
-    found = [handle("best", "o", 7.0, 0.9)]
+    found = {"best": handle("o", 7.0, 0.9)}
     if any(line.diverged.any() for panel in panels for line in panel.lines):
-        found.append(handle("a run diverged", "x", 5.0, 1.2))
+        found["a run diverged"] = handle("x", 5.0, 1.2)
     return found
 
 
-def _scale(ax: Axes, panels: Sequence[GridPanel], grids: Grids, metric: str) -> None:
+def _scale(
+    ax: Axes, panels: Sequence[GridPanel], grids: Mapping[str, xr.Dataset], metric: str
+) -> None:
     """The axis of a loss: logarithmic, and up to somewhat above its value at the start."""
     if not positive(line.y for panel in panels for line in panel.lines):
         return
     log_axis(ax, "y")
-    starts = [grid[metric].isel(evaluation_step=0).max() for grid in datasets(grids)]
+    starts = [grid[metric].isel(evaluation_step=0).max() for grid in grids.values()]
     highest = _HIGHEST * max(map(float, starts))
-    ax.set_ylim(top=min(ax.get_ylim()[1], highest))
+    lowest = min(line.y.min() for panel in panels for line in panel.lines)
+    # Not a panel of nothing, where all ended above their start.
+    if highest > lowest:
+        ax.set_ylim(top=min(ax.get_ylim()[1], highest))
 
 
 def sensitivity(
@@ -141,11 +159,16 @@ def sensitivity(
 
     **Raises:**
 
-    `ValueError` if there is no such metric, a grid has none or several hyper-parameters,
-    or values that are not above 0.
+    `ValueError` if there is no grid or no such metric, a grid has none or several
+    hyper-parameters, values that are not above 0, or a seed or a strategy twice.
     """
-    panels = grid_panels(grids, metric, knob=knob, lower_is_better=lower_is_better)
-    look = looks(line.label for panel in panels for line in panel.lines)
+    if tolerance is not None:
+        check_range("tolerance", tolerance, at_least=0)
+    check_flag("lower_is_better", lower_is_better)
+    checked = as_grids(grids)
+    panels = grid_panels(checked, metric, knob=knob, lower_is_better=lower_is_better)
+    labels = [line.label for panel in panels for line in panel.lines]
+    look = looks_of(labels, checked.values())
     size = inches(width)
     rows = math.ceil(len(panels) / max(1, int(size / _NARROWEST)))
     columns = math.ceil(len(panels) / rows)
@@ -160,10 +183,11 @@ def sensitivity(
             len(heights) * rows, columns, width_ratios=ratios, height_ratios=heights * rows
         )
         axes: list[Axes] = []
+        extents: list[list[Extent]] = []
         for (row, column), panel in zip(places, panels):
             share = axes[0] if axes else None
             axes.append(figure.add_subplot(grid[len(heights) * row, column], sharey=share))
-            _draw(axes[-1], panel, look)
+            extents.append(_draw(axes[-1], panel, look))
         lowest = axes
         if tolerance is not None:
             lowest = [
@@ -175,15 +199,23 @@ def sensitivity(
                 ax.tick_params(labelbottom=False)
         for (_, column), panel, ax, below in zip(places, panels, axes, lowest):
             ax.set_xlim(*panel.limits)
-            below.set_xlabel(panel.knob)
+            write(below.xaxis.label, panel.knob)
             ax.tick_params(labelleft=column == 0)
             if column == 0:
-                ax.set_ylabel(f"final {words(datasets(grids)[0], metric)}")
+                write(
+                    ax.yaxis.label, f"final {words(next(iter(checked.values())), metric)}"
+                )
             if column == 0 and tolerance is not None:
                 name = f"within\n{100 * tolerance:g} %"
                 below.set_ylabel(name, rotation=0, ha="right", va="center")
         if lower_is_better:
-            _scale(axes[0], panels, grids, metric)
-        lines = legend(figure, axes, _handles(panels))
+            _scale(axes[0], panels, checked, metric)
+        beyond = [mark_beyond(ax, own) for ax, own in zip(axes, extents)]
+        lines = legend(figure, look, _handles(panels)) + footnote(
+            figure,
+            note_on_seeds(len(line.y) for panel in panels for line in panel.lines),
+            "" if tolerance is None else _bars(tolerance),
+            NOTE if any(beyond) else "",
+        )
         figure.set_figheight(rows * (sum(heights) + _LABELS) + _LINE * (lines + 1))
     return figure

@@ -1,6 +1,12 @@
-"""Which strategy is drawn in which panel, by which label."""
+"""Which strategy is drawn in which panel, by which label, and from which seeds."""
+
+import json
+from collections.abc import Iterable
 
 import xarray as xr
+
+from .._runs import was_run
+from ._style import Look, looks
 
 
 Panel = tuple[str, list[tuple[str, str]]]
@@ -12,6 +18,13 @@ def panels_of(data: xr.Dataset) -> list[Panel]:
     names = [str(name) for name in data.strategy.values]
     if "direction" not in data.coords or "line_search" not in data.coords:
         return [("", [(name, name) for name in names])]
+    for name in ("direction", "line_search"):
+        if data[name].dims != ("strategy",):
+            raise ValueError(
+                f"the coordinate {name!r} must have the dimension strategy, but it has "
+                f"{data[name].dims}. Assign it: `data.assign_coords({name}=('strategy', "
+                "[...]))`."
+            )
     found: dict[str, list[tuple[str, str]]] = {}
     for name, direction, rule in zip(names, data.direction.values, data.line_search.values):
         found.setdefault(str(direction), []).append((name, str(rule)))
@@ -29,12 +42,30 @@ def knobs(data: xr.Dataset, name: str) -> list[str]:
     return [str(dim) for dim in data[name].dims if dim not in known]
 
 
-def check_no_knobs(data: xr.Dataset, name: str) -> None:
-    """Refuse a grid where single runs are to be drawn."""
-    found = knobs(data, name)
-    if found:
-        choice = ", ".join(f"{dim}=..." for dim in found)
-        raise ValueError(
-            f"{name!r} must have no dimensions but strategy, seed and time, but it has "
-            f"{', '.join(found)} too. Select first: `data.sel({choice})`."
-        )
+def looks_of(labels: Iterable[str], datasets: Iterable[xr.Dataset]) -> dict[str, Look]:
+    """A look for each label: that which it has in all figures of the studies, whichever
+    strategies are drawn."""
+    labels, names = list(labels), _all_strategies(datasets)
+    return looks(labels, names if set(labels) <= set(names) else ())
+
+
+def _all_strategies(datasets: Iterable[xr.Dataset]) -> list[str]:
+    """Those that were left out of the datasets too."""
+    found: list[str] = []
+    for data in datasets:
+        try:
+            found += json.loads(data.attrs.get("strategies", "{}"))
+        except (TypeError, ValueError):  # of another's making
+            pass
+        found += map(str, data.strategy.values)
+    return found
+
+
+def runs_of(data: xr.Dataset) -> dict[str, xr.Dataset]:
+    """By strategy, its runs, from the seeds from which it was run: where studies were
+    joined, some may be another's only."""
+    ran = was_run(data)
+    return {
+        str(name): data.sel(strategy=name).isel(seed=ran.sel(strategy=name).values)
+        for name in data.strategy.values
+    }

@@ -5,6 +5,10 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import matplotlib.textpath
+import numpy as np
+from matplotlib.lines import Line2D
+
+from ._labels import plain
 
 
 # Okabe & Ito 2008, "Color Universal Design".
@@ -47,6 +51,7 @@ STYLE: dict[str, Any] = {
     "legend.handletextpad": 0.5,
     "lines.linewidth": 1.2,
     "lines.markeredgewidth": 0.5,
+    "text.usetex": False,
     "xtick.color": "#444444",
     "xtick.labelcolor": "black",
     "xtick.labelsize": 7,
@@ -76,8 +81,9 @@ def inches(width: Width) -> float:
 
     `ValueError` if it is neither a known name nor above 0.
     """
-    found = _WIDTHS.get(width) if isinstance(width, str) else float(width)
-    if found is None or not found > 0:
+    known = isinstance(width, (int, float, np.number))
+    found = float(width) if known else _WIDTHS.get(str(width), 0.0)
+    if not 0 < found < np.inf:
         raise ValueError(
             f"width must be one of {', '.join(map(repr, _WIDTHS))}, or inches, but it is "
             f"{width!r}."
@@ -85,11 +91,11 @@ def inches(width: Width) -> float:
     return found
 
 
-def text_width(text: str, size: float) -> float:
+def text_width(label: str, size: float) -> float:
     """The width of a line of text, in points, mathematics included."""
     # Of the font that figures are drawn in by default; no renderer is needed.
-    path = matplotlib.textpath.TextPath((0, 0), text, size=size)
-    return float(path.get_extents().width) if text.strip() else 0.0
+    path = matplotlib.textpath.TextPath((0, 0), plain(label), size=size)
+    return float(path.get_extents().width) if label.strip() else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +116,27 @@ class Look:
     size: float
     number: int
 
+    def handle(self) -> Line2D:
+        """What shows it in a legend."""
+        return Line2D(
+            [],
+            [],
+            color=self.colour,
+            linestyle=self.line,
+            marker=self.marker,
+            markersize=self.size,
+            markeredgecolor="white",
+        )
 
-def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each label, in their order; 28 are different in greyscale too."""
-    found = {}
-    for k, label in enumerate(dict.fromkeys(labels)):
+
+def looks(labels: Iterable[str], among: Iterable[str] = ()) -> dict[str, Look]:
+    """A look for each label, by its place among all that may be drawn: a strategy looks
+    alike wherever it is, whatever is beside it. 28 are different in greyscale too."""
+    drawn, found = dict.fromkeys(labels), {}
+    for k, label in enumerate(dict.fromkeys([*among, *drawn])):
         row, column = divmod(k, len(COLOURS))
         line = _LINES[row % len(_LINES)]
         # Other pairs in every row: on a short handle a dash is hard to see.
         marker, size = _MARKERS[(column + 3 * row) % len(_MARKERS)]
         found[label] = Look(COLOURS[column], line, marker, size, k)
-    return found
+    return {label: found[label] for label in drawn}

@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import matplotlib.figure
@@ -9,11 +9,14 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from .._runs import as_study, check_dimensions
 from ._axes import few_ticks, log_axis
-from ._band import draw_band, note_on_diverged
-from ._panels import Panels, styled
-from ._strategies import check_no_knobs, labels_of, panels_of
-from ._style import looks, Width
+from ._band import draw_band, note_on_diverged, note_on_seeds
+from ._beyond import Extent, mark_beyond, NOTE
+from ._labels import Maths
+from ._panels import chosen_window, Panels, styled
+from ._strategies import labels_of, looks_of, panels_of, runs_of
+from ._style import Width
 from ._words import LABELS
 
 
@@ -33,9 +36,15 @@ _QUANTITIES: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
 
 # The rates that mean something on any problem.
 _MARKS: dict[float, tuple[Literal["--", ":"], str]] = {
-    1.0: ("--", r"edge of stability, $\ell = 1$"),
-    0.5: (":", r"convergence, $\ell = 1/2$"),
+    1.0: ("--", Maths(r"edge of stability, $\ell = 1$")),
+    0.5: (":", Maths(r"convergence, $\ell = 1/2$")),
 }
+
+
+_SYMBOLS = (
+    "The step is τ times the direction u; φ(t) is the loss at y + t u, and φ′, φ″ are its "
+    "slope and curvature at 0."
+)
 
 
 def _medians(y: Float[np.ndarray, "seed step"], window: int) -> np.ndarray:
@@ -47,24 +56,25 @@ def _medians(y: Float[np.ndarray, "seed step"], window: int) -> np.ndarray:
         return np.nanmedian(y[:, :whole].reshape(len(y), -1, window), axis=-1)
 
 
-def _measured(data: xr.Dataset) -> dict[str, xr.DataArray]:
+def _measured(data: xr.Dataset) -> list[str]:
     """The quantities that any strategy has a value of."""
     there = {
         name: quantity(data)
         for name, quantity in _QUANTITIES.items()
         if name in data.variables or name == "effective_rate"
     }
-    kept = {name: x for name, x in there.items() if bool(np.isfinite(x).any())}
-    return kept or {"step_size": there["step_size"]}
+    kept = [name for name, x in there.items() if bool(np.isfinite(x).any())]
+    return kept or ["step_size"]
 
 
-def _limits(drawn: list[np.ndarray]) -> tuple[float, float] | None:
+def _limits(drawn: list[np.ndarray], marks: Iterable[float]) -> tuple[float, float] | None:
     """The panel's limits, from nearly all that is drawn: a spike, or a step that vanishes
     at the end, does not flatten the rest."""
     values = np.concatenate([y[y > 0] for y in drawn]) if drawn else np.empty(0)
     if not values.size:
         return None
-    low, high = np.quantile(np.log(values), [0.01, 0.995])
+    logs = [*np.quantile(np.log(values), [0.01, 0.995]), *np.log(list(marks))]
+    low, high = min(logs), max(logs)
     margin = 0.05 * (high - low) + 0.1
     return float(np.exp(low - margin)), float(np.exp(high + margin))
 
@@ -87,7 +97,7 @@ def line_traces(
 
     Absolute values; medians of each window over time, then the mean over seeds, and bands
     from the lowest seed to the highest, on logarithmic axes. Runs that diverged do not set
-    the scale.
+    the scale, nor do a few spikes: marks at the edge of a panel say where it is left.
 
     **Arguments:**
 
@@ -101,35 +111,58 @@ def line_traces(
 
     **Raises:**
 
-    `ValueError` if the dataset has hyper-parameters.
+    `ValueError` if the dataset is none of a study, has hyper-parameters, or has a seed or
+    a strategy twice.
     """
-    check_no_knobs(data, "step_size")
-    panels, measured = panels_of(data), _measured(data)
-    look = looks(labels_of(panels))
-    window = min(window or max(1, data.sizes["step"] // 100), data.sizes["step"])
+    data = as_study(data)
+    for name in ("loss", "step_size", "slope", "curvature"):
+        check_dimensions(data, name, "step")
+    panels, measured, runs = panels_of(data), _measured(data), runs_of(data)
+    look = looks_of(labels_of(panels), [data])
+    window = chosen_window(window, data.sizes["step"], parts=100)
+    alive = {name: np.isfinite(one.loss.isel(step=-1).values) for name, one in runs.items()}
     with styled():
         titles = [title for title, _ in panels]
         grid = Panels(len(measured), titles, width=width, same_x=True, same_y=False)
-        for axes, (name, values) in zip(grid.axes, measured.items()):
-            scale = []
+        beyond = False
+        for axes, quantity in zip(grid.axes, measured):
+            scale: list[np.ndarray] = []
+            extents: dict[Axes, list[Extent]] = {ax: [] for ax in axes}
             for ax, (_, members) in zip(axes, panels):
                 for strategy, label in members:
-                    one = values.sel(strategy=strategy).transpose("seed", "step")
+                    one = _QUANTITIES[quantity](runs[strategy]).transpose("seed", "step")
                     y = _medians(np.abs(one.values), window)
                     if not np.isfinite(y).any():
                         continue
                     x = one.step.values[: y.shape[1] * window : window] + window / 2
                     # A logarithmic axis has no place for a step of zero.
-                    draw_band(ax, x, np.where(y > 0, y, np.nan), look[label], label)
-                    scale.append(y[np.isfinite(data.loss.sel(strategy=strategy)[..., -1])])
-                if name == "effective_rate":
+                    extent = draw_band(
+                        ax, x, np.where(y > 0, y, np.nan), look[label], label
+                    )
+                    zero = (y == 0).any(axis=0)
+                    nothing = np.zeros(int(zero.sum()))
+                    extents[ax] += [extent, Extent(x[zero], nothing, nothing, look[label])]
+                    scale.append(y[alive[strategy]])
+                if quantity == "effective_rate":
                     _mark(ax)
             log_axis(axes[0], "y")
-            axes[0].set_ylim(_limits(scale))
+            marks = _MARKS if quantity == "effective_rate" else ()
+            axes[0].set_ylim(_limits(scale, marks))
+            beyond |= any([mark_beyond(ax, own) for ax, own in extents.items()])
         few_ticks(grid.axes[0, 0], "x", narrow=grid.narrow)
         grid.label([LABELS["step"]] * len(measured), [LABELS[name] for name in measured])
-        note = note_on_diverged(data.loss.isel(step=-1), mark="")
-        grid.finish(note, _mark_handles() if "effective_rate" in measured else ())
+        grid.finish(
+            look,
+            note_on_diverged(
+                {name: one.loss.isel(step=-1).values for name, one in runs.items()},
+                drawn=False,
+            ),
+            _SYMBOLS,
+            f"Medians of {window} steps." if window > 1 else "",
+            note_on_seeds(one.sizes["seed"] for one in runs.values()),
+            NOTE if beyond else "",
+            extra=_mark_handles() if "effective_rate" in measured else {},
+        )
     return grid.figure
 
 
@@ -138,8 +171,8 @@ def _mark(ax: Axes) -> None:
         ax.axhline(rate, color="black", linewidth=0.9, linestyle=style, zorder=1)
 
 
-def _mark_handles() -> list[Line2D]:
-    return [
-        Line2D([], [], color="black", linewidth=0.9, linestyle=style, label=label)
+def _mark_handles() -> dict[str, Line2D]:
+    return {
+        label: Line2D([], [], color="black", linewidth=0.9, linestyle=style)
         for style, label in _MARKS.values()
-    ]
+    }

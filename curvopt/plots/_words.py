@@ -2,6 +2,8 @@
 
 import xarray as xr
 
+from ._labels import Maths
+
 
 LABELS = {
     "step": "steps",
@@ -9,10 +11,10 @@ LABELS = {
     "gradient_equivalents": "gradient-equivalents",
     "seconds": "seconds a run",
     "loss": "mini-batch loss",
-    "step_size": r"step size $\tau$",
-    "effective_rate": r"$\ell = \tau\,|\varphi''|\,/\,2|\varphi'|$",
-    "slope": r"slope $|\varphi'|$",
-    "curvature": r"curvature $|\varphi''|$",
+    "step_size": Maths(r"step size $\tau$"),
+    "effective_rate": Maths(r"$\ell = \tau\,|\varphi''|\,/\,2|\varphi'|$"),
+    "slope": Maths(r"slope $|\varphi'|$"),
+    "curvature": Maths(r"curvature $|\varphi''|$"),
     "gradient_norm": "gradient norm",
     "train_loss": "training loss",
     "test_accuracy": "test accuracy",
@@ -23,4 +25,4 @@ LABELS = {
 def words(data: xr.Dataset, name: str) -> str:
     """A variable's own `long_name`, the project's word for it, or its name in words."""
     own = data[name].attrs.get("long_name") if name in data.variables else None
-    return str(own or LABELS.get(name, name.replace("_", " ")))
+    return str(own) if own else LABELS.get(name, name.replace("_", " "))

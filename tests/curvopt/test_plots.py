@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 
 import matplotlib.colors
 import numpy as np
@@ -72,6 +74,15 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def beyond(ax):
+    return [line for line in ax.get_lines() if line.get_gid() == "beyond"]
+
+
+def note(figure):
+    """What is explained below, on one line."""
+    return " ".join(figure.get_supxlabel().split())
+
+
 def shown_ticks(ax):
     """The labels of ticks on the first axis; Matplotlib keeps some that are out of view."""
     low, high = ax.get_xlim()
@@ -135,7 +146,7 @@ class TestLearningCurves:
         note = plots.learning_curves(data).get_supxlabel()
         assert "Diverged (×): A, y (1 of 3 runs); B, y (all runs)." in note
         figure = plots.learning_curves(data.sel(strategy=["A, x", "B, x"]), window=1)
-        assert figure.get_supxlabel() == ""
+        assert "iverged" not in figure.get_supxlabel()
 
     def test_a_loss_that_blows_up_does_not_set_the_scale(self, data):
         data.loss[1, 2, 40:50] = 1e20
@@ -150,6 +161,23 @@ class TestLearningCurves:
         assert plots.learning_curves(data).axes[0].get_yscale() == "log"
         below = data.assign(loss=data.loss - 1)
         assert plots.learning_curves(below).axes[0].get_yscale() == "linear"
+
+    def test_a_spike_does_not_spoil_the_running_mean_after_it(self, data):
+        data.loss[0, 0, 40] = 1e20
+        line = lines(plots.learning_curves(data, window=10).axes[0])["x"]
+        assert line.get_ydata()[-1] == pytest.approx(data.loss[0, :, -10:].values.mean())
+
+    def test_a_line_that_leaves_its_panel_is_marked(self, data):
+        for start in (30, 70):
+            data.loss[0, 0, start : start + 5] = 1e3
+        figure = plots.learning_curves(data, window=1)
+        ax, other = figure.axes[:2]
+        (marks,) = beyond(ax)
+        assert marks.get_color() == lines(ax)["x"].get_color()
+        assert marks.get_marker() == "^" and not beyond(other)
+        assert {start for start in (30, 70) if (abs(marks.get_xdata() - start) < 5).any()}
+        assert "▲, ▼: goes on beyond" in note(figure)
+        assert "▲" not in note(plots.learning_curves(data.isel(strategy=[2])))
 
     def test_long_runs_make_no_long_paths(self):
         long = xr.Dataset(
@@ -218,6 +246,20 @@ class TestLineTraces:
         data.step_size[3, :, 0] = 1e30
         assert plots.line_traces(data, window=1).axes[0].get_ylim()[1] < 1
 
+    def test_spikes_and_steps_of_zero_are_marked(self, data):
+        data.step_size[0, :, 30] = 50.0
+        data.step_size[0, :, 60] = 0.0
+        figure = plots.line_traces(data, window=1)
+        marks = {x.get_marker(): x.get_xdata() for x in beyond(figure.axes[0])}
+        np.testing.assert_array_equal(marks["^"], [30.5])
+        np.testing.assert_array_equal(marks["v"], [60.5])
+
+    def test_symbols_are_explained_and_the_marked_rates_are_in_view(self, data):
+        figure = plots.line_traces(data)
+        assert "φ(t) is the loss at y + t u" in note(figure)
+        low, high = figure.axes[2].get_ylim()
+        assert low < 0.5 and 1.0 < high
+
     def test_nothing_measured(self, data):
         silent = data.assign(slope=data.slope * np.nan, curvature=data.curvature * np.nan)
         figure = plots.line_traces(silent)
@@ -235,6 +277,12 @@ def test_metric_curves(data):
     (cross,) = crosses(by_title(figure)["A"])
     np.testing.assert_array_equal(cross.get_xdata(), [25])
     assert "B, y (all runs)" in figure.get_supxlabel()
+
+
+def test_metric_of_a_run_that_blows_up_does_not_set_the_scale(data):
+    data.test_accuracy[1, 2, 1] = -1e30
+    ax = plots.metric_curves(data, "test_accuracy").axes[0]
+    assert 0 < ax.get_ylim()[0] < ax.get_ylim()[1] < 1.2
 
 
 def grid(knob, values, final, strategies=("s",)):
@@ -326,6 +374,36 @@ class TestSensitivity:
         ax = plots.sensitivity(both, "m").axes[0]
         np.testing.assert_array_equal(lines(ax)["B"].get_xdata(), [0.3, 3.0])
 
+    def test_points_that_leave_the_panel_are_marked(self):
+        figure = plots.sensitivity(grid("a", self.VALUES, [[[1.0], [0.5], [1e9]]]), "m")
+        (marks,) = beyond(figure.axes[0])
+        np.testing.assert_array_equal(marks.get_xdata(), [10.0])
+        assert "▲" in note(figure) and "Bars: where the mean is within 10 %" in note(figure)
+
+    def test_seeds_and_strategies_that_were_not_run(self):
+        """A study may have nan where there was no run."""
+        one = grid("a", [0.1, 1.0], [[[1.0, 2.0], [0.5, 0.6]]], ["A"])
+        other = grid("a", [0.1, 1.0], [[[1.0], [0.5]]], ["B"])
+        both = xr.concat(
+            [one.assign_coords(seed=[0, 1]), other.assign_coords(seed=[7])],
+            dim="strategy",
+            join="outer",
+        )
+        ax = plots.sensitivity(both, "m").axes[0]
+        np.testing.assert_array_equal(lines(ax)["A"].get_ydata(), [1.5, 0.55])
+        np.testing.assert_array_equal(lines(ax)["B"].get_ydata(), [1.0, 0.5])
+        none = both.assign(m=both.m.where(both.strategy == "A"))
+        assert legend(plots.sensitivity(none, "m")) == ["A", "best"]
+        with pytest.raises(
+            ValueError, match="'m' of 'A', 'B' is finite at no value of 'a'"
+        ):
+            plots.sensitivity(none.where(False), "m")
+
+    def test_all_ended_above_their_start(self):
+        final = np.full((1, 3, 1), 100.0)
+        low, high = plots.sensitivity(grid("a", self.VALUES, final), "m").axes[0].get_ylim()
+        assert low < 100 < high
+
 
 class TestPerformanceProfile:
     COSTS = np.array([[1.0, 2.0, 6.0, np.inf], [2.0, 1.0, 2.0, np.inf]])
@@ -354,7 +432,14 @@ class TestPerformanceProfile:
         figure = plots.performance_profile(np.full((2, 3), np.inf), ["A", "B"])
         assert not lines(figure.axes[0])["A"].get_ydata().any()
 
+    def test_huge_factors(self):
+        figure = plots.performance_profile([[1e-200, 1.0], [1e200, 2.0]], ["A", "B"])
+        figure.draw_without_rendering()
+        assert lines(figure.axes[0])["B"].get_ydata()[-1] == 1
+
     def test_a_label_for_each(self):
+        with pytest.raises(ValueError, match="labels must be distinct.*are: A"):
+            plots.performance_profile(self.COSTS, ["A", "A"])
         with pytest.raises(ValueError, match="labels must be one for each of 2 solvers"):
             plots.performance_profile(self.COSTS, ["A"])
         with pytest.raises(ValueError, match="dashed must be one for each"):
@@ -400,6 +485,219 @@ class TestCriticalDifferences:
             plots.critical_differences(["a", "b"], [1.0], 1.0, [])
         with pytest.raises(ValueError, match="no 'c' among the names"):
             plots.critical_differences(["a", "b"], [1.0, 2.0], 1.0, [("a", "c")])
+
+
+NAMES = ("_plain", "costs $\\frac$", "a | b\nc ", "![x](y) <b>&amp;</b> %_{")
+
+
+class TestNames:
+    """Names are text, whatever is in them."""
+
+    SHOWN = ("_plain", "costs $\\frac$", repr(NAMES[2]), NAMES[3])
+
+    @pytest.fixture
+    def named(self, data):
+        strange = flat(data).assign_coords(strategy=list(NAMES))
+        return strange.rename(test_accuracy="$ac_{cu", step="step")
+
+    def test_legends_titles_and_axes(self, named):
+        figures = [
+            plots.learning_curves(named),
+            plots.line_traces(named),
+            plots.metric_curves(named, "$ac_{cu"),
+            plots.sensitivity(
+                grid("$k_{", [1.0, 2.0], np.ones((4, 2, 3)), NAMES).rename(m="$m"), "$m"
+            ),
+            plots.performance_profile(np.ones((4, 3)), NAMES),
+        ]
+        for figure in figures:
+            figure.draw_without_rendering()
+            assert legend(figure)[:4] == list(self.SHOWN)
+        assert figures[2].axes[0].get_ylabel() == "$ac {cu"
+        assert figures[3].axes[0].get_ylabel() == "final $m"
+        assert figures[3].axes[1].get_xlabel() == "$k {"
+        assert "costs $\\frac$ (1 of 3 runs)" in note(figures[0])
+
+    def test_panels(self, named):
+        by_direction = named.assign_coords(
+            direction=("strategy", ["_$d", "_$d", "e\nf", "e\nf"]),
+            line_search=("strategy", ["_$r", "s", "_$r", "s"]),
+        )
+        figure = plots.learning_curves(by_direction)
+        figure.draw_without_rendering()
+        assert list(by_title(figure)) == ["_$d", r"'e\nf'"] and legend(figure) == [
+            "_$r",
+            "s",
+        ]
+        grids = {name: grid("a", [1.0, 2.0], np.ones((1, 2, 3))) for name in NAMES}
+        figure = plots.sensitivity(grids, "m", knob=r"rate $\tau$ or $\frac$")
+        figure.draw_without_rendering()
+        assert tuple(by_title(figure)) == self.SHOWN
+
+    def test_critical_differences(self):
+        figure = plots.critical_differences(NAMES, [1.0, 2.0, 3.0, 4.0], 1.5, [NAMES[:2]])
+        figure.draw_without_rendering()
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        assert texts[0] == "_plain  1.00" and texts[3] == f"4.00  {NAMES[3]}"
+        assert "A bar joins methods" in note(figure) and "1 is the best" in note(figure)
+
+    def test_mathematics_of_ones_own(self):
+        figure = plots.sensitivity(
+            grid("a", [1.0, 2.0], np.ones((1, 2, 3))), "m", knob=r"rate $\tau$"
+        )
+        assert figure.axes[-1].xaxis.label.get_parse_math()
+
+
+class TestLabels:
+    """What counts is what things are called, not where they are."""
+
+    @pytest.fixture
+    def study(self, data):
+        return flat(data).assign_coords(seed=[3, 5, 9])
+
+    def figures(self, data):
+        return (
+            plots.learning_curves(data, window=3),
+            plots.line_traces(data, window=3),
+            plots.metric_curves(data, "test_accuracy"),
+        )
+
+    def assert_same(self, ours, theirs):
+        for mine, other in zip(self.figures(ours), self.figures(theirs), strict=True):
+            assert note(mine) == note(other) and legend(mine) == legend(other)
+            for a, b in zip(mine.axes, other.axes, strict=True):
+                assert a.get_ylim() == pytest.approx(b.get_ylim())
+                for x, y in zip(a.get_lines(), b.get_lines(), strict=True):
+                    np.testing.assert_allclose(x.get_xydata(), y.get_xydata())
+
+    @pytest.mark.parametrize(
+        "dims",
+        [
+            ("step", "evaluation_step", "seed", "strategy"),
+            ("seed", "step", "strategy", "evaluation_step"),
+        ],
+    )
+    def test_transposed(self, study, dims):
+        self.assert_same(study.transpose(*dims), study)
+        values = grid("a", [1.0, 2.0], np.random.default_rng(0).random((2, 2, 3)), "AB")
+        mine = plots.sensitivity(values.transpose("evaluation_step", "seed", "a", ...), "m")
+        other = plots.sensitivity(values, "m")
+        for x, y in zip(mine.axes[0].get_lines(), other.axes[0].get_lines()):
+            np.testing.assert_allclose(x.get_xydata(), y.get_xydata())
+
+    def test_time_that_runs_backwards(self, study):
+        self.assert_same(study.isel(step=slice(None, None, -1)), study)
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_concatenated(self, study):
+        by_seed = [study.isel(seed=[k]) for k in range(3)]
+        self.assert_same(xr.concat(by_seed, "seed"), study)
+        by_strategy = [study.isel(strategy=[0, 1]), study.isel(strategy=[2, 3])]
+        self.assert_same(xr.concat(by_strategy, "strategy"), study)
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_seeds_that_only_some_strategies_have(self, study):
+        """Runs that there are not have not diverged, and share no time."""
+        healthy = study.isel(strategy=[0, 2])
+        parts = healthy.isel(strategy=[0], seed=[0, 1]), healthy.isel(strategy=[1])
+        joined = xr.concat(parts, "strategy", join="outer")
+        figure = plots.learning_curves(joined, window=1)
+        assert "iverged" not in note(figure)
+        line = lines(figure.axes[2])["A, x"]
+        assert line.get_xdata()[-1] == pytest.approx(30 / 2)
+        assert "iverged" not in note(plots.metric_curves(joined, "test_accuracy"))
+
+    def test_a_run_that_is_there_twice_is_not_two(self, study):
+        twice = study.isel(seed=[0, 1, 1])
+        values = grid("a", [1.0, 2.0], np.ones((2, 2, 3)), "AA")
+        for draw in (
+            plots.learning_curves,
+            plots.line_traces,
+            lambda data: plots.metric_curves(data, "test_accuracy"),
+        ):
+            with pytest.raises(
+                ValueError, match="labels of 'seed' in data.*repeated are: 5"
+            ):
+                draw(twice)
+        with pytest.raises(ValueError, match="'strategy' in grids must be distinct"):
+            plots.sensitivity(values, "m")
+
+    def test_colours_are_of_strategies(self, study):
+        """Alone, or beside others, in any figure of the study."""
+        recorded = study.assign_attrs(
+            strategies='{"A, x": "", "A, y": "", "B, x": "", "B, y": ""}'
+        )
+        whole = lines(plots.learning_curves(recorded).axes[0])
+        part = recorded.sel(strategy=["B, x", "A, y"])
+        for figure in self.figures(part):
+            drawn = lines(figure.axes[0])
+            for name in set(drawn) & set(whole):
+                assert drawn[name].get_color() == whole[name].get_color()
+                assert drawn[name].get_marker() == whole[name].get_marker()
+        odd = study.assign_attrs(strategies="three")
+        assert len(legend(plots.learning_curves(odd))) == 4
+
+
+DRAW = {
+    "learning_curves": plots.learning_curves,
+    "line_traces": plots.line_traces,
+    "metric_curves": lambda data: plots.metric_curves(data, "test_accuracy"),
+    "sensitivity": lambda data: plots.sensitivity(data, "m"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+class TestBadInput:
+    @pytest.mark.parametrize("name", DRAW)
+    @pytest.mark.parametrize("wrong", [None, 3, "results.nc", [1.0]])
+    def test_no_dataset(self, name, wrong):
+        with pytest.raises(ValueError, match="must be the dataset of a study"):
+            DRAW[name](wrong)
+
+    @pytest.mark.parametrize("dim", ["seed", "strategy"])
+    def test_dimensions_that_were_dropped(self, data, dim):
+        grids = grid("a", [1.0, 2.0], np.ones((1, 2, 3)))
+        for name, draw in DRAW.items():
+            one = (grids if name == "sensitivity" else data).isel({dim: 0})
+            with pytest.raises(ValueError, match=rf"data.sel\({dim}=\[...\]\)"):
+                draw(one)
+
+    def test_no_metric_and_no_grid(self, data):
+        with pytest.raises(ValueError, match="no metric 'loss'; there are: test_accuracy"):
+            plots.metric_curves(data, "loss")
+        with pytest.raises(ValueError, match="no metric None; there are: test_accuracy"):
+            plots.metric_curves(data, None)
+        with pytest.raises(ValueError, match="grids is empty"):
+            plots.sensitivity({}, "m")
+        with pytest.raises(ValueError, match=r"grids\['a'\] must be the dataset"):
+            plots.sensitivity({"a": None}, "m")
+        values = grid("a", [1.0, 2.0], np.ones((1, 2, 3)))
+        with pytest.raises(ValueError, match="no metric 'n'; there are: m"):
+            plots.sensitivity(values, "n")
+        with pytest.raises(ValueError, match="tolerance must be"):
+            plots.sensitivity(values, "m", tolerance=-1.0)
+
+    def test_clocks_and_windows(self, data):
+        for clocks in ("step", []):
+            with pytest.raises(ValueError, match="clocks must be of 'step'"):
+                plots.learning_curves(data, clocks=clocks)
+        for window in (0, 2.5, "x"):
+            with pytest.raises(ValueError, match="window must be an integer"):
+                plots.learning_curves(data, window=window)
+        with pytest.raises(ValueError, match="no variable 'slope'"):
+            plots.line_traces(data.drop_vars("slope"))
+        for width in (None, "wide"):
+            with pytest.raises(ValueError, match="width must be one of"):
+                plots.learning_curves(data, width=width)
+
+
+def test_plots_are_loaded_when_they_are_asked_for():
+    code = (
+        "import sys, curvopt; assert 'matplotlib' not in sys.modules; "
+        "assert 'plots' in dir(curvopt); curvopt.plots.learning_curves; "
+        "assert 'matplotlib' in sys.modules and not hasattr(curvopt, 'no_such_name')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 class TestStyle:

@@ -85,6 +85,23 @@ def test_html_in_the_text_is_text(root, page):
     assert "".join(code.itertext()) == 'python -m experiments "<x>"\n'
 
 
+def test_what_looks_like_an_image_in_a_line_is_text(folder):
+    name = "![x](no%20file.png)"
+    text = f"# Of {name}\n\n- **{name}**: 1\n\n| a |\n| --- |\n| {name} |\n"
+    page = html_report(text, folder)
+    root = xml.etree.ElementTree.fromstring(page.partition("\n")[2])
+    assert not list(root.iter("img"))
+    for tag in ("title", "h1", "strong", "td"):
+        (element,) = root.iter(tag)
+        assert element.text.endswith("![x](no file.png)")
+
+
+def test_control_characters_do_not_make_it_ill_formed(folder):
+    page = html_report("# Red \x1b[31m and \x08 \ufffe\n", folder)
+    root = xml.etree.ElementTree.fromstring(page.partition("\n")[2])
+    assert root.find("head/title").text == "Red \ufffd[31m and \ufffd \ufffd"
+
+
 def test_tables_scroll_by_themselves(root):
     (wrapper,) = [e for e in root.iter("div") if e.get("class") == "table"]
     (table,) = wrapper
