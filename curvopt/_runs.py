@@ -30,8 +30,8 @@ def as_study(data: Any, name: str = "data") -> xr.Dataset:
 
     **Raises:**
 
-    `ValueError` if it is no dataset, strategies have no names, or the labels of a dimension
-    repeat: a run that is there twice is not two.
+    `ValueError` if it is no dataset or an empty one, strategies have no names, or the
+    labels of a dimension repeat: a run that is there twice is not two.
     """
     if not isinstance(data, xr.Dataset):
         remedy = (
@@ -43,6 +43,9 @@ def as_study(data: Any, name: str = "data") -> xr.Dataset:
             f"{name} must be the dataset of a study, as `curvopt.run_study` returns it, "
             f"but it is {_described(data)}. {remedy}"
         )
+    for dim, size in data.sizes.items():
+        if size == 0:
+            raise ValueError(f"{name} holds no run: it has nothing along {dim!r}.")
     if "strategy" in data.dims:
         index = data.indexes.get("strategy")
         if index is None or isinstance(index, pd.MultiIndex):

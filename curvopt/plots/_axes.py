@@ -21,7 +21,7 @@ class _LogLocator(matplotlib.ticker.Locator):
         low, high = sorted((vmin, vmax))
         if low <= 0:
             return []
-        decades = math.log10(high / low)
+        decades = math.log10(high) - math.log10(low)
         if decades < 0.7:
             found = matplotlib.ticker.MaxNLocator(4).tick_values(low, high)
             return [x for x in found if low <= x <= high]
@@ -49,10 +49,9 @@ class _LogFormatter(matplotlib.ticker.Formatter):
         return [f"{x:g}" if plain else self._power(x) for x in values]
 
     def _power(self, x: float) -> str:
-        exponent = math.floor(math.log10(abs(x)) + 1e-9)
-        digit = round(x / 10.0**exponent, 6)
-        factor = "" if digit == 1 else rf"{digit:g}{{\cdot}}"
-        return f"${factor}10^{{{exponent}}}$"
+        digits, _, exponent = f"{x:.6e}".partition("e")
+        factor = "" if float(digits) == 1 else rf"{float(digits):g}{{\cdot}}"
+        return f"${factor}10^{{{int(exponent)}}}$"
 
 
 def log_axis(ax: Axes, which: str) -> None:
@@ -68,7 +67,7 @@ class _ShortFormatter(matplotlib.ticker.ScalarFormatter):
     """Thousands and millions as 20k and 1.5M: there is no room for zeros."""
 
     def format_ticks(self, values: Any) -> list[str]:
-        if max(map(abs, values), default=0.0) < 1e4:
+        if not 1e4 <= max(map(abs, values), default=0.0) < 1e15:
             return super().format_ticks(values)
         return matplotlib.ticker.EngFormatter(sep="").format_ticks(values)
 

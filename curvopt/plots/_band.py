@@ -83,7 +83,9 @@ def draw_band(
         draw_line(ax, np.empty(0), np.empty(0), look, label)
         return Extent(np.empty(0), np.empty(0), np.empty(0), look)
     x = np.nanmean(clock, axis=0)
-    draw_line(ax, x, np.nanmean(shown, axis=0), look, label)
+    exponent = int(np.frexp(np.nanmax(np.abs(shown)))[1])  # no sum of 1e308 overflows
+    mean = np.ldexp(np.nanmean(np.ldexp(shown, -exponent), axis=0), exponent)
+    draw_line(ax, x, mean, look, label)
     low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
     ax.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
     return Extent(x, low, high, look)

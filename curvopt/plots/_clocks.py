@@ -19,17 +19,18 @@ def chosen_clocks(data: xr.Dataset, clocks: Sequence[str] | None) -> list[str]:
     `ValueError` if there is no such clock, or the dataset does not have it.
     """
     there = [clock for clock in CLOCKS if clock == "step" or clock in data.variables]
-    wrong = isinstance(clocks, str) or (clocks is not None and not len(clocks))
-    if wrong or any(clock not in there for clock in clocks or ()):
-        among = [clock for clock in clocks or () if clock not in there]
+    chosen = there if clocks is None else clocks
+    listed = isinstance(chosen, Sequence) and not isinstance(chosen, str) and len(chosen)
+    unknown = [clock for clock in chosen if clock not in there] if listed else []
+    if not listed or unknown:
+        wrong = f"{unknown[0]!r} is among them" if unknown else f"they are {clocks!r}"
         raise ValueError(
             f"clocks must be of {', '.join(map(repr, there))}, which the dataset has, but "
-            + (f"they are {clocks!r}." if wrong else f"{among[0]!r} is among them.")
+            f"{wrong}."
         )
-    chosen = list(clocks or there)
     if "gradient_equivalents" in chosen:
         check_dimensions(data, "gradient_equivalents", "step")
-    return chosen
+    return list(chosen)
 
 
 def clock_values(one: xr.Dataset, clock: str) -> np.ndarray:

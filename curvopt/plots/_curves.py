@@ -155,15 +155,19 @@ def metric_curves(
     check_dimensions(data, metric, "evaluation_step")
     panels, runs = panels_of(data), runs_of(data)
     look = looks_of(labels_of(panels), [data])
-    values = {name: _while_alive(one, metric) for name, one in runs.items()}
+    # If there is nothing but the start, it is not left out.
+    first = 1 if data.sizes["evaluation_step"] > 1 else 0
+    values = {name: _while_alive(one, metric)[:, first:] for name, one in runs.items()}
     lowest, highest = _limits(values.values())
     with styled():
         titles = [title for title, _ in panels]
         grid = Panels(1, titles, width=width, same_x=True, same_y=True)
         for ax, (_, members) in zip(grid.axes[0], panels):
             for name, label in members:
-                x, y = data.evaluation_step.values[1:], values[name][:, 1:]
-                draw_runs(ax, x, y, look[label], label, lowest=lowest, highest=highest)
+                x = data.evaluation_step.values[first:]
+                draw_runs(
+                    ax, x, values[name], look[label], label, lowest=lowest, highest=highest
+                )
             few_ticks(ax, "x", narrow=grid.narrow)
         few_ticks(grid.axes[0, 0], "y")
         grid.label([LABELS["evaluation_step"]], [words(data, metric)])
@@ -171,7 +175,7 @@ def metric_curves(
             look,
             note_on_diverged({name: y[:, -1] for name, y in values.items()}),
             note_on_seeds(one.sizes["seed"] for one in runs.values()),
-            "The start is left out.",
+            "The start is left out." if first else "",
         )
     return grid.figure
 
@@ -187,7 +191,7 @@ def _while_alive(one: xr.Dataset, metric: str) -> Float[np.ndarray, "seed evalua
 def _limits(values: Iterable[Float[np.ndarray, "seed point"]]) -> tuple[float, float]:
     """From where to where runs that diverged are shown: somewhat beyond those that did
     not, if there are any."""
-    ends = [y[np.isfinite(y[:, -1]), 1:] for y in values]
+    ends = [y[np.isfinite(y[:, -1])] for y in values]
     alive = np.concatenate([y[np.isfinite(y)] for y in ends])
     if not alive.size:
         return -np.inf, np.inf

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from .._runs import as_study, check_dimensions
 from .._study import final_metric
+from ..statistics._samples import mean
 from ._labels import caption
 from ._strategies import knobs, panels_of
 from ._words import LABELS, words
@@ -44,7 +45,7 @@ class GridLine:
     @property
     def mean(self) -> Float[np.ndarray, " value"]:
         """Over seeds."""
-        return self.y.mean(axis=0)
+        return np.array([mean(column) for column in self.y.T])
 
     @property
     def best(self) -> int:

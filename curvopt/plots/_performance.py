@@ -47,14 +47,18 @@ def performance_profile(
     """
     ratios = statistics.cost_ratios(costs)
     solvers, problems = ratios.shape
+    dashes = [False] * solvers if dashed is None else dashed
+    for name, given in (("labels", labels), ("dashed", dashes)):
+        if (
+            not isinstance(given, Sequence | np.ndarray)
+            or isinstance(given, str)
+            or len(given) != solvers
+        ):
+            raise ValueError(
+                f"{name} must be one for each of {solvers} solvers, but they are {given!r}."
+            )
     labels = [str(label) for label in labels]
     check_distinct(pd.Index(labels), "labels", "Give each solver one of its own.")
-    for name, given in (("labels", labels), ("dashed", dashed)):
-        if given is not None and len(given) != solvers:
-            raise ValueError(
-                f"{name} must be one for each of {solvers} solvers, but there are "
-                f"{len(given)}."
-            )
     largest = float(np.max(ratios, initial=2.0, where=np.isfinite(ratios)))
     end = min(1.05 * largest, np.finfo(float).max)
     # A step in every place where one of the lines has one.
@@ -63,7 +67,7 @@ def performance_profile(
     fractions = statistics.performance_profile(costs, factors)
     look = looks(labels)
     for k, label in enumerate(labels):
-        if dashed is not None and dashed[k]:
+        if dashes[k]:
             look[label] = dataclasses.replace(look[label], line=(0, (3, 1.5)))
     size = inches(width)
     with styled():

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.figure
 import numpy as np
@@ -88,6 +88,9 @@ def critical_differences(
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7,
     2006, figure 1 (recalled), with the best on the left.
     """
+    for name, given in (("names", names), ("groups", groups)):
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError(f"{name} must be a sequence, but it is {given!r}.")
     ranks = numbers("average_ranks", average_ranks)
     distance = float(numbers("critical_difference", critical_difference).item())
     _check(names, ranks, distance, groups)

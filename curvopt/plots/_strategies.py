@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 
+import numpy as np
 import xarray as xr
 
 from .._runs import was_run
@@ -19,14 +20,19 @@ def panels_of(data: xr.Dataset) -> list[Panel]:
     if "direction" not in data.coords or "line_search" not in data.coords:
         return [("", [(name, name) for name in names])]
     for name in ("direction", "line_search"):
-        if data[name].dims != ("strategy",):
+        if not set(data[name].dims) <= {"strategy"}:
             raise ValueError(
                 f"the coordinate {name!r} must have the dimension strategy, but it has "
                 f"{data[name].dims}. Assign it: `data.assign_coords({name}=('strategy', "
                 "[...]))`."
             )
+    # What all strategies have in common is one value after `xarray.concat`.
+    directions, rules = (
+        np.broadcast_to(data[name].values, len(names))
+        for name in ("direction", "line_search")
+    )
     found: dict[str, list[tuple[str, str]]] = {}
-    for name, direction, rule in zip(names, data.direction.values, data.line_search.values):
+    for name, direction, rule in zip(names, directions, rules):
         found.setdefault(str(direction), []).append((name, str(rule)))
     return list(found.items())
 

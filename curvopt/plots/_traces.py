@@ -53,7 +53,7 @@ def _medians(y: Float[np.ndarray, "seed step"], window: int) -> np.ndarray:
     with warnings.catch_warnings():
         # A window in which nothing was measured has none.
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        return np.nanmedian(y[:, :whole].reshape(len(y), -1, window), axis=-1)
+        return np.nanmedian(y[:, :whole].reshape(len(y), whole // window, window), axis=-1)
 
 
 def _measured(data: xr.Dataset) -> list[str]:

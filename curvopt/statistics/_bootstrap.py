@@ -70,6 +70,11 @@ def stratified_interval(
     with 9,999 resamples where rliable draws 50,000.
     """
     check_fraction("confidence", confidence)
+    if not callable(statistic) or not scores:
+        raise ValueError(
+            "there must be a statistic, which is a function, and at least one array of "
+            f"scores, but they are {statistic!r} and {len(scores)} arrays."
+        )
     checked = [run_scores("scores", x) for x in scores]
     if min(len(x) for x in checked) == 1:
         shape = statistic(*(x[None] for x in checked)).shape[1:]

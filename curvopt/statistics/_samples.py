@@ -37,11 +37,11 @@ def numbers(name: str, x: Any, *axes: str | EllipsisType) -> Float[np.ndarray, "
         x = _laid_out(x, axes)
     try:
         array = np.asarray(x)
-        if array.dtype.kind in "cmMSTU":
+        if x is None or array.dtype.kind in "cmMSTU":
             raise TypeError
         return array.astype(float)
     except (TypeError, ValueError):
-        what = f"{x!r}" if np.isscalar(x) else f"a {type(x).__name__}"
+        what = f"{x!r}" if x is None or np.isscalar(x) else f"a {type(x).__name__}"
         raise ValueError(
             f"{name} must be an array of real numbers, but it is {what}. Rows must be "
             "of one length; of a dataset, pass one variable."

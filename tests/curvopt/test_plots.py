@@ -438,6 +438,8 @@ class TestPerformanceProfile:
         assert lines(figure.axes[0])["B"].get_ydata()[-1] == 1
 
     def test_a_label_for_each(self):
+        with pytest.raises(ValueError, match="labels must be one for each.*'AB'"):
+            plots.performance_profile(self.COSTS, "AB")
         with pytest.raises(ValueError, match="labels must be distinct.*are: A"):
             plots.performance_profile(self.COSTS, ["A", "A"])
         with pytest.raises(ValueError, match="labels must be one for each of 2 solvers"):
@@ -488,6 +490,31 @@ class TestCriticalDifferences:
 
 
 NAMES = ("_plain", "costs $\\frac$", "a | b\nc ", "![x](y) <b>&amp;</b> %_{")
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-200, 1e200, 1e290])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_any_scale(data, scale):
+    """Figures of what is tiny or huge are drawn, with ticks that say so."""
+    scaled = data.assign(
+        {name: data[name] * scale for name in ("loss", "step_size", "test_accuracy")}
+    )
+    values = grid("a", [0.1, 1.0, 10.0], np.random.default_rng(0).random((2, 3, 9)), "AB")
+    for figure in (
+        plots.learning_curves(scaled, window=2),
+        plots.line_traces(scaled),
+        plots.metric_curves(scaled, "test_accuracy"),
+        plots.sensitivity(values * scale, "m"),
+        plots.sensitivity(values * scale, "m", lower_is_better=False),
+    ):
+        figure.draw_without_rendering()
+    ticks = [text.get_text() for text in plotted_ticks(plots.learning_curves(scaled))]
+    assert any(f"10^{{{round(np.log10(scale))}}}" in tick for tick in ticks)
+
+
+def plotted_ticks(figure):
+    figure.draw_without_rendering()
+    return figure.axes[0].get_yticklabels()
 
 
 class TestNames:
@@ -592,6 +619,11 @@ class TestLabels:
     def test_concatenated(self, study):
         by_seed = [study.isel(seed=[k]) for k in range(3)]
         self.assert_same(xr.concat(by_seed, "seed"), study)
+        single = [
+            study.assign_coords(direction="A", line_search="x").isel(strategy=k)
+            for k in (0, 2)
+        ]
+        assert list(by_title(plots.line_traces(xr.concat(single, "strategy")))) == ["A"]
         by_strategy = [study.isel(strategy=[0, 1]), study.isel(strategy=[2, 3])]
         self.assert_same(xr.concat(by_strategy, "strategy"), study)
 
@@ -677,8 +709,28 @@ class TestBadInput:
         with pytest.raises(ValueError, match="tolerance must be"):
             plots.sensitivity(values, "m", tolerance=-1.0)
 
+    def test_of_what_is_no_study(self):
+        with pytest.raises(
+            ValueError, match="dashed must be one for each of 1 solvers.*True"
+        ):
+            plots.performance_profile([[1.0]], ["a"], dashed=True)
+        with pytest.raises(ValueError, match="names must be a sequence, but it is None"):
+            plots.critical_differences(None, [1.0, 2.0], 1.0, [])
+        with pytest.raises(ValueError, match="groups must be a sequence, but it is None"):
+            plots.critical_differences(["a", "b"], [1.0, 2.0], 1.0, None)
+
+    def test_datasets_of_nothing(self, data):
+        for dim in ("seed", "strategy", "step", "evaluation_step"):
+            with pytest.raises(ValueError, match=f"holds no run: .* nothing along '{dim}'"):
+                plots.learning_curves(data.isel({dim: []}))
+        for draw in list(DRAW.values())[:3]:
+            draw(data.where(False)).draw_without_rendering()
+        one = plots.metric_curves(data.isel(evaluation_step=[0]), "test_accuracy")
+        assert len(lines(one.axes[0])["x"].get_xdata()) == 1
+        assert "left out" not in note(one)
+
     def test_clocks_and_windows(self, data):
-        for clocks in ("step", []):
+        for clocks in ("step", [], 3):
             with pytest.raises(ValueError, match="clocks must be of 'step'"):
                 plots.learning_curves(data, clocks=clocks)
         for window in (0, 2.5, "x"):
