@@ -38,6 +38,7 @@ from ._direction import (
     Descent as Descent,
     reads_gradient as reads_gradient,
 )
+from ._environment import versions as versions
 from ._line import Line as Line
 from ._line_search import (
     AbstractLineSearch as AbstractLineSearch,
@@ -59,7 +60,6 @@ from ._study import (
     run_study as run_study,
     Study as Study,
     StudyError as StudyError,
-    versions as versions,
 )
 from ._train import train as train, TrainResult as TrainResult
 from ._tree import (

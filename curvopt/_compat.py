@@ -229,3 +229,11 @@ def ask_processes(key: str) -> str | None:
         return _coordinator().key_value_try_get(key)
     except jax.errors.JaxRuntimeError:  # not found
         return None
+
+
+def leave_processes() -> None:
+    """Do not wait for the other processes when this one ends: jax would, for two minutes,
+    for one that has ended already."""
+    from jax._src import distributed
+
+    distributed.global_state.client = None

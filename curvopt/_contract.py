@@ -43,7 +43,8 @@ def _check_hashable(problem: AbstractProblem) -> None:
         hash(jtu.tree_structure(static))
     except TypeError as error:
         raise ValueError(
-            f"a static field of {type(problem).__name__} cannot be hashed: {error}. {remedy}"
+            f"a static field of {type(problem).__name__} cannot be hashed: {error}. "
+            f"{remedy}"
         ) from error
 
 
@@ -64,11 +65,11 @@ def _traced(fn: Callable, *args: Any) -> _Trace:
 def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    is_key = lambda x: jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
-    if is_key(a) and is_key(b):
-        a, b = jr.key_data(a), jr.key_data(b)
+    is_key = lambda x: jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
     if not hasattr(a, "dtype") or not hasattr(b, "dtype"):
         return True  # what is no array cannot be compared: a ref, a token
+    if is_key(a) and is_key(b):
+        a, b = jr.key_data(a), jr.key_data(b)
     a, b = np.asarray(a), np.asarray(b)
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
@@ -80,11 +81,11 @@ def _traced_twice(problem: AbstractProblem, name: str, fn: Callable, *args: Any)
     same = first.text == second.text and all(map(_same, first.constants, second.constants))
     if not same:
         raise ValueError(
-            f"`{name}` of {type(problem).__name__} reads something that changes from call to "
-            "call, such as an iterator, `numpy.random` or a clock. It is traced once, and "
-            "the compiled program would use the first value for ever. Draw what is random "
-            "from `key` by `jax.random`; choose batches from arrays by `key` and `count`, "
-            "for example with `curvopt.minibatch_indices`."
+            f"`{name}` of {type(problem).__name__} reads something that changes from call "
+            "to call, such as an iterator, `numpy.random` or a clock. It is traced once, "
+            "and the compiled program would use the first value for ever. Draw what is "
+            "random from `key` by `jax.random`; choose batches from arrays by `key` and "
+            "`count`, for example with `curvopt.minibatch_indices`."
         )
     return first
 
@@ -98,8 +99,8 @@ def _check_state(problem: AbstractProblem, before: PyTree, after: PyTree) -> Non
     if describe(before) != describe(after):
         raise ValueError(
             f"`loss` of {type(problem).__name__} must return a model state like the one it "
-            f"was given, which has {', '.join(describe(before)) or 'no arrays'}, but the one "
-            f"it returned has {', '.join(describe(after)) or 'none'}."
+            f"was given, which has {', '.join(describe(before)) or 'no arrays'}, but the "
+            f"one it returned has {', '.join(describe(after)) or 'none'}."
         )
 
 

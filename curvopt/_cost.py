@@ -84,8 +84,8 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
 
 
 def on_host() -> contextlib.AbstractContextManager[Any]:
-    """Within it programs are compiled for the host, if it can be had: XLA does not count the
-    FLOPs of the library calls that an accelerator's products are."""
+    """Within it programs are compiled for the host, if it can be had: XLA does not count
+    the FLOPs of the library calls that an accelerator's products are."""
     try:
         return jax.default_device(jax.devices("cpu")[0])
     except RuntimeError:  # other platforms alone were asked for

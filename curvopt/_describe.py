@@ -76,7 +76,7 @@ def _walk(x: Any, path: str) -> Iterator[tuple[str, str]]:
         for k, value in enumerate(x):
             yield from _walk(value, f"{path}[{k}]")
     elif _is_number(x):
-        yield path, f"{number(x)!r} in {x.dtype}"
+        yield path, f"{number(x)!r} in {np.asarray(x).dtype}"
     elif isinstance(x, (jax.Array, np.ndarray)):
         yield path, f"{x.dtype}{list(x.shape)} of digest {digest(x)}"
     elif isinstance(x, functools.partial):
@@ -96,7 +96,7 @@ def fields(tree: PyTree) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat mappings, a line each: `learning_rate: 0.003 → 0.004`."""
+    """What differs between two flat mappings: lines such as `rate: 0.003 → 0.004`."""
     lines = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name, "not there"), now.get(name, "not there")

@@ -1,12 +1,27 @@
+import dataclasses
+import json
+import math
+
 import equinox as eqx
+import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ._checks import check_count, check_instance, check_key
-from ._contract import check_problem
+from ._contract import check_problem, Checked
+from ._describe import readable
+from ._environment import versions
 from ._problem import AbstractProblem
 from ._solver import LineSearchMinimiser
-from ._study import Execution, run_alone
+from ._study import Execution
+from ._study._dataset import dataset, Outcome
+from ._study._engine import run, Saver, Work
+from ._study._execution import choose
+from ._study._host import postponed_signals, Progress
+from ._study._lane import Lane, Lanes, to_device
+from ._study._program import Programs
+from ._study._records import Records
+from ._study._session import evaluation_schedule, LONGEST, prices
 
 
 class TrainResult(eqx.Module):
@@ -75,3 +90,51 @@ def train(
     checked = check_problem(problem)
     lane, history = run_alone(checked, solver, key, steps, evaluations, execution, progress)
     return TrainResult(lane.params, lane.model_state, history)
+
+
+def _run(
+    checked: Checked,
+    solver: LineSearchMinimiser,
+    key: PRNGKeyArray,
+    steps: int,
+    evaluations: int,
+    execution: Execution,
+    progress: bool,
+) -> tuple[Lane, xr.Dataset]:
+    """One run, from a key: its lane after the last step, and its history."""
+    here = dataclasses.replace(
+        execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
+    )
+    zero, last = np.zeros(1, int), []
+    lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
+    programs = Programs(lanes, here.on(), min(here.chunk or LONGEST, steps))
+    records = Records(1, steps, np.array(evaluation_schedule(steps, evaluations)))
+    with postponed_signals() as interrupt, Progress(steps, progress) as bar:
+        bar.strategy("train")
+        choice = choose(
+            here, programs, lanes=1, steps=steps, convolutions=checked.convolutions
+        )
+        bar.say(str(choice))
+        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        saver = Saver(
+            lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
+        )
+        work = Work(program, choice, records, zero, saver, share=(0, 1))
+        seconds = run(work, 0.0, bar, interrupt)
+    outcome = Outcome(
+        text=readable(solver),
+        points=[{}],
+        seeds=[0],
+        records=records,
+        costs=prices(checked.problem, solver, records, {}),
+        seconds=seconds,
+        compile_seconds=programs.compile_seconds,
+        execution=dataclasses.asdict(choice),
+    )
+    attributes = {
+        "problem": readable(checked.problem),
+        "steps": steps,
+        "versions": json.dumps(versions()),
+    }
+    data = dataset({"train": outcome}, [0], attributes)
+    return to_device(last[-1], lanes.first), data.isel(strategy=0, seed=0, drop=True)

@@ -15,7 +15,6 @@ from ._load import (
     load_study as load_study,
     LoadedRun as LoadedRun,
 )
-from ._session import run_alone as run_alone, versions as versions
 from ._store import delete_study as delete_study, StudyError as StudyError
 from ._study import (
     Family as Family,

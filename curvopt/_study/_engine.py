@@ -14,12 +14,13 @@ from jaxtyping import Int
 
 from ._execution import Choice
 from ._host import check_others, Interrupt, Progress, side_by_side
-from ._lane import Lane, Lanes, to_host
+from ._lane import Lane, to_host
 from ._program import Program
 from ._records import blank, Records, Rows
 
 
-# Seconds between two looks at the progress and at the clock: the length of a chunk of steps.
+# Seconds between two looks at the progress and at the clock: the length of a chunk of
+# steps.
 _PACE = 0.5
 
 
@@ -70,8 +71,7 @@ class Work:
 
     **Attributes:**
 
-    - `lanes`: the strategy's lanes.
-    - `program`: of a group of them.
+    - `program`: of a group of lanes.
     - `choice`: how they are run.
     - `records`: of all runs of the strategy; those made are in it.
     - `runs`: which of them are to be brought to their last step.
@@ -79,7 +79,6 @@ class Work:
     - `share`: the index of this process, and how many share the runs; default all.
     """
 
-    lanes: Lanes
     program: Program
     choice: Choice
     records: Records
@@ -119,15 +118,9 @@ class _Group:
     def __init__(self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock):
         self._work, self._runs, self._clock = work, runs, clock
         self.step = self._saved_at = int(work.records.made[runs[0]])
-        # The last group is filled up with lanes that it has already.
-        padded = np.resize(runs, work.program.layout.lanes)
-        if self.step and work.saver is not None:
-            state = {int(run): work.saver.state(int(run)) for run in runs}
-            arrays = [np.stack(xs) for xs in zip(*(state[run] for run in padded.tolist()))]
-        else:
-            arrays = work.lanes.stacked(padded)
-        self.lanes = work.program.place_lanes(arrays)
-        self._solver = work.program.place_solver(work.lanes.solvers(padded))
+        saver = work.saver if self.step else None
+        saved = saver and [saver.state(run) for run in runs.tolist()]
+        self._solver, self.lanes = work.program.place(runs, saved)
         self._pace = Pace(work.program.longest)
         clock.add(self._pace)
 

@@ -1,5 +1,5 @@
-"""How lanes are run: what a user asks for, and what is chosen: by the backend, by memory, by
-a short measurement."""
+"""How lanes are run: what a user asks for, and what is chosen by backend, memory and a
+short measurement."""
 
 import dataclasses
 import math

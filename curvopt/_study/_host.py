@@ -42,9 +42,9 @@ class Interrupt:
 
 @contextlib.contextmanager
 def postponed_signals() -> Iterator[Interrupt]:
-    """Within it the first Ctrl-C, SIGTERM or SIGHUP is only noted, so that there is always a
-    whole state to be saved; a second one acts at once. On leaving, the signal does what it
-    would have done."""
+    """Within it the first Ctrl-C, SIGTERM or SIGHUP is only noted, so that there is always
+    a whole state to be saved; a second one acts at once. On leaving, the signal does what
+    it would have done."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # signals are the main thread's
@@ -85,7 +85,7 @@ class Progress:
 
     def __init__(self, total: int, shown: bool):
         in_notebook = "ipykernel" in sys.modules
-        bar = tqdm.notebook.tqdm if in_notebook else tqdm.tqdm
+        bar: Any = tqdm.notebook.tqdm if in_notebook else tqdm.tqdm
         disable = (False if in_notebook else None) if shown else True
         self._bar = bar(total=total, unit="step", unit_scale=True, disable=disable)
         self._lines = shown and self._bar.disable
@@ -217,8 +217,9 @@ def company() -> Iterator[None]:
         yield
     except BaseException as error:
         if jax.process_count() > 1:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-            _compat.tell_processes(_COMPANY.key("ended", jax.process_index()), why)
+            why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+            with contextlib.suppress(Exception):  # who left cannot say so
+                _compat.tell_processes(_COMPANY.key("ended", jax.process_index()), why)
         raise
 
 
@@ -234,6 +235,7 @@ def check_others() -> None:
     for process in _COMPANY.others():
         why = _compat.ask_processes(_COMPANY.key("ended", process))
         if why is not None:
+            _compat.leave_processes()
             raise StudyError(
                 f"process {process} of {jax.process_count()} has ended ({why}). What was "
                 "saved is intact: start all processes again, and the study resumes."

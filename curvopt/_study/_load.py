@@ -52,8 +52,8 @@ def outcome_of(
                 continue
             if last > steps:
                 raise StudyError(
-                    f"{store.path} holds a longer study:\n  steps: {last} → {steps}\nAsk for "
-                    "as many, or load what is there: `curvopt.load_study(folder)`."
+                    f"{store.path} holds a longer study:\n  steps: {last} → {steps}\nAsk "
+                    "for as many, or load what is there: `curvopt.load_study(folder)`."
                 )
             whole["steps"][k, first:last] = np.frombuffer(own, whole["steps"].dtype)
             found = np.frombuffer(evaluations, whole["evaluations"].dtype)
@@ -225,12 +225,14 @@ def load_run(
             store.found(f"layout/{name}")[0]["lane"],
         )
         point = {k: float(history[k].item()) for k in document["points"][0]["values"]}
-        for number, cohort in store.cohorts().items():
-            if cohort["strategy"] != name:
-                continue
-            for run, (values, run_seed) in enumerate(cohort_runs(document, cohort)):
-                if run_seed == own and run_key(values) == run_key(point):
-                    arrays = unpacked(layout, store.state(number, run))
+        (at_cohort, at_run) = next(
+            (number, run)
+            for number, cohort in store.cohorts().items()
+            if cohort["strategy"] == name
+            for run, (values, run_seed) in enumerate(cohort_runs(document, cohort))
+            if run_seed == own and run_key(values) == run_key(point)
+        )
+        arrays = unpacked(layout, store.state(at_cohort, at_run))
     lane = lane_tree(layout, arrays)
     params, state = lane["params"], lane.get("model_state")
     if problem is not None:

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._problem import AbstractProblem
-from .._solver import LineSearchMinimiser
 from .._tree import join_static, split_static
 from ._host import side_by_side
 from ._lane import begin, draw, Lane, Lanes, seed_key, to_device
@@ -164,15 +163,33 @@ class Program:
     def _bound(self, n: int) -> Array:
         return jax.device_put(np.int32(n), self.layout.everywhere)
 
-    def place_solver(self, solver: LineSearchMinimiser) -> PyTree[Array]:
-        """A group's solver on its devices."""
-        layout = self.layout
-        where = layout.over_lanes if layout.per_lane else layout.everywhere
-        return jax.device_put(eqx.filter(solver, eqx.is_array), where)
+    def place(
+        self, runs: Int[np.ndarray, " n"], saved: Sequence[list[np.ndarray]] | None
+    ) -> tuple[PyTree[Array], Lane]:
+        """A group of runs on its devices. One that is not full is filled up with lanes that
+        it has already.
 
-    def place_lanes(self, arrays: Sequence[np.ndarray]) -> Lane:
-        """A group's lanes on its devices."""
-        return to_device(arrays, self._lanes.first, self.layout.over_lanes)
+        **Arguments:**
+
+        - `runs`: which runs.
+        - `saved`: the arrays of their lanes; at their start if it is `None`.
+
+        **Returns:**
+
+        The arrays of their solver, and their lanes.
+        """
+        lanes, layout = self._lanes, self.layout
+        full = np.resize(np.arange(len(runs)), layout.lanes)
+        if saved is None:
+            arrays = lanes.stacked(runs[full])
+        else:
+            arrays = [np.stack(xs) for xs in zip(*(saved[k] for k in full.tolist()))]
+        where = layout.over_lanes if layout.per_lane else layout.everywhere
+        solver = eqx.filter(lanes.solvers(runs[full]), eqx.is_array)
+        return (
+            jax.device_put(solver, where),
+            to_device(arrays, lanes.first, layout.over_lanes),
+        )
 
     def advance(
         self, solver: PyTree[Array], lanes: Lane, first: int, last: int
@@ -262,7 +279,6 @@ class Programs:
     def __init__(self, lanes: Lanes, devices: Sequence[Any], longest: int):
         self._lanes, self._devices, self._longest = lanes, tuple(devices), longest
         self._known: dict[tuple[Loop, int, int], Program] = {}
-        self._at_start: dict[int, list[np.ndarray]] = {}
 
     def __call__(self, loop: Loop, width: int, longest: int | None = None) -> Program:
         """The program of a loop over so many lanes at once; `longest` is that of a choice
@@ -284,16 +300,13 @@ class Programs:
 
     def time(self, program: Program, workers: int, steps: int) -> float:
         """How many seconds the first steps of so many groups side by side take."""
-        size = program.layout.lanes
-        runs = np.resize(np.arange(len(self._lanes)), size)
-        if size not in self._at_start:
-            self._at_start[size] = self._lanes.stacked(runs)
-        solver = program.place_solver(self._lanes.solvers(runs))
+        runs = np.resize(np.arange(len(self._lanes)), program.layout.lanes)
         tasks = []
         for _ in range(workers):
-            group = program.place_lanes(self._at_start[size])
+            solver, group = program.place(runs, None)
             jax.block_until_ready(eqx.filter(group, eqx.is_array))
-            tasks.append(lambda group=group: program.advance(solver, group, 0, steps))
+            make = functools.partial(program.advance, solver, group, 0, steps)
+            tasks.append(make)
         began = time.perf_counter()
         side_by_side(tasks)
         return time.perf_counter() - began

@@ -2,22 +2,17 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
-import math
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TYPE_CHECKING
 
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import PRNGKeyArray
 
-from .._contract import Checked
 from .._cost import EvaluationCosts
 from .._describe import differences, fields, readable
+from .._environment import settings, versions
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from ._dataset import dataset, Outcome, Point
@@ -33,7 +28,7 @@ from ._host import (
     postponed_signals,
     Progress,
 )
-from ._lane import Lane, Lanes, layout_of, seed_key, to_device, unpacked
+from ._lane import Lanes, layout_of, seed_key, unpacked
 from ._load import attributes_of, cohort_runs, outcome_of, run_key
 from ._program import fingerprint, lowered_draw, Programs
 from ._records import COUNTS, Records
@@ -45,64 +40,28 @@ if TYPE_CHECKING:
 
 
 # The most steps of a chunk, where nothing else is asked for.
-_LONGEST = 1000
+LONGEST = 1000
 
 
-def versions() -> dict[str, str]:
-    """The versions that a result depends on, and where it ran."""
-    packages = ("curvopt", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    device = jax.devices()[0]
-    return found | {"device": f"{device.platform}: {device.device_kind}"}
-
-
-def _settings() -> dict[str, str]:
-    """The settings of jax and of the compiler that change numbers."""
-    names = (
-        "jax_enable_x64",
-        "jax_default_matmul_precision",
-        "jax_default_prng_impl",
-        "jax_threefry_partitionable",
-    )
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    # How many devices there are is compared by itself.
-    kept = [x for x in flags if "device_count" not in x and "xla_dump" not in x]
-    found = {name: str(getattr(jax.config, name)) for name in names}
-    quick = jax.config.read("jax_disable_most_optimizations")
-    return found | {
-        "jax_disable_most_optimizations": str(quick),
-        "XLA_FLAGS": " ".join(sorted(kept)),
-    }
-
-
-def _schedule(steps: int, evaluations: int) -> list[int]:
+def evaluation_schedule(steps: int, evaluations: int) -> list[int]:
     """Steps after which to evaluate: the start, the end, and evenly between."""
     return np.unique(np.linspace(0, steps, evaluations + 1).round().astype(int)).tolist()
 
 
-def _prices(
+def prices(
     problem: AbstractProblem,
     solver: LineSearchMinimiser,
     records: Records,
     known: Mapping[str, float],
 ) -> dict[str, float]:
     """What a step and the evaluations that there were cost, in gradient-equivalents."""
-    costs, prices = dict(known), EvaluationCosts(problem, solver.curvature)
+    costs, price = dict(known), EvaluationCosts(problem, solver.curvature)
     if "step" not in costs:
-        costs["step"] = prices.of_direction(solver.direction)
+        costs["step"] = price.of_direction(solver.direction)
     for count, kind in COUNTS.items():
         if kind not in costs and records.steps[f"evaluated_{count}"].any():
-            costs[kind] = prices[kind]
+            costs[kind] = price[kind]
     return costs
-
-
-def _refused(path: os.PathLike, what: str, lines: Sequence[str], remedy: str) -> StudyError:
-    return StudyError(f"{path} holds {what}:\n  " + "\n  ".join(lines) + f"\n{remedy}")
 
 
 _RESUME = "Resume it as it was begun, choose another folder, or delete the study."
@@ -124,7 +83,7 @@ class _Part:
 
     strategy: "Strategy"
     document: dict[str, Any]
-    wanted: list[tuple[Point, int]]
+    wanted: Sequence[tuple[Point, int]]
     outcome: Outcome
     cohorts: dict[int, Any]
     place: list[tuple[int, int] | None]
@@ -183,16 +142,14 @@ class Session:
             "format": FORMAT,
             "text": readable(study.problem),
             "problem": fields(study.problem),
-            "initialisation": fingerprint(lowered_draw(study.problem))
-            if self._store
-            else "",
-            "settings": _settings(),
+            "initialisation": self._initialisation(),
+            "settings": settings(),
             "versions": [versions()],
             "steps": study.steps,
-            "schedule": _schedule(study.steps, study.evaluations),
+            "schedule": evaluation_schedule(study.steps, study.evaluations),
         }
-        known = self._store.study if self._store else None
-        if known is None:
+        known = self._store and self._store.study
+        if not known:
             return document
         lines = differences(known["problem"], document["problem"])
         lines += differences(known["settings"], document["settings"])
@@ -200,22 +157,29 @@ class Session:
         if same and known["initialisation"] != document["initialisation"]:
             lines.append("the code of the problem's `init`: another one")
         if lines:
-            raise _refused(self._store.path, "another study", lines, _RESUME)
+            raise self._refused("another study", lines)
         schedule = sorted({*known["schedule"], *document["schedule"]})
         return known | {
             "steps": max(known["steps"], document["steps"]),
             "schedule": schedule,
         }
 
+    def _initialisation(self) -> str:
+        """A digest of the problem's `init`, where it is to be compared."""
+        return fingerprint(lowered_draw(self._study.problem)) if self._store else ""
+
+    def _refused(
+        self, what: str, lines: Sequence[str], remedy: str = _RESUME
+    ) -> StudyError:
+        assert self._store is not None
+        listed = "\n  ".join(dict.fromkeys(lines))
+        return StudyError(f"{self._store.path} holds {what}:\n  {listed}\n{remedy}")
+
     def _part(
         self, strategy: "Strategy", known: Any | None, cohorts: Mapping[int, Any]
     ) -> _Part:
         """A strategy with what was saved of it; refuse to go on with another one."""
-        document = known or {
-            "text": strategy.text,
-            "hyperparameters": list(strategy.points[0]),
-            "points": [],
-        }
+        document = known or {"hyperparameters": list(strategy.points[0]), "points": []}
         lines = []
         if document["hyperparameters"] != list(strategy.points[0]):
             before, now = document["hyperparameters"], list(strategy.points[0])
@@ -226,17 +190,13 @@ class Session:
                 own = fields(strategy.at(point["values"]))
                 lines += differences(point["fields"], own)
         if lines:
-            assert self._store is not None
-            raise _refused(
-                self._store.path,
-                f"another strategy by the name of {strategy.name!r}",
-                list(dict.fromkeys(lines)),
-                _RESUME,
-            )
+            what = f"another strategy by the name of {strategy.name!r}"
+            raise self._refused(what, lines)
         stored = {run_key(point["values"]) for point in document["points"]}
         new = [p for p in strategy.points if run_key(p) not in stored]
         points = [{"values": p, "fields": fields(strategy.at(p))} for p in new]
-        document = document | {"points": [*document["points"], *points]}
+        if points:
+            document |= {"text": strategy.text, "points": [*document["points"], *points]}
         wanted = [(p, seed) for p in strategy.points for seed in self._study.seeds]
         own = {k: c for k, c in cohorts.items() if c["strategy"] == strategy.name}
         at = {
@@ -253,7 +213,7 @@ class Session:
         name: str,
         document: dict[str, Any],
         cohorts: Mapping[int, Any],
-        wanted: list[tuple[Point, int]],
+        wanted: Sequence[tuple[Point, int]],
     ) -> Outcome:
         """What runs have come to so far."""
         steps = self._study.steps
@@ -281,31 +241,32 @@ class Session:
             return True
         if any(part.unfinished for part in self._parts):
             if not accept:
-                assert self._store is not None
-                raise _refused(
-                    self._store.path,
+                raise self._refused(
                     "a study of other versions",
                     lines,
-                    "Its numbers would be of both. Resume it under the versions it was begun "
-                    "with, or accept that: `accept_versions=True`, which is recorded.",
+                    "Its numbers would be of both. Resume it under the versions it was "
+                    "begun with, or accept that: `accept_versions=True`, which is "
+                    "recorded.",
                 )
             self._document |= {
                 "versions": [*self._document["versions"], now],
-                "initialisation": fingerprint(lowered_draw(self._study.problem)),
+                "initialisation": self._initialisation(),
             }
         return False
 
-    def prepare(self) -> list[tuple[_Part, Work]]:
+    def _prepared(self, interrupt: Interrupt) -> list[tuple[_Part, Work]]:
         """Choose how everything is run that is not begun yet, and save all choices at once:
         the runs that are to be made, in order."""
         work: list[tuple[_Part, int, Programs, Lanes]] = []
         documents: dict[str, Any] = {"study": self._document}
         for part in self._parts:
+            if interrupt.asked:
+                raise KeyboardInterrupt
             if not part.unfinished and not (self._store and self._same_versions):
                 continue
             lanes = self._lanes(part)
             devices, chunk = self._execution.on(), self._execution.chunk
-            programs = Programs(lanes, devices, min(chunk or _LONGEST, self._study.steps))
+            programs = Programs(lanes, devices, min(chunk or LONGEST, self._study.steps))
             self._check_code(part, programs)
             missing = [k for k, place in enumerate(part.place) if place is None]
             if missing:
@@ -349,11 +310,9 @@ class Session:
                 if not self._same_versions:
                     cohort |= {"program": program.fingerprint, "versions": now}
             elif program.fingerprint != cohort["program"]:
-                raise _refused(
-                    self._store.path,
+                raise self._refused(
                     f"another program of {part.strategy.name!r}",
                     ["the code of the loss, the evaluation or the strategy: another one"],
-                    _RESUME,
                 )
 
     def _begin(self, part: _Part, missing: list[int], programs: Programs) -> None:
@@ -369,8 +328,8 @@ class Session:
             "program": program.fingerprint if self._store else "",
             "versions": len(self._document["versions"]) - 1,
         }
-        for run, k in enumerate(missing):
-            part.place[k] = self._next, run
+        for number, k in enumerate(missing):
+            part.place[k] = self._next, number
         self._next += 1
 
     def _choice(self, part: _Part, runs: int, programs: Programs) -> Choice:
@@ -396,13 +355,13 @@ class Session:
         devices = len(self._execution.on())
         if devices != choice.devices:
             raise ValueError(
-                f"the study was begun on {choice.devices} devices, but there are {devices}: "
-                "its numbers would not be the same. Go on with as many, or in another "
-                "folder."
+                f"the study was begun on {choice.devices} devices, but there are "
+                f"{devices}: its numbers would not be the same. Go on with as many, or in "
+                "another folder."
             )
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
         saver = self._saver(part, number, lanes) if self._store else None
-        return Work(lanes, program, choice, part.records, part.rows(number), saver)
+        return Work(program, choice, part.records, part.rows(number), saver)
 
     def _saver(self, part: _Part, number: int, lanes: Lanes) -> Saver:
         store, records, name = self._store, part.records, part.strategy.name
@@ -433,7 +392,7 @@ class Session:
 
     def run(self, progress: Progress, interrupt: Interrupt) -> None:
         """Make the steps that are missing."""
-        work = self.prepare()
+        work = self._prepared(interrupt)
         for part in self._parts:
             progress.already(int(part.records.made.sum()))
         for part, own in work:
@@ -453,7 +412,7 @@ class Session:
     def _price(self, part: _Part) -> None:
         """What runs of a strategy cost, and how they were run."""
         solver = part.strategy.at(part.strategy.points[0])
-        costs = _prices(self._study.problem, solver, part.records, part.outcome.costs)
+        costs = prices(self._study.problem, solver, part.records, part.outcome.costs)
         choices = [cohort["choice"] for cohort in part.cohorts.values()]
         part.outcome = dataclasses.replace(
             part.outcome,
@@ -506,51 +465,3 @@ def run_session(
         with Progress(total, progress) as bar:
             session.run(bar, interrupt)
         return session.dataset()
-
-
-def run_alone(
-    checked: Checked,
-    solver: LineSearchMinimiser,
-    key: PRNGKeyArray,
-    steps: int,
-    evaluations: int,
-    execution: Execution,
-    progress: bool,
-) -> tuple[Lane, xr.Dataset]:
-    """One run, from a key: its lane after the last step, and its history."""
-    here = dataclasses.replace(
-        execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
-    )
-    zero, last = np.zeros(1, int), []
-    lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
-    programs = Programs(lanes, here.on(), min(here.chunk or _LONGEST, steps))
-    records = Records(1, steps, np.array(_schedule(steps, evaluations)))
-    with postponed_signals() as interrupt, Progress(steps, progress) as bar:
-        bar.strategy("train")
-        choice = choose(
-            here, programs, lanes=1, steps=steps, convolutions=checked.convolutions
-        )
-        bar.say(str(choice))
-        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-        saver = Saver(
-            lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
-        )
-        work = Work(lanes, program, choice, records, zero, saver, share=(0, 1))
-        seconds = run(work, 0.0, bar, interrupt)
-    outcome = Outcome(
-        text=readable(solver),
-        points=[{}],
-        seeds=[0],
-        records=records,
-        costs=_prices(checked.problem, solver, records, {}),
-        seconds=seconds,
-        compile_seconds=programs.compile_seconds,
-        execution=dataclasses.asdict(choice),
-    )
-    attributes = {
-        "problem": readable(checked.problem),
-        "steps": steps,
-        "versions": json.dumps(versions()),
-    }
-    data = dataset({"train": outcome}, [0], attributes)
-    return to_device(last[-1], lanes.first), data.isel(strategy=0, seed=0, drop=True)

@@ -1,8 +1,8 @@
 """A study on disk: SQLite files, to which each save is added as one transaction.
 
 In the folder of a study `study.sqlite` holds what the study is and the runs of the first
-process; further processes write theirs to `study-1.sqlite` and so on. Each has three tables,
-every row of which has a checksum:
+process; further processes write theirs to `study-1.sqlite` and so on. Each has three
+tables, every row of which has a checksum:
 
 - `document`: JSON texts by key. `study` says what is trained, `strategy/NAME` with what,
     `cohort/N` which runs were begun together and how they are run, `layout/NAME` what the
@@ -34,7 +34,8 @@ import numpy as np
 # "curv", in the header of each file; and the version of the format.
 _APPLICATION, FORMAT = 0x63757276, 2
 
-# No piece of an array in the database is larger: SQLite's limit is a thousand million bytes.
+# No piece of an array in the database is larger: SQLite's limit is a thousand million
+# bytes.
 _PART = 2**28
 
 _TABLES = """
@@ -164,9 +165,9 @@ class _File:
                 )
             if version != FORMAT:
                 raise StudyError(
-                    f"{self.path} is of format {version} of curvopt's studies; this version "
-                    f"reads and writes format {FORMAT}. Open it with the version that made "
-                    "it, or choose another folder."
+                    f"{self.path} is of format {version} of curvopt's studies; this "
+                    f"version reads and writes format {FORMAT}. Open it with the version "
+                    "that made it, or choose another folder."
                 )
             (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -191,8 +192,8 @@ class _File:
             yield
         except sqlite3.OperationalError as error:
             raise StudyError(
-                f"{self.path} cannot be used: {error}. What was saved before is intact: when "
-                "there is room and permission, the same study resumes from there."
+                f"{self.path} cannot be used: {error}. What was saved before is intact: "
+                "when there is room and permission, the same study resumes from there."
             ) from error
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise self._damaged(error) from error
@@ -349,7 +350,8 @@ def _lock(path: Path, process: int) -> filelock.FileLock:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise StudyError(
-            f"another process runs a study in {path}. Wait for it, or choose another folder."
+            f"another process runs a study in {path}. Wait for it, or choose another "
+            "folder."
         ) from error
     return lock
 

@@ -75,13 +75,13 @@ def _check_values(name: Any, values: Any) -> tuple[float, ...]:
 
 
 class Family:
-    """Solvers that differ in numbers: a function of hyper-parameters, at all combinations of
-    their values.
+    """Solvers that differ in numbers: a function of hyper-parameters, at all combinations
+    of their values.
 
     ```python
     sgd = curvopt.Family(
-        lambda learning_rate: curvopt.LineSearchMinimiser(SGD(), LearningRate(learning_rate)),
-        learning_rate=np.geomspace(1e-3, 1, 9),
+        lambda rate: curvopt.LineSearchMinimiser(SGD(), LearningRate(rate)),
+        rate=np.geomspace(1e-3, 1, 9),
     )
     ```
 
@@ -102,8 +102,8 @@ class Family:
     ):
         if not callable(make) or isinstance(make, LineSearchMinimiser):
             raise ValueError(
-                f"a family must be a function of {', '.join(values)} that returns a solver, "
-                f"but it is {make!r}."
+                f"a family must be a function of {', '.join(values)} that returns a "
+                f"solver, but it is {make!r}."
             )
         if not values:
             raise ValueError("a family must have a hyper-parameter, `name=[values]`.")
@@ -138,7 +138,7 @@ class Strategy:
 
     @property
     def text(self) -> str:
-        """The solver as a reader writes it; of a family, with the values of what differs."""
+        """The solver as a reader writes it; of a family, with all values of a number."""
         if not self.family:
             return readable(self.solver)
 
@@ -181,7 +181,7 @@ def _family(name: str, family: Family) -> Strategy:
 
     def at(point: Mapping[str, float]) -> LineSearchMinimiser:
         try:
-            made = family.make(**{k: jnp.asarray(x) for k, x in point.items()})
+            made: Any = family.make(**{k: jnp.asarray(x) for k, x in point.items()})
         except jax.errors.JAXTypeError as error:
             raise _needs_value(name, takes) from error
         check_instance(f"what the strategy {name!r} makes", made, LineSearchMinimiser)
@@ -192,7 +192,7 @@ def _family(name: str, family: Family) -> Strategy:
     # One trace of the function serves the whole grid.
     columns = {k: jnp.asarray([point[k] for point in points]) for k in family.values}
     try:
-        solver = eqx.filter_vmap(lambda columns: family.make(**columns))(columns)
+        solver: Any = eqx.filter_vmap(lambda columns: family.make(**columns))(columns)
     except jax.errors.JAXTypeError as error:
         raise _needs_value(name, takes) from error
     if _keeps_tracer(solver):
@@ -250,8 +250,8 @@ class Study:
 
     **Raises:**
 
-    `ValueError` if there is no strategy, seeds repeat, a count is below 1, a value is out of
-    its range, or the problem does not hold to its contract.
+    `ValueError` if there is no strategy, seeds repeat, a count is below 1, a value is out
+    of its range, or the problem does not hold to its contract.
     """
 
     problem: AbstractProblem
@@ -366,10 +366,11 @@ def run_study(
     folder resumes**, killed at whatever moment, and ends with the same numbers, bit for bit
     on the same machine. **A larger one extends it**: more seeds, more values, more
     strategies, more steps (where the strategies do not depend on how many there are); only
-    what is missing is run. A seed that is added equals the same seed of one larger study, to
-    rounding; to the bit where it runs at the same width. Of more `evaluations`, runs have
-    those that they had not passed, and nan at the others. Ctrl-C, SIGTERM and SIGHUP end it
-    with everything saved. [`curvopt.load_study`][] and [`curvopt.load_run`][] read it back.
+    what is missing is run. A seed that is added equals the same seed of one larger study,
+    to rounding; to the bit where it runs at the same width. Of more `evaluations`, runs
+    have those that they had not passed, and nan at the others. Ctrl-C, SIGTERM and SIGHUP
+    end it with everything saved. [`curvopt.load_study`][] and [`curvopt.load_run`][] read
+    it back.
 
     **Arguments:**
 
@@ -408,9 +409,9 @@ def run_study(
     """
     made = strategies
     if hyperparameters and isinstance(strategies, Mapping):
-        fixed = (LineSearchMinimiser, Family)
+        ready = LineSearchMinimiser, Family
         made = {
-            name: given if isinstance(given, fixed) else Family(given, **hyperparameters)
+            name: given if isinstance(given, ready) else Family(given, **hyperparameters)
             for name, given in strategies.items()
         }
     study = Study(problem, made, seeds=seeds, steps=steps, evaluations=evaluations)

@@ -1,13 +1,17 @@
 """Lanes on several devices and in several processes are those of one device."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import xarray as xr
+
+import curvopt
 
 
 # Tests have one device; what is to have more runs in processes of its own.
@@ -28,15 +32,17 @@ _STUDY = textwrap.dedent(
     searched = lambda rate: solver(SGD(), BacktrackingArmijo(rate))
     strategies = dict(rescaled=rescaled, searched=searched)
 
-    def study(problem, **how):
+    def study(problem, folder=None, steps=20, **how):
         return curvopt.run_study(
             problem,
             strategies,
             hyperparameters=dict(rate=[0.05, 0.3]),
             seeds=5,
-            steps=20,
+            steps=steps,
             evaluations=2,
             execution=curvopt.Execution(**how),
+            folder=folder,
+            save_every=0.2,
             progress=False,
         )
 
@@ -62,12 +68,18 @@ DISTRIBUTED = """
 """
 
 
-def start(body, out, devices, *arguments):
+SAVED = """
+    data = study(Regression(), folder=sys.argv[1], steps=int(sys.argv[2]), lanes_at_once=1)
+    data.to_netcdf(f"{sys.argv[1]}-{jax.process_index()}.nc")
+"""
+
+
+def start(body, out, devices, *arguments, second="-"):
     code = _STUDY.format(tests=os.path.dirname(__file__), body=textwrap.dedent(body))
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     # Errors of one process must be seen while the other waits for it.
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(out), "-", *arguments],
+        [sys.executable, "-c", code, str(out), second, *arguments],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
 
@@ -94,15 +106,17 @@ def test_eight_devices(tmp_path):
         assert '"devices": 8' in str(read("all").execution.values[0])
 
 
-def test_two_processes(tmp_path):
-    """Each process gets the whole dataset."""
+def start_two(body, out, **options):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    both = [
-        start(DISTRIBUTED, tmp_path / "p", 2, f"localhost:{port}", "2", str(k))
-        for k in range(2)
-    ]
+    address = f"localhost:{port}"
+    return [start(body, out, 2, address, "2", str(k), **options) for k in range(2)]
+
+
+def test_two_processes(tmp_path):
+    """Each process gets the whole dataset."""
+    both = start_two(DISTRIBUTED, tmp_path / "p")
     alone = start(DISTRIBUTED, tmp_path / "alone", 1)
     try:
         assert [process.wait(timeout=100) for process in (*both, alone)] == [0, 0, 0]
@@ -114,3 +128,42 @@ def test_two_processes(tmp_path):
         second.drop_vars(["seconds", "compile_seconds"])
     )
     assert_equal_lanes(first, xr.load_dataset(tmp_path / "alone-0.nc"))
+
+
+def test_one_of_two_processes_is_interrupted(tmp_path):
+    """The other one ends too, soon and with a message; what both saved is resumed, by as
+    many processes or by one."""
+    folder = tmp_path / "study"
+    both = start_two(SAVED, folder, second="200000")
+    try:
+        while not (folder / "study-1.sqlite").exists() or steps_made(folder) < 100:
+            assert [process.poll() for process in both] == [None, None]
+            time.sleep(0.1)
+        both[1].send_signal(signal.SIGTERM)
+        assert [process.wait(timeout=60) != 0 for process in both[::-1]] == [True, True]
+    finally:
+        for process in both:
+            process.kill()
+    before = curvopt.load_study(folder).steps_made
+    assert (before < 200_000).all() and (before > 0).any()
+    longest = int(before.max())
+    both = start_two(SAVED, folder, second=str(longest))
+    try:
+        assert [process.wait(timeout=100) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
+    first, second = (xr.load_dataset(tmp_path / f"study-{k}.nc") for k in range(2))
+    assert (first.steps_made == longest).all() and (second.steps_made == longest).all()
+    np.testing.assert_array_equal(first.loss, second.loss)
+    loaded = curvopt.load_study(folder)
+    assert (loaded.steps_made == longest).all()
+    np.testing.assert_array_equal(loaded.loss[..., :longest], first.loss)
+
+
+def steps_made(folder):
+    """The most steps that a run there has made."""
+    try:
+        return int(curvopt.load_study(folder).steps_made.max())
+    except curvopt.StudyError:
+        return 0

@@ -176,8 +176,10 @@ class TestExtending:
 
     def test_another_function_at_values_that_are_not_asked_for(self, regression, tmp_path):
         """Guards against runs of two strategies under one name."""
-        momentum = lambda beta: lambda rate: curvopt.LineSearchMinimiser(
-            curvopt_momentum(beta), fixed(0.1).line_search
+        momentum = lambda beta: (
+            lambda rate: curvopt.LineSearchMinimiser(
+                curvopt_momentum(beta), fixed(0.1).line_search
+            )
         )
         from strategies import Momentum as curvopt_momentum
 
@@ -216,10 +218,13 @@ def test_a_grid_over_an_optax_transformation(regression):
         FromOptax(optax.adam(rate)), fixed(1.0).line_search
     )
     with pytest.raises(ValueError, match="optax.inject_hyperparams"):
-        curvopt.Study(regression, {"a": curvopt.Family(closed, rate=[0.1])}, seeds=1, steps=1)
+        curvopt.Study(
+            regression, {"a": curvopt.Family(closed, rate=[0.1])}, seeds=1, steps=1
+        )
     opened = lambda rate: curvopt.LineSearchMinimiser(
         FromOptax(
-            optax.inject_hyperparams(optax.sgd)(1.0), hyperparameters={"learning_rate": rate}
+            optax.inject_hyperparams(optax.sgd)(1.0),
+            hyperparameters={"learning_rate": rate},
         ),
         fixed(1.0).line_search,
     )

@@ -115,13 +115,17 @@ def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
         curvopt.load_study(folder)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    sqlite3.connect(foreign / "study.sqlite").execute("CREATE TABLE x (y)").connection.close()
+    sqlite3.connect(foreign / "study.sqlite").execute(
+        "CREATE TABLE x (y)"
+    ).connection.close()
     with pytest.raises(curvopt.StudyError, match="is no study of curvopt"):
         study(regression, foreign)
     with sqlite3.connect(folder / "study.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(curvopt.StudyError, match="of format 99 .*reads and writes format 2"):
+    with pytest.raises(
+        curvopt.StudyError, match="of format 99 .*reads and writes format 2"
+    ):
         curvopt.load_study(folder)
 
 

@@ -1,0 +1,39 @@
+"""What numbers depend on beside the code: versions, and settings of the compiler."""
+
+import importlib.metadata
+import os
+import platform
+
+import jax
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, and where it ran."""
+    packages = ("curvopt", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    device = jax.devices()[0]
+    return found | {"device": f"{device.platform}: {device.device_kind}"}
+
+
+def settings() -> dict[str, str]:
+    """The settings of jax and of the compiler that change numbers."""
+    names = (
+        "jax_enable_x64",
+        "jax_default_matmul_precision",
+        "jax_default_prng_impl",
+        "jax_threefry_partitionable",
+    )
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    # How many devices there are is compared by itself.
+    kept = [x for x in flags if "device_count" not in x and "xla_dump" not in x]
+    found = {name: str(getattr(jax.config, name)) for name in names}
+    quick = jax.config.read("jax_disable_most_optimizations")
+    return found | {
+        "jax_disable_most_optimizations": str(quick),
+        "XLA_FLAGS": " ".join(sorted(kept)),
+    }
