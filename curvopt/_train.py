@@ -88,7 +88,7 @@ def train(
     steps = check_count("steps", steps)
     evaluations = check_count("evaluations", evaluations)
     checked = check_problem(problem)
-    lane, history = run_alone(checked, solver, key, steps, evaluations, execution, progress)
+    lane, history = _run(checked, solver, key, steps, evaluations, execution, progress)
     return TrainResult(lane.params, lane.model_state, history)
 
 

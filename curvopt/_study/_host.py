@@ -120,9 +120,11 @@ class Progress:
             self._bar.set_postfix_str(f"best loss {best:.4g}", refresh=False)
         self._bar.update(steps)
         with self._lock:  # groups advance side by side
+            now = time.monotonic()
+            if not self._new:  # what was compiled before tells nothing of the steps
+                self._began = self._said = now
             self._made += steps
             self._new += steps
-            now = time.monotonic()
             if self._lines and now - self._said >= _LINE_EVERY:
                 self._said = now
                 left = (now - self._began) / self._new * (self._total - self._made)

@@ -151,17 +151,23 @@ class Strategy:
         return readable(jtu.tree_map(listed, self.solver))
 
 
+_COMPOSE = "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`."
+_MAKE_FAMILY = (
+    "For functions of hyper-parameters, give `hyperparameters`, or make it a "
+    "`curvopt.Family(function, name=values)`."
+)
+
+
+def _is_function(x: Any) -> bool:
+    return callable(x) and not isinstance(x, type)
+
+
 def _strategy(name: Any, given: Any) -> Strategy:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"strategies must have strings as names, but one is {name!r}.")
     if isinstance(given, Family):
         return _family(name, given)
-    remedy = "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`."
-    if callable(given) and not isinstance(given, type):
-        remedy = (
-            "For functions of hyper-parameters, give `hyperparameters`, or make it a "
-            "`curvopt.Family(function, name=values)`."
-        )
+    remedy = _COMPOSE if not _is_function(given) else _MAKE_FAMILY
     check_instance(f"the strategy {name!r}", given, LineSearchMinimiser, remedy)
     return Strategy(name, lambda point: given, [{}], given)
 
