@@ -16,8 +16,9 @@ $$\epsilon \big(\|x_1\| \|x_2\| / h + \|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\
 \le 2 \epsilon \big(\|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\|\big),$$
 
 by the inequality of the means: at most about twice that of the three products, and no
-other $h$ does better. (The identity is Karatsuba's; its use and this bound are the
-project's own.)
+other $h$ does better. Where operands are rounded to a narrower dtype, $\epsilon$ is that
+dtype's, and the bound holds although $F(x_1, x_2)$ is known better. (The identity is
+Karatsuba's; its use and this bound are the project's own.)
 """
 
 import math

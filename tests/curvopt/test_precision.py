@@ -1,5 +1,6 @@
 """What narrow and mixed precision do to value, gradient and curvature."""
 
+import collections
 import functools
 from functools import partial
 
@@ -177,6 +178,45 @@ def test_narrow_products_leave_value_and_gradient(which):
         np.testing.assert_array_equal(a, b)
     assert got.dtype == jnp.float32 and got != expected
     np.testing.assert_allclose(got, expected, rtol=0.05)
+
+
+def equations(jaxpr):
+    """All of them, those of inner functions too."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in eqn.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("which", NETWORKS)
+def test_two_narrow_products_are_accurate(which):
+    """Rounding the operands to bfloat16 does not spoil the difference of products."""
+    u, expected = reference(which)
+    loss, params, x = network(which, jnp.float32)
+    method = curvopt.AdjointCurvature("two", product_dtype=jnp.bfloat16)
+    ((*_, got),) = along(loss, params, x, [method], cast(u, jnp.float32)).values()
+    # Another number than that of full precision, or it would not be narrow.
+    assert 1e-5 < abs(got / expected - 1) < 0.01
+
+
+# Of layers but the first, which is linear in the parameters.
+@pytest.mark.parametrize("which, layers", [("mlp", 2), ("cnn", 1)])
+@pytest.mark.parametrize("products, each", [("two", 2), ("three", 3), ("auto", 3)])
+def test_narrow_products_are_as_many_as_asked_for(which, layers, products, each):
+    loss, params, x = network(which, jnp.float32)
+    method = curvopt.AdjointCurvature(products, product_dtype=jnp.bfloat16)
+    curved = lambda y, u: curvopt.quadratic_model(loss, y, x, method).curvature(u)
+    jaxpr = jax.make_jaxpr(curved)(params, random_like(params)).jaxpr
+    narrow = collections.Counter(
+        eqn.invars[1].aval.shape
+        for eqn in equations(jaxpr)
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated")
+        and {v.aval.dtype for v in eqn.invars} == {jnp.dtype(jnp.bfloat16)}
+    )
+    _, *others = narrow.values()
+    assert others == [each] * layers
 
 
 @pytest.mark.parametrize("scale", [100.0, 1e-3])
