@@ -8,6 +8,7 @@ import jax.random as jr
 import pytest
 
 import curvopt
+from curvopt._cost import on_host
 
 
 WIDTH, BATCH, LENGTH = 256, 128, 7
@@ -187,6 +188,36 @@ class Recurrent(curvopt.AbstractProblem):
     @property
     def steps_per_epoch(self):
         return 1
+
+
+def test_costs_are_counted_on_the_host():
+    """XLA does not count an accelerator's library calls. Nothing is left behind."""
+    assert jax.default_device.value is None
+    with on_host():
+        assert jax.default_device.value == jax.devices("cpu")[0]
+    assert jax.default_device.value is None
+
+
+class Anchored(Recurrent):
+    """The same, with a data set that is committed to a device."""
+
+    data: jax.Array
+
+    def batch(self, key, count):
+        return self.data + 0 * super().batch(key, count)
+
+
+def test_a_cost_does_not_depend_on_where_arrays_are(unoptimised):
+    """Committed arrays would take the programs along to their device."""
+    data = jnp.ones((BATCH, WIDTH))
+    committed = jax.device_put(data, jax.devices()[-1])
+    assert committed.committed and not data.committed
+    free, bound = (
+        curvopt.EvaluationCosts(Anchored(False, x), curvopt.AdjointCurvature())
+        for x in (data, committed)
+    )
+    for kind in ("curvature", "loss", "slope"):
+        assert free[kind] == bound[kind] > 0, kind
 
 
 def test_the_cost_of_a_step(unoptimised):
