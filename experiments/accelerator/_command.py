@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from .._catalogue import choose, UsageError
-from ._bench import attempted, Bench, cores, Row, Rows
+from ._bench import attempted, Bench, compilers, Row, Rows
 from ._compile import compilation
 from ._correctness import correctness
 from ._cost import cost
@@ -32,15 +32,18 @@ SECTIONS: dict[str, tuple[float, Callable[[Bench], Rows]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """Measure on an accelerator: first whether values are right, then what they cost.
+    """Measure on an accelerator: what values cost, and whether they are right.
 
-    Curvatures against float64 on the host, cost of all methods on large models, steps of
-    lanes a second, two products against three, compilation. It needs nothing that has to
-    be installed beside what curvopt imports, and no network. Partial results are written
-    as it goes: a file for each section, and report.md.
+    Cost of all methods on large models, steps of lanes a second, curvatures against
+    float64 on the host, two products against three, compilation. It needs nothing
+    that has to be installed beside what curvopt imports, and no network. Partial results
+    are written as it goes: a file for each section, and report.md.
 
     On a GPU compilation is most of the time, because XLA tries many kernels for each
-    product; XLA_FLAGS=--xla_gpu_autotune_level=0 takes the libraries' own choice.
+    product. XLA_FLAGS=--xla_gpu_autotune_level=0 compiles in seconds, but is only good
+    for correctness: on an H200 its kernels were up to 20 times slower, and the ratios of
+    costs other ones. To be tried: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false, which
+    leaves matrix products to the library, whose kernels are few.
     """
 
     quick: bool = False
@@ -53,7 +56,7 @@ class Accelerator:
     """How long it may take; what does not fit is left out, and said."""
 
     sections: tuple[str, ...] = tuple(SECTIONS)
-    """What to measure: correctness, cost, throughput, products, compile."""
+    """What to measure: cost, throughput, correctness, products, compile."""
 
 
 class _Folder:
@@ -103,7 +106,7 @@ def accelerator(config: Accelerator) -> None:
     folder.save("machine.json", about)
     print(report(about, {}), flush=True)
     measured: dict[str, list[Row]] = {}
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(compilers()) as pool:
         total, share = sum(weight for weight, _ in chosen.values()), 0
         for name in (name for name in SECTIONS if name in chosen):
             share += SECTIONS[name][0]

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
@@ -18,10 +18,9 @@ from curvopt._curvature import _rules
 
 from ..cost import GRADIENT, VARIANTS
 from ..cost._variants import gradient
-from ._bench import attempted, Bench, host, Row, Rows
+from ._bench import attempted, Bench, first_line, host, Row, Rows
 from ._clock import times
 from ._correctness import PRECISIONS
-from ._cost import only_programs, running
 from ._models import model_on
 from ._programs import compile_all, Lower, lower, Program
 
@@ -92,13 +91,14 @@ def _of_product(programs: dict[str, Program], bench: Bench) -> Row:
 
 def _two_or_three(bench: Bench) -> Rows:
     products = _products(bench.quick)
+    precisions = PRECISIONS[:1] if bench.quick else PRECISIONS
     lowers: dict[str, Lower] = {}
     for product in products:
         with jax.default_device(host()):
             keys = jr.split(jr.key(0))
             y = tuple(jr.normal(k, s) for k, s in zip(keys, product.shapes))
         y = jax.device_put(y, bench.device)
-        for matmul in PRECISIONS:
+        for matmul in precisions:
             name = f"{product.label}|{matmul}"
             fn = partial(gradient, partial(_loss, product.apply))
             lowers[f"{name}|{GRADIENT}"] = lower(fn, y, None, matmul=matmul)
@@ -107,7 +107,7 @@ def _two_or_three(bench: Bench) -> Rows:
                 lowers[f"{name}|{count}"] = lower(fn, y, None, matmul=matmul)
     found = dict(compile_all(bench, lowers))
     for product in products:
-        for matmul in PRECISIONS:
+        for matmul in precisions:
             label: Row = {
                 "what": product.label,
                 "precision": matmul,
@@ -164,6 +164,18 @@ def _patched(inner: Lower, patches: dict[str, Callable]) -> Lower:
     return lowered
 
 
+def _running(programs: Mapping[str, Program | str]) -> dict[str, Program | str]:
+    """Programs that run, and the failures of those that do not compile or run."""
+    found = dict(programs)
+    for name, program in programs.items():
+        if isinstance(program, Program):
+            try:
+                jax.block_until_ready(program.run())
+            except Exception as error:  # for want of memory, say
+                found[name] = first_line(error)
+    return found
+
+
 def _pairing(bench: Bench, name: str) -> Rows:
     loss, y, args = model_on(bench, name)
     lowers = {GRADIENT: lower(partial(gradient, loss), y, args)}
@@ -171,8 +183,8 @@ def _pairing(bench: Bench, name: str) -> Rows:
         # A function of its own, or jax would know what it traced before.
         fn = partial(VARIANTS["adjoint"].expand, loss)
         lowers[label] = _patched(lower(fn, y, args), patches)
-    found = running(dict(compile_all(bench, lowers)))
-    programs = only_programs(found)
+    found = _running(dict(compile_all(bench, lowers)))
+    programs = {k: x for k, x in found.items() if isinstance(x, Program)}
     seconds = 0.05 if bench.quick else 2.0
     timed = times(programs, GRADIENT, seconds=seconds, repeats=20)
     unit = programs[GRADIENT].temporary_bytes

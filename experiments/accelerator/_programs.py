@@ -1,13 +1,13 @@
-"""Programs, lowered one after another and compiled side by side."""
+"""Programs, lowered one after another and compiled side by side, or in turn."""
 
 import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -62,6 +62,21 @@ def lower(fn: Callable, *args: Any, matmul: str = "default") -> Lower:
     return lowered
 
 
+_Lowered = tuple[Any, tuple[Any, ...], float]
+
+
+def _lowered(bench: Bench, lowers: Lower) -> _Lowered | str:
+    """What `_compile` takes, or the failure."""
+    if bench.late:
+        return left_out()
+    try:
+        began = time.perf_counter()
+        ready, args = lowers()
+        return ready, args, time.perf_counter() - began
+    except Exception as error:
+        return first_line(error)
+
+
 def _compile(lowered: Any, args: tuple[Any, ...], lower_seconds: float) -> Program:
     began = time.perf_counter()
     compiled = lowered.compile()
@@ -97,23 +112,47 @@ def compile_all(
     """
     futures: dict[str, Future | str] = {}
     for name, lowered in lowers.items():
-        if bench.late:
-            futures[name] = left_out()
-            continue
-        try:
-            began = time.perf_counter()
-            ready, args = lowered()
-            seconds = time.perf_counter() - began
-        except Exception as error:
-            futures[name] = first_line(error)
+        ready = _lowered(bench, lowered)
+        if isinstance(ready, str):
+            futures[name] = ready
             continue
 
-        def work(name=name, ready=ready, args=args, seconds=seconds) -> Any:
-            return finish(name, _compile(ready, args, seconds))
+        def work(name=name, ready=ready) -> Any:
+            return finish(name, _compile(*ready))
 
         futures[name] = bench.pool.submit(work)
     for name, future in futures.items():
         yield name, _result(bench, future)
+
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def compile_in_turn(
+    bench: Bench, lowers: Mapping[_Key, Lower]
+) -> Iterator[tuple[_Key, Program | str]]:
+    """Compile programs one at a time, as many as there is time for, in that order.
+
+    While one compiles, the next one is lowered. While the caller has one, nothing else
+    goes on: that is when to time it.
+
+    **Returns:**
+
+    By key the program, or the failure as a string.
+    """
+
+    def begun(ready: _Lowered | str) -> Future | str:
+        if isinstance(ready, str):
+            return ready
+        return left_out() if bench.late else bench.pool.submit(_compile, *ready)
+
+    lowered = ((key, _lowered(bench, lower)) for key, lower in lowers.items())
+    following = next(lowered, None)
+    while following is not None:
+        key, ready = following
+        future = begun(ready)
+        following = next(lowered, None)
+        yield key, _result(bench, future)
 
 
 def _result(bench: Bench, future: Future | str) -> Any:

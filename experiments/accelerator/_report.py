@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._markdown import markdown
-from ._bench import Row
+from ._bench import is_left_out, Row
 
 
 class Column(NamedTuple):
@@ -44,7 +44,7 @@ LAYOUTS = {
     "cost": Layout(
         "Cost",
         "Value, gradient and curvature over value and gradient: medians and quartiles of "
-        "ratios within a repetition. Curvatures differ from those of three products.",
+        "ratios within a repetition. Curvatures differ from those of the adjoint method.",
         ("model", "precision"),
         (
             Column("method", "method"),
@@ -111,10 +111,10 @@ def _cell(row: Row, column: Column) -> str:
     if column.field == "milliseconds" and "seconds" in row:
         value = 1e3 * row["seconds"]
     if isinstance(value, float) and not math.isfinite(value):
-        return "-" if not row.get("wrong") else "**NAN**"
+        return "-" if not row.get("wrong") else "NAN"
     if isinstance(value, (int, float)) and column.form:
         text = format(value, column.form)
-        return f"**{text} WRONG**" if row.get("wrong") and "error" in column.field else text
+        return f"{text} WRONG" if row.get("wrong") and "error" in column.field else text
     return str(value)
 
 
@@ -128,23 +128,56 @@ def _table(layout: Layout, rows: Sequence[Row]) -> str:
     return markdown(lines)
 
 
+# In this order they tell a row from others.
+_LABELS = (
+    "what",
+    "model",
+    "problem",
+    "strategy",
+    "way",
+    "method",
+    "pairing",
+    "precision",
+)
+
+
+def _labels(row: Row) -> list[str]:
+    return [str(row[k]) for k in _LABELS if row.get(k)]
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    """One line for all: what they have in common beside the first label is said once."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        first, *others = _labels(row)
+        groups.setdefault(", ".join(others), []).append(first)
+    names = "; ".join(
+        (f"{others}: " if others else "") + ", ".join(firsts)
+        for others, firsts in groups.items()
+    )
+    return f"Left out for want of time, {len(rows)} of them: {names}."
+
+
 def section_report(name: str, rows: Sequence[Row]) -> str:
-    """The tables of a section."""
+    """The tables of a section, and what was left out."""
     layout = LAYOUTS[name]
     groups: dict[tuple, list[Row]] = {}
+    missing = [row for row in rows if is_left_out(row)]
     for row in rows:
+        if is_left_out(row):
+            continue
         groups.setdefault(tuple(row.get(k, "") for k in layout.by), []).append(row)
     parts = [f"## {layout.title}", layout.text]
     for key, own in groups.items():
         heading = ", ".join(x for x in key if x)
         parts += [f"### {heading}"] if heading else []
         parts.append(_table(layout, own))
+    parts += [_left_out(missing)] if missing else []
     return "\n\n".join(parts)
 
 
 def _described(row: Row) -> str:
-    names = ("what", "model", "problem", "strategy", "way", "method", "pairing")
-    return ", ".join(str(row[k]) for k in (*names, "precision") if row.get(k))
+    return ", ".join(_labels(row))
 
 
 def wrong(sections: Mapping[str, Sequence[Row]]) -> list[str]:

@@ -42,6 +42,10 @@ _PROBLEMS: dict[str, tuple[Callable[[], curvopt.AbstractProblem], int]] = {
     ),
 }
 
+_QUICK_PROBLEMS: dict[str, tuple[Callable[[], curvopt.AbstractProblem], int]] = {
+    "a small MLP": (lambda: MLPClassifier(load_subset(), width=8, depth=1, evaluated=8), 3)
+}
+
 _FULL = Runs(seeds=32, rates=9, steps=1, looped=3)
 _QUICK = Runs(seeds=2, rates=2, steps=1, looped=1)
 
@@ -61,11 +65,10 @@ def _ways(runs: Runs, problem: curvopt.AbstractProblem) -> dict[str, Way]:
     return ways
 
 
-def _of_problem(bench: Bench, name: str) -> Rows:
-    make, steps = _PROBLEMS[name]
-    runs = dataclasses.replace(
-        _QUICK if bench.quick else _FULL, steps=3 if bench.quick else steps
-    )
+def _of_problem(
+    bench: Bench, name: str, make: Callable[[], curvopt.AbstractProblem], steps: int
+) -> Rows:
+    runs = dataclasses.replace(_QUICK if bench.quick else _FULL, steps=steps)
     ways = _ways(runs, make())
     # The first time compiles, all of them side by side.
     begun = {key: bench.pool.submit(way) for key, way in ways.items()}
@@ -105,6 +108,8 @@ def _row(name, key, runs: Runs, rates, times, failures) -> Row:
 
 def throughput(bench: Bench) -> Rows:
     """32 seeds at nine learning rates, of three problems."""
-    for name in ("fashion-subset-mlp",) if bench.quick else _PROBLEMS:
+    problems = _QUICK_PROBLEMS if bench.quick else _PROBLEMS
+    for name, (make, steps) in problems.items():
         label = {"problem": name}
-        yield from attempted(label, bench, partial(_of_problem, bench, name))
+        measure = partial(_of_problem, bench, name, make, steps)
+        yield from attempted(label, bench, measure)
