@@ -158,6 +158,31 @@ def swapping(eqn: Any) -> tuple[int, ...] | None:
     return (*range(len(batch)), *second, *first)
 
 
+def _is_ref(atom: Any) -> bool:
+    return hasattr(getattr(atom, "aval", None), "inner_aval")
+
+
+def on_refs(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr that make, read or write a `jax.Ref`, also inside others;
+    not the body of a kernel, which has refs of its own for the arrays that it is given."""
+    for eqn in open_jaxpr(jaxpr)[0].eqns:
+        if any(map(_is_ref, (*eqn.invars, *eqn.outvars))):
+            yield eqn
+        for inner in inner_jaxprs(eqn):
+            if not any(map(_is_ref, inner.invars)):
+                yield from on_refs(inner)
+
+
+def makes_ref(eqn: Any) -> bool:
+    """Whether an equation makes a `jax.Ref`."""
+    return any(map(_is_ref, eqn.outvars))
+
+
+def ref_type(eqn: Any) -> str:
+    """The type of the first `jax.Ref` among an equation's operands and outputs."""
+    return str(next(v.aval for v in (*eqn.outvars, *eqn.invars) if _is_ref(v)))
+
+
 def has_highest_precision(eqn: Any) -> bool:
     """Whether a product is asked for in full precision on every backend."""
     precision = eqn.params.get("precision")

@@ -43,6 +43,9 @@ def active_variables(program: Program, active_inputs: Sequence[bool]) -> set[Var
 def reached_outputs(fn: Callable, *args: Any) -> list[bool]:
     """Which outputs of a linear function depend on its arguments at all; the others are
     zero. It is traced, not run."""
-    program = flatten(jax.make_jaxpr(fn)(*args))
+    jaxpr = jax.make_jaxpr(fn)(*args)
+    program = flatten(jaxpr)
+    if any(_compat.on_refs(jaxpr)):  # what passes through a ref cannot be followed
+        return [True] * len(program.outvars)
     active = active_variables(program, [True] * len(program.invars))
     return [is_variable(v) and v in active for v in program.outvars]

@@ -1,5 +1,4 @@
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
@@ -14,6 +13,7 @@ from .._tree import (
     tree_norm,
 )
 from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
+from ._refs import value_and_grad
 from ._report import CurvatureReport
 
 
@@ -38,7 +38,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
         check_range("relative_step", self.relative_step, above=0, optional=True)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
+        (value, aux), grad = value_and_grad(fn, y, args)
 
         def curvature(u: PyTree[Array]) -> Scalar:
             dtype = scalar_dtype(y)

@@ -6,6 +6,7 @@ from jaxtyping import Array, PyTree
 
 from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
+from ._refs import value_and_grad
 from ._report import CurvatureReport
 
 
@@ -21,7 +22,7 @@ class HvpCurvature(AbstractCurvatureMethod):
     """
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
+        (value, aux), grad = value_and_grad(fn, y, args)
 
         def product(u: PyTree[Array]) -> PyTree[Array]:
             return jax.jvp(jax.grad(lambda y: fn(y, args)[0]), (y,), (u,))[1]

@@ -40,6 +40,7 @@ from ._elementwise import Elementwise, is_elementwise
 from ._equation import Arrays
 from ._products import ProductRule, three_products, two_products
 from ._program import AbstractOperation, is_variable, Operation
+from ._refs import check_refs_of_scans
 
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ class ReverseOverReverse(AbstractRule):
             _, pullback = jax.vjp(values, *x)
             return tree_dot(pullback(adjoint), dx)
 
+        check_refs_of_scans(jax.make_jaxpr(paired)(x, adjoint))
         along_x, duals = jax.grad(paired, argnums=(0, 1))(x, adjoint)
         tangents = jax.grad(paired_values)(adjoint)
         return tangents, duals, tree_dot(along_x, dx)

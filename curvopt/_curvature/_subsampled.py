@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
@@ -13,6 +12,7 @@ from .._checks import check_instance
 from .._tree import tree_dot
 from ._forward import ForwardCurvature
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
+from ._refs import value_and_grad
 
 
 class SubsampledCurvature(AbstractCurvatureMethod):
@@ -106,7 +106,7 @@ class SubsampledCurvature(AbstractCurvatureMethod):
                 )
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
+        (value, aux), grad = value_and_grad(fn, y, args)
         part = self._part(args)
 
         # Made when it is asked for: what is not asked for is not even traced.

@@ -33,6 +33,7 @@ from ._equation import AbstractEquation, run_backward
 from ._prepare import prepare
 from ._primitive import record_primitive
 from ._program import AbstractOperation, flatten, is_variable, Operation, Program, Variable
+from ._refs import check_no_refs
 from ._remat import RematEquation
 from ._scan import record_scan
 from ._value import Value
@@ -196,7 +197,9 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
         return [value, *aux_leaves]
 
     active = [True] * len(leaves)
-    program = prepare(flatten(jax.make_jaxpr(flat)(*leaves)), active, active)
+    jaxpr = jax.make_jaxpr(flat)(*leaves)
+    check_no_refs(jaxpr)
+    program = prepare(flatten(jaxpr), active, active)
     tape = Tape()
     live = [True] + [False] * (len(program.outvars) - 1)
     inputs = [Value(leaf, tape.number()) for leaf in leaves]
