@@ -66,6 +66,9 @@ def bind(
     bound = eqn.primitive.get_bind_params(eqn.params)
     # A pair before jax 0.9.2, a dictionary since.
     subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
+    if eqn.primitive.name.startswith("custom_"):
+        # The user's own rules see these, and expect what they see under `jax.grad`.
+        operands = tuple(map(as_array, operands))
     if product_dtype is not None and is_product(eqn):
         out_dtype = eqn.outvars[0].aval.dtype
         params = params | {"precision": None, "preferred_element_type": out_dtype}

@@ -3,11 +3,13 @@
 from functools import partial
 
 import jax
+import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optimistix as optx
 import pytest
+from jax.experimental.ode import odeint
 from quick_compile import QUICKLY
 
 import curvopt
@@ -188,3 +190,63 @@ def test_curvature_is_exact(fn, x64):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
         np.testing.assert_allclose(curvature, expected[0, 0], rtol=1e-7, atol=1e-8 * scale)
     np.testing.assert_allclose(matrix, expected, rtol=1e-7, atol=1e-8 * scale)
+
+
+@jax.custom_vjp
+def weighted(x, table, factor):
+    return factor * jnp.sum(table) * x
+
+
+def weighted_backward(kept, adjoint):
+    table, factor = kept
+    rows = lax.map(lambda k: table[k], jnp.arange(len(table)))
+    return factor * jnp.sum(rows) * adjoint, None, None
+
+
+weighted.defvjp(
+    lambda x, table, factor: (weighted(x, table, factor), (table, factor)),
+    weighted_backward,
+)
+
+
+@jax.custom_jvp
+def scaled(x, table):
+    return jnp.sum(table) * x
+
+
+@scaled.defjvp
+def scaled_tangent(primals, tangents):
+    (x, table), (dx, _) = primals, tangents
+    total = lax.fori_loop(0, len(table), lambda k, total: total + table[k], 0.0)
+    return scaled(x, table), total * dx
+
+
+TABLE = np.array([1.0, 2.0, 3.0])
+WITH_CONSTANTS = {
+    "in the loss": lambda y: weighted(y, jnp.asarray(TABLE), 2.0) ** 2,
+    "of NumPy": lambda y: weighted(y, TABLE, np.float32(2)) ** 2,
+    "in a scan": lambda y: lax.scan(
+        lambda c, _: (weighted(c, jnp.asarray(TABLE), 2.0), None), y, None, 2
+    )[0],
+    "in a remat": lambda y: jax.checkpoint(
+        lambda y: weighted(y, jnp.asarray(TABLE), 2.0) ** 2
+    )(y),
+    "in a branch": lambda y: lax.cond(
+        y > 0, lambda y: weighted(y, jnp.asarray(TABLE), 2.0) ** 2, jnp.sin, y
+    ),
+    "of a forward rule": lambda y: scaled(y, jnp.asarray(TABLE)) ** 3,
+    "odeint": lambda y: jnp.sum(
+        odeint(lambda x, t: -(x**2) * jnp.cos(t), y, jnp.array([0.0, 0.5, 1.0])) ** 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_CONSTANTS)
+def test_rules_of_a_users_own_see_constants_as_arrays(name, x64):
+    """A custom rule is written for what `jax.grad` hands to it, which are arrays."""
+    loss, y = WITH_CONSTANTS[name], jnp.array(1.5)
+    model = curvopt.quadratic_model(lambda y, _: loss(y), y)
+    np.testing.assert_allclose(model.grad, jax.grad(loss)(y), rtol=1e-6)
+    h = 1e-4
+    expected = (jax.grad(loss)(y + h) - jax.grad(loss)(y - h)) / (2 * h)
+    np.testing.assert_allclose(model.curvature(jnp.array(1.0)), expected, rtol=1e-5)
