@@ -4,6 +4,7 @@ A jaxpr is walked, never rebuilt: equations are bound again with the parameters
 they carry, so that no parameter needs to be understood here.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -94,6 +95,76 @@ def custom_jvp_body(eqn: Any) -> Any | None:
 def as_array(x: Any) -> Array:
     """What jax made of a literal, as an array: it has types of its own for these."""
     return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
+class Struct(NamedTuple):
+    """What arrays of one type have in common.
+
+    **Attributes:**
+
+    - `shape`, `dtype`.
+    - `sharding`: how explicit mesh axes split them; `None` where there are no such axes.
+    - `varying`: the axes of a `jax.shard_map` over which they vary.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    sharding: Any
+    varying: frozenset[str]
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The axes of a `jax.shard_map` over which an array varies, from device to device."""
+    return frozenset(jax.typeof(x).manual_axis_type.varying)
+
+
+def struct_of(x: Any) -> Struct:
+    """The type of an array."""
+    aval = jax.typeof(x)
+    is_explicit = jax.sharding.AxisType.Explicit in aval.sharding.mesh.axis_types
+    # Outside a trace a type does not know its devices; the array does.
+    sharding = aval.sharding if is_traced(x) else getattr(x, "sharding", None)
+    return Struct(
+        tuple(aval.shape), aval.dtype, sharding if is_explicit else None, varying(x)
+    )
+
+
+def of_struct(x: Array, struct: Struct) -> Array:
+    """An array of a type's shape and dtype, spread over devices as the type is."""
+    if struct.sharding is not None and struct_of(x).sharding != struct.sharding:
+        x = jax.sharding.reshard(x, struct.sharding)
+    missing = tuple(sorted(struct.varying - varying(x)))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def zeros(struct: Struct) -> Array:
+    """Zeros of a type."""
+    zero = jnp.zeros(struct.shape, struct.dtype, device=struct.sharding)
+    return of_struct(zero, struct)
+
+
+def is_split(x: Any) -> bool:
+    """Whether an array is split over devices along explicit mesh axes, so that only what
+    keeps its axes apart may be done with it."""
+    return any(part is not None for part in jax.typeof(x).sharding.spec)
+
+
+def add_parts(a: Array, b: Array) -> Array:
+    """The sum of two numbers which, where they vary over devices, are each device's part of
+    one: what all devices have in common is divided among them."""
+
+    def divided(x: Array, other: Array) -> Array:
+        missing = tuple(varying(other) - varying(x))
+        return x / math.prod(map(jax.lax.axis_size, missing)) if missing else x
+
+    return divided(a, b) + divided(b, a)
+
+
+def sum_of_parts(x: Array, apart: frozenset[str]) -> Array:
+    """The number whose parts the devices have. Along the axes `apart` each device has a
+    number of its own."""
+    axes = tuple(sorted(varying(x) - apart))
+    return jax.lax.psum(x, axes) if axes else x
 
 
 class ScanParts(NamedTuple):

@@ -1,5 +1,6 @@
 """Arithmetic on pytrees of arrays, with the accuracy rules of this package."""
 
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree, Scalar
+
+from . import _compat
 
 
 def scalar_dtype(y: PyTree) -> Any:
@@ -32,6 +35,9 @@ def at_least_float32(x: Array) -> Array:
 
 
 def _leaf_dot(a: Array, b: Array) -> Scalar:
+    if _compat.is_split(a) or _compat.is_split(b):
+        # To flatten it would be to gather it.
+        return jnp.real(jnp.sum(at_least_float32(a) * at_least_float32(b)))
     # HIGHEST: without it an accelerator may round the factors to bfloat16 or TF32.
     dot = jnp.dot(
         at_least_float32(a).ravel(),
@@ -51,10 +57,12 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
 
     **Returns:**
 
-    A scalar, in the widest of float32 and the dtypes met.
+    A scalar, in the widest of float32 and the dtypes met. Inside `jax.shard_map`, where the
+    arrays vary over devices, it is the device's part of the sum.
     """
     leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
-    return sum((_leaf_dot(x, z) for x, z in leaves), start=jnp.zeros((), jnp.float32))
+    dots = (_leaf_dot(x, z) for x, z in leaves)
+    return functools.reduce(_compat.add_parts, dots, jnp.zeros((), jnp.float32))
 
 
 def tree_norm(a: PyTree) -> Scalar:

@@ -67,12 +67,12 @@ class AdjointCurvature(AbstractCurvatureMethod):
             return recorded.sweep(Curvature(how), kept, leaves)[0]
 
         def matrix(us: Sequence[PyTree[Array]]) -> Array:
-            stacks = [jnp.stack(s, axis=-1) for s in zip(*map(jtu.tree_leaves, us))]
+            stacks = [jnp.stack(s) for s in zip(*map(jtu.tree_leaves, us))]
             if not tape.splits:
                 return recorded.sweep(CurvatureMatrix(how, len(us)), kept, stacks)[0]
             # Duals along one direction, tangents along the other: each pair on its own.
-            row = jax.vmap(split_along, in_axes=(-1, None))
-            return jax.vmap(row, in_axes=(None, -1))(stacks, stacks)
+            row = jax.vmap(split_along, in_axes=(0, None))
+            return jax.vmap(row, in_axes=(None, 0))(stacks, stacks)
 
         return QuadraticModel(
             value=recorded.value,

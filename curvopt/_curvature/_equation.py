@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree, Scalar
+
+from .. import _compat
 
 
 Arrays: TypeAlias = tuple[Array, ...]
@@ -38,8 +38,8 @@ class AbstractEquation(eqx.Module):
 
     inputs: eqx.AbstractVar[tuple[int, ...]]
     outputs: eqx.AbstractVar[tuple[int, ...]]
-    # Shapes and dtypes of the outputs.
-    structs: eqx.AbstractVar[tuple[jax.ShapeDtypeStruct, ...]]
+    # The types of the outputs.
+    structs: eqx.AbstractVar[tuple[_compat.Struct, ...]]
     # Whether it sets tangents and duals apart: see `_rules.py`.
     splits: eqx.AbstractVar[bool]
 
@@ -64,12 +64,15 @@ class AbstractSweep(eqx.Module):
     """A sweep forward over a tape: what travels along with each value, and what is
     added up on the way. Steps with a body (`scan`, `remat`) run it inside."""
 
+    # How many axes the arrays that travel have in front of those of the value.
+    leading: eqx.AbstractClassVar[int]
+
     @abc.abstractmethod
     def through(self, equation: Any, kept: PyTree, carried: list[PyTree]) -> Any:
         """One primitive equation: what travels with its outputs, and what it adds."""
 
     @abc.abstractmethod
-    def instantiate(self, carried: PyTree, shape: tuple[int, ...], dtype: Any) -> PyTree:
+    def instantiate(self, carried: PyTree, struct: _compat.Struct) -> PyTree:
         """What travels with a value, with zeros for whatever is known to be zero
         (all of it, if `carried` is `None`): a loop's carry has one structure."""
 
@@ -90,12 +93,12 @@ class AbstractSweep(eqx.Module):
             if own is UNREACHED:
                 # Whatever uses it is not moved by it: zeros are as good as tangents.
                 for number, s in zip(equation.outputs, equation.structs):
-                    carried[number] = self.instantiate(None, s.shape, s.dtype)
+                    carried[number] = self.instantiate(None, s)
                 continue
             inputs = [carried[number] for number in equation.inputs]
             outputs, term = equation.advance(self, own, inputs)
             carried.update(zip(equation.outputs, outputs, strict=True))
-            total = total + term
+            total = _compat.add_parts(total, term)
         return total
 
 
@@ -114,7 +117,7 @@ def run_backward(
             kept.append(UNREACHED)
             continue
         adjoint = tuple(
-            adjoints[number] if number in adjoints else jnp.zeros(s.shape, s.dtype)
+            adjoints[number] if number in adjoints else _compat.zeros(s)
             for number, s in zip(equation.outputs, equation.structs)
         )
         parts, own = equation.pullback(adjoint)

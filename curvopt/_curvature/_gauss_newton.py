@@ -1,8 +1,9 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, PyTree, Scalar
 
+from .. import _compat
 from ._equation import AbstractSweep
 from ._forward import forward_model
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
@@ -16,6 +17,8 @@ from ._tape import record
 class _CutAtOutput(AbstractSweep):
     """Second-order forward mode that forgets second tangents at the tagged output."""
 
+    leading: ClassVar[int] = 0
+
     inner: SecondOrder
 
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
@@ -24,8 +27,8 @@ class _CutAtOutput(AbstractSweep):
             outputs = [(first, None) for first, _ in outputs]
         return outputs, term
 
-    def instantiate(self, carried: PyTree, shape: tuple[int, ...], dtype: Any) -> PyTree:
-        return self.inner.instantiate(carried, shape, dtype)
+    def instantiate(self, carried: PyTree, struct: _compat.Struct) -> PyTree:
+        return self.inner.instantiate(carried, struct)
 
     def zero(self) -> Scalar:
         return self.inner.zero()

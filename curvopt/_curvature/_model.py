@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from .. import _compat
 from .._checks import check_direction
 from .._tree import tree_cast
 from ._report import CurvatureReport
@@ -70,16 +71,14 @@ class QuadraticModel(eqx.Module):
 
         `ValueError` if `u` does not match `y`.
         """
-        check_direction(u, self.grad)
-        return self._slope(tree_cast(u, self.grad))
+        return self._total(self._slope(self._tangent(u)))
 
     def curvature(self, u: PyTree[Array]) -> Scalar:
         r"""The curvature $\langle u, H u \rangle$ along `u`.
 
         Arguments, dtype and errors as for `slope`.
         """
-        check_direction(u, self.grad)
-        return self._curvature(tree_cast(u, self.grad))
+        return self._total(self._curvature(self._tangent(u)))
 
     def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
         r"""The curvatures of the space that several directions span,
@@ -108,9 +107,19 @@ class QuadraticModel(eqx.Module):
                 "curvature_matrix takes a list of at least one direction, but it was given "
                 f"{what}. For one direction: `curvature_matrix([u])`."
             )
-        for u in us:
-            check_direction(u, self.grad)
-        return self._matrix([tree_cast(u, self.grad) for u in us])
+        return self._total(self._matrix([self._tangent(u) for u in us]))
+
+    def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
+        """A direction, checked, as a tangent of the parameters."""
+        check_direction(u, self.grad)
+        spread = lambda x, g: _compat.of_struct(x, _compat.struct_of(g))
+        return jtu.tree_map(spread, tree_cast(u, self.grad), self.grad)
+
+    def _total(self, x: Array) -> Array:
+        """Inside `jax.shard_map`, the sum over the devices whose parameters one loss has;
+        where each device has a loss and parameters of its own, they are kept apart."""
+        own = [_compat.varying(g) for g in jtu.tree_leaves(self.grad)]
+        return _compat.sum_of_parts(x, _compat.varying(self.value).intersection(*own))
 
     def report(self) -> CurvatureReport:
         """Which rule differentiates which equation of the loss, and where that is in the

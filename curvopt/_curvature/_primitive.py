@@ -28,7 +28,7 @@ class PrimitiveEquation(AbstractEquation):
     vjp: Callable[[Arrays], Arrays]
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
-    structs: tuple[jax.ShapeDtypeStruct, ...] = eqx.field(static=True)
+    structs: tuple[_compat.Struct, ...] = eqx.field(static=True)
     splits: bool = eqx.field(static=True)
 
     @property
@@ -57,7 +57,7 @@ class PrimitiveEquation(AbstractEquation):
                 # Not every input need reach every output. Zeros that jax made real must
                 # not travel on: some equations refuse any adjoint (in the solves of
                 # Optimistix, say).
-                reached = reached_outputs(self.vjp, self.structs)
+                reached = reached_outputs(self.vjp, adjoint)
                 parts = tuple(p if r else None for p, r in zip(parts, reached))
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error
@@ -142,7 +142,7 @@ def record_primitive(
         vjp=vjp,
         inputs=tuple(number for number in numbers if number is not None),
         outputs=tuple(new_number() for _ in chosen),
-        structs=tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in values),
+        structs=tuple(map(_compat.struct_of, values)),
         splits=isinstance(rule, ReverseOverReverse),
     )
     return equation, list(outs)

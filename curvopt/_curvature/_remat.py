@@ -29,7 +29,7 @@ class RematEquation(AbstractEquation):
     new_tape: Callable[[], Any] = eqx.field(static=True)
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
-    structs: tuple[jax.ShapeDtypeStruct, ...] = eqx.field(static=True)
+    structs: tuple[_compat.Struct, ...] = eqx.field(static=True)
     splits: bool = eqx.field(static=True)
 
     def __init__(self, primitive: PrimitiveEquation, eqn: Any, new_tape: Callable[[], Any]):
@@ -72,8 +72,7 @@ class RematEquation(AbstractEquation):
         inside = dict(zip(numbers, carried, strict=True))
         total = sweep.run(tape.equations, inner_kept, inside)
         return [
-            sweep.instantiate(inside.get(o.number), s.shape, s.dtype)
-            for o, s in zip(outs, own.structs)
+            sweep.instantiate(inside.get(o.number), s) for o, s in zip(outs, own.structs)
         ], total
 
     def report(self, how: ProductRule) -> list[EquationReport]:

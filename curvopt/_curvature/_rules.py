@@ -52,19 +52,22 @@ def _zero() -> Scalar:
 
 
 def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
-    """All inner products of two stacks of directions, whose axis is the last."""
+    """All inner products of two stacks of directions, whose axis is the first."""
     total = jnp.zeros((), jnp.float32)
     for x, z in zip(a, b):
-        rows = [at_least_float32(s).reshape(-1, s.shape[-1]) for s in (x, z)]
-        product = jnp.matmul(rows[0].T, rows[1], precision=jax.lax.Precision.HIGHEST)
-        total = total + jnp.real(product)
+        if _compat.is_split(x) or _compat.is_split(z):
+            product = jax.vmap(jax.vmap(tree_dot, (None, 0)), (0, None))(x, z)
+        else:
+            rows = [at_least_float32(s).reshape(len(s), -1) for s in (x, z)]
+            product = jnp.matmul(rows[0], rows[1].T, precision=jax.lax.Precision.HIGHEST)
+        total = _compat.add_parts(total, jnp.real(product))
     return total
 
 
 def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
     r"""$\langle \hat z, s \rangle$ for an $s$ that is cheap to compute: it is not to be
     kept."""
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or any(map(_compat.is_split, second)):
         return tree_dot(adjoint, second)
     # On CPUs XLA hands a sum to a library with each array of the chain that leads to it,
     # all written to memory. A product with ones makes it write the summand alone. On an
@@ -76,7 +79,7 @@ def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
         if summand.ndim > 1 and summand.size > 0:
             rows = summand.reshape(summand.shape[0], -1)
             summand = jnp.ones(len(rows), rows.dtype) @ rows
-        total = total + jnp.sum(summand)
+        total = _compat.add_parts(total, jnp.sum(summand))
     return total
 
 
@@ -114,7 +117,7 @@ class AbstractRule(eqx.Module):
     def gram(
         self, equation: "PrimitiveEquation", dx: Arrays, adjoint: Arrays, how: ProductRule
     ) -> tuple[Arrays, Array]:
-        r"""For $k$ directions at once, stacked along the last axis: the tangents, and
+        r"""For $k$ directions at once, stacked along the first axis: the tangents, and
         the matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
 
 
@@ -124,7 +127,7 @@ def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
 
 def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
     along = lambda d: jax.jvp(fn, x, d)[1]
-    return jax.vmap(along, in_axes=-1, out_axes=-1)(dx)
+    return jax.vmap(along)(dx)
 
 
 class Linear(AbstractRule):
@@ -193,7 +196,7 @@ class Bilinear(AbstractRule):
             _, pullback = jax.vjp(lambda d1: fn(d1, d2), x[0])
             return pullback(adjoint)[0]
 
-        halves = jax.vmap(half, in_axes=-1, out_axes=-1)(dx[1])
+        halves = jax.vmap(half)(dx[1])
         matrix = _gram([dx[0]], [halves])
         return _stacked_tangents(fn, x, dx), matrix + matrix.T
 
@@ -230,7 +233,7 @@ class Generic(AbstractRule):
             return jax.vjp(fn, *x)[1](adjoint)
 
         along = lambda d: jax.jvp(adjoints, x, d)[1]
-        products = jax.vmap(along, in_axes=-1, out_axes=-1)(dx)
+        products = jax.vmap(along)(dx)
         return _stacked_tangents(fn, x, dx), _gram(dx, products)
 
 

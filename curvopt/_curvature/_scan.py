@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
+from .. import _compat
 from ._analysis import active_variables, live_variables
 from ._equation import (
     AbstractEquation,
@@ -35,8 +36,7 @@ class Constant(NamedTuple):
     """An active value outside that every iteration uses."""
 
     number: int
-    shape: tuple[int, ...]
-    dtype: Any
+    struct: _compat.Struct
 
 
 class Carry(NamedTuple):
@@ -48,8 +48,7 @@ class Carry(NamedTuple):
     begin: int
     end: int | None
     after: int | None
-    shape: tuple[int, ...]
-    dtype: Any
+    struct: _compat.Struct
 
 
 class Slice(NamedTuple):
@@ -57,8 +56,7 @@ class Slice(NamedTuple):
 
     outside: int
     inside: int
-    shape: tuple[int, ...]  # of one iteration's
-    dtype: Any
+    struct: _compat.Struct  # of one iteration's
 
 
 class ScanEquation(AbstractEquation):
@@ -76,7 +74,7 @@ class ScanEquation(AbstractEquation):
     # In order: constants, carries before, scanned; carries after, put out.
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
-    structs: tuple[jax.ShapeDtypeStruct, ...] = eqx.field(static=True)
+    structs: tuple[_compat.Struct, ...] = eqx.field(static=True)
     splits: bool = eqx.field(static=True)
 
     def _scan(self, body: Callable, init: PyTree, xs: PyTree, backward: bool) -> Any:
@@ -91,7 +89,7 @@ class ScanEquation(AbstractEquation):
 
     def pullback(self, adjoint: Arrays) -> tuple[Arrays, PyTree]:
         given = dict(zip(self.outputs, adjoint, strict=True))
-        zeros = lambda s: jnp.zeros(s.shape, s.dtype)
+        zeros = lambda s: _compat.zeros(s.struct)
         carries = [zeros(c) if c.after is None else given[c.after] for c in self.carries]
         constants = [zeros(c) for c in self.constants]
         stacking = Stacking(self.body.shared)
@@ -122,14 +120,17 @@ class ScanEquation(AbstractEquation):
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         given = dict(zip(self.inputs, carried, strict=True))
         constants = {c.number: given[c.number] for c in self.constants}
-        full = lambda item, s: sweep.instantiate(item, s.shape, s.dtype)
+        full = lambda item, s: sweep.instantiate(item, s.struct)
         carries = [
             full(None if c.before is None else given[c.before], c) for c in self.carries
         ]
-        scanned = [given[s.outside] for s in self.scanned]
+        # A loop runs over the first axis.
+        first = lambda a: jnp.moveaxis(a, sweep.leading, 0)
+        last = lambda a: jnp.moveaxis(a, 0, sweep.leading)
+        scanned = jtu.tree_map(first, [given[s.outside] for s in self.scanned])
 
-        def body(carry: Any, x: Any) -> Any:
-            (carries, total), (slices, kept_slices, scanned) = carry, x
+        def body(carries: Any, x: Any) -> Any:
+            slices, kept_slices, scanned = x
             inside = dict(constants)
             inside |= {c.begin: item for c, item in zip(self.carries, carries)}
             inside |= {s.inside: item for s, item in zip(self.scanned, scanned)}
@@ -141,18 +142,13 @@ class ScanEquation(AbstractEquation):
                 full(None if c.end is None else inside.get(c.end), c) for c in self.carries
             ]
             put_out = [full(inside.get(s.inside), s) for s in self.put_out]
-            return (ends, total + term), put_out
+            return ends, (put_out, term)
 
-        # The term's dtype is not known before the body has been traced.
-        zero = sweep.zero()
         kept_stack = kept.stacked if kept else []
         xs = (self.body.stacked, kept_stack, scanned)
-        one = jtu.tree_map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-        (_, total), _ = jax.eval_shape(body, (carries, zero), one)
-        init = (carries, zero.astype(total.dtype))
-        (carries, total), put_out = self._scan(body, init, xs, backward=False)
+        carries, (put_out, terms) = self._scan(body, carries, xs, backward=False)
         afters = [item for c, item in zip(self.carries, carries) if c.after is not None]
-        return [*afters, *put_out], total
+        return [*afters, *jtu.tree_map(last, put_out)], jnp.sum(terms, axis=0)
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         slices = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.body.stacked]
@@ -234,6 +230,8 @@ def record_scan(
     insides = [None if x.number is None else tape.number() for x in xs]
     stacking = Stacking([consts, hoisted])
     ends: list[int | None] = []
+    structs: list[_compat.Struct] = []
+    slice_structs: list[_compat.Struct] = []
     equations: list[AbstractEquation] = []
 
     def body(carry: Any, x: Any) -> Any:
@@ -247,6 +245,8 @@ def record_scan(
         # A scan may trace its body more than once; all traces are alike.
         ends[:], equations[:] = [o.number for o in outs], inner.equations
         arrays = [jnp.asarray(o.array) for o in outs]
+        structs[:] = map(_compat.struct_of, arrays)
+        slice_structs[:] = map(_compat.struct_of, x)
         return arrays[:n_carry], (arrays[n_carry:], stacking.take_apart(inner.equations))
 
     carry, (ys, stacked) = jax.lax.scan(
@@ -262,7 +262,7 @@ def record_scan(
     common = [v for group in (consts, *hoisted) for v in group]
     shared = {v.number: v.array for v in common if v.number is not None}
     constants = [
-        Constant(number, jnp.shape(shared[number]), shared[number].dtype)
+        Constant(number, _compat.struct_of(shared[number]))
         for number in sorted(shared.keys() & used)
     ]
     carries, outputs = [], []
@@ -270,19 +270,21 @@ def record_scan(
         after = None
         if begin is not None:
             after = tape.number() if needed else None
-            carries.append(Carry(value.number, begin, end, after, last.shape, last.dtype))
+            struct = _compat.struct_of(last)
+            carries.append(Carry(value.number, begin, end, after, struct))
         outputs.append(Value(last, after))
     scanned = [
-        Slice(x.number, inside, x.array.shape[1:], x.array.dtype)
-        for x, inside in zip(xs, insides)
+        Slice(x.number, inside, struct)
+        for x, inside, struct in zip(xs, insides, slice_structs)
         if x.number is not None and inside is not None
     ]
-    put_out = []
-    for y, end, needed in zip(ys, ends[n_carry:], live[n_carry:]):
-        outside = None
-        if needed and end is not None:
+    put_out, put_out_arrays = [], []
+    for k, y in enumerate(ys, n_carry):
+        outside, end = None, ends[k]
+        if live[k] and end is not None:
             outside = tape.number()
-            put_out.append(Slice(outside, end, y.shape[1:], y.dtype))
+            put_out.append(Slice(outside, end, structs[k]))
+            put_out_arrays.append(y)
         outputs.append(Value(y, outside))
 
     lasts = [c for c in carries if c.after is not None]
@@ -303,8 +305,8 @@ def record_scan(
         ),
         outputs=(*(c.after for c in lasts), *(s.outside for s in put_out)),
         structs=(
-            *(jax.ShapeDtypeStruct(c.shape, c.dtype) for c in lasts),
-            *(jax.ShapeDtypeStruct((parts.length, *s.shape), s.dtype) for s in put_out),
+            *(c.struct for c in lasts),
+            *map(_compat.struct_of, put_out_arrays),
         ),
         splits=any(e.splits for e in equations),
     )

@@ -224,7 +224,6 @@ def scaled_tangent(primals, tangents):
 TABLE = np.array([1.0, 2.0, 3.0])
 WITH_CONSTANTS = {
     "in the loss": lambda y: weighted(y, jnp.asarray(TABLE), 2.0) ** 2,
-    "of NumPy": lambda y: weighted(y, TABLE, np.float32(2)) ** 2,
     "in a scan": lambda y: lax.scan(
         lambda c, _: (weighted(c, jnp.asarray(TABLE), 2.0), None), y, None, 2
     )[0],
