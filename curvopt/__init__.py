@@ -43,6 +43,7 @@ from ._line import Line as Line
 from ._line_search import (
     AbstractLineSearch as AbstractLineSearch,
     Guards as Guards,
+    not_measured as not_measured,
     StepInfo as StepInfo,
     steps_per_batch as steps_per_batch,
 )
@@ -67,6 +68,7 @@ from ._tree import (
     cast_hyperparameters as cast_hyperparameters,
     safe_divide as safe_divide,
     scalar_dtype as scalar_dtype,
+    tree_copy as tree_copy,
     tree_dot as tree_dot,
     tree_norm as tree_norm,
     tree_zeros as tree_zeros,

@@ -13,7 +13,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.extend import source_info_util
 from jax.interpreters import partial_eval
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, PyTree
 
 
 # `jit` was `pjit` before jax 0.7. Both, and the older call primitives, only group
@@ -165,6 +165,20 @@ def sum_of_parts(x: Array, apart: frozenset[str]) -> Array:
     number of its own."""
     axes = tuple(sorted(varying(x) - apart))
     return jax.lax.psum(x, axes) if axes else x
+
+
+def barrier(tree: PyTree) -> PyTree:
+    """`jax.lax.optimization_barrier`, which would make all alike in the axes over which
+    they vary."""
+    leaves, treedef = jax.tree.flatten(tree)
+    groups: dict[frozenset[str], list[int]] = {}
+    for k, leaf in enumerate(leaves):
+        groups.setdefault(varying(leaf), []).append(k)
+    for places in groups.values():
+        held = jax.lax.optimization_barrier([leaves[k] for k in places])
+        for k, leaf in zip(places, held):
+            leaves[k] = leaf
+    return jax.tree.unflatten(treedef, leaves)
 
 
 class ScanParts(NamedTuple):

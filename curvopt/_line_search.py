@@ -3,12 +3,19 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Int, PyTree, Scalar, ScalarLike
 
 from ._describe import readable
 from ._line import Line
+
+
+def not_measured() -> float:
+    """What stands in a record for a number that was not asked for: nan; infinity where
+    `jax_debug_nans` is on, which stops at any nan."""
+    return jnp.inf if jax.config.jax_debug_nans else jnp.nan
 
 
 class Guards(eqx.Module):
@@ -59,7 +66,7 @@ class StepInfo(eqx.Module):
     **Attributes:**
 
     - `slope`, `curvature`: as measured, along whichever line the rule looks; `nan`
-        where it did not ask.
+        where it did not ask (infinite where `jax_debug_nans` forbids a nan).
     - `curvatures`, `losses`, `slopes`, `gradients`: how often it asked for
         `line.curvature()`, `line.at(t)`, `line.slope_at(t)` and `line.grad_at(t)` at
         run time. The value and gradient at `y` are every step's and not counted.
@@ -77,16 +84,16 @@ class StepInfo(eqx.Module):
     def __init__(
         self,
         *,
-        slope: ScalarLike = float("nan"),
-        curvature: ScalarLike = float("nan"),
+        slope: ScalarLike | None = None,
+        curvature: ScalarLike | None = None,
         curvatures: Any = 0,
         losses: Any = 0,
         slopes: Any = 0,
         gradients: Any = 0,
         guards: Guards | None = None,
     ):
-        self.slope = jnp.asarray(slope)
-        self.curvature = jnp.asarray(curvature)
+        self.slope = jnp.asarray(not_measured() if slope is None else slope)
+        self.curvature = jnp.asarray(not_measured() if curvature is None else curvature)
         self.curvatures = jnp.asarray(curvatures, jnp.int32)
         self.losses = jnp.asarray(losses, jnp.int32)
         self.slopes = jnp.asarray(slopes, jnp.int32)

@@ -14,13 +14,14 @@ from ._curvature import AbstractCurvatureMethod, AdjointCurvature, quadratic_mod
 from ._describe import readable
 from ._direction import AbstractDirection, Descent, reads_gradient
 from ._line import Line
-from ._line_search import AbstractLineSearch, StepInfo
+from ._line_search import AbstractLineSearch, not_measured, StepInfo
 from ._tree import (
     at_least_float32,
     cast_hyperparameters,
     pack_keys,
     scalar_dtype,
     tree_allfinite,
+    tree_copy,
     tree_norm,
     unpack_keys,
 )
@@ -181,9 +182,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         return readable(self)
 
     def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
-        """The states of the two strategies before the first step."""
+        """The states of the two strategies before the first step, which share no buffers:
+        they may be donated."""
         solver = cast_hyperparameters(self, scalar_dtype(y))
-        return StrategyState(solver.direction.init(y, key=key), solver.line_search.init(y))
+        return tree_copy(
+            StrategyState(solver.direction.init(y, key=key), solver.line_search.init(y))
+        )
 
     def update(
         self,
@@ -241,7 +245,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         )
         step_size = jnp.asarray(step_size, dtype)
         read = reads_gradient(self.direction)
-        gradient_norm = tree_norm(model.grad) if read else jnp.array(jnp.nan)
+        gradient_norm = tree_norm(model.grad) if read else jnp.array(not_measured())
         record = StepRecord(
             loss=at_least_float32(model.value).astype(dtype),
             step_size=step_size,
@@ -273,10 +277,10 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             record=StepRecord(
                 loss=jnp.array(jnp.inf, dtype),
                 step_size=jnp.array(0, dtype),
-                gradient_norm=jnp.array(jnp.nan, dtype),
+                gradient_norm=jnp.array(not_measured(), dtype),
                 info=StepInfo().astype(dtype),
             ),
-            previous=y,
+            previous=tree_copy(y),
             y_converged=jnp.array(False),
             terminate=jnp.array(False),
             finite=jnp.array(True),
@@ -316,12 +320,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         )
         guards = record.info.guards
         stands = record.step_size == 0
-        # A rule that does not move has found nothing, but where there is nowhere to go.
-        moved = ~(guards.ascent | guards.exhausted) & (
-            ~stands | (tree_norm(line.direction) == 0)
-        )
-        # How far the step would have been along the fresh part.
-        length = self.norm(scaled) / _alignment(line)
+        # To stand still is to have found nothing, but where there is nowhere to go; and a
+        # direction of zero (while a transformation gathers gradients, say) stands still.
+        length = tree_norm(line.direction)
+        reads = reads_gradient(self.direction)
+        at_rest = (record.gradient_norm if reads else length) == 0
+        moved = ~(guards.ascent | guards.exhausted) & (~stands & (length > 0) | at_rest)
         loss_is_finite = jnp.isfinite(record.loss)
         refused = stands & guards.nonfinite
         finite = loss_is_finite & ~refused & tree_allfinite(new_y)
@@ -330,7 +334,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             strategy=pack_keys(strategy),
             record=record,
             previous=y,
-            y_converged=moved & (length < 1),
+            # As far as the step would have been along the fresh part.
+            y_converged=moved & (self.norm(scaled) < _alignment(line)),
             terminate=state.y_converged & f_converged,
             finite=finite,
         )

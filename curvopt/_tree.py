@@ -83,6 +83,11 @@ def tree_zeros(y: PyTree) -> PyTree:
     return jtu.tree_map(lambda x: jnp.zeros_like(at_least_float32(x)), y)
 
 
+def tree_copy(a: PyTree) -> PyTree:
+    """`a` with every array in a buffer of its own, so that each can be donated."""
+    return jtu.tree_map(lambda x: jnp.array(x, copy=True) if eqx.is_array(x) else x, a)
+
+
 def tree_cast(a: PyTree, like: PyTree) -> PyTree:
     """`a`, leaf by leaf in the dtypes of `like`."""
     return jtu.tree_map(lambda x, z: x.astype(z.dtype), a, like)

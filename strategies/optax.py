@@ -14,9 +14,12 @@ gather steps, stand before it: `optax.chain(optax.scale(-1.0), scale_by_curvatur
 optax.trace(0.9))`.
 """
 
+import collections
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -29,21 +32,22 @@ import curvopt
 from .line_searches import CDAT, CurvatureRescaling
 
 
-class ScaleByLineSearchState(eqx.Module):
-    r"""The state of [`strategies.optax.scale_by_line_search`][].
+class ScaleByLineSearchState(NamedTuple):
+    r"""The state of [`strategies.optax.scale_by_line_search`][], for the tools of
+    optax and Flax to look into (`optax.tree.get(state, "step_size")`).
 
     **Attributes:**
 
     - `count`: how many updates were made.
-    - `line_search`: the line search's own state.
+    - `line_search`: the arrays of the line search's own state.
     - `step_size`: the last $\tau$.
     - `info`: the [`curvopt.StepInfo`][] of the last update: slope, curvature, guards.
     """
 
     count: Int[Array, ""]
-    line_search: Any
+    line_search: tuple[Array, ...]
     step_size: Scalar
-    info: curvopt.StepInfo
+    info: Any
 
 
 def scale_by_line_search(
@@ -58,8 +62,8 @@ def scale_by_line_search(
 
     - `value_fn`: the loss as a function of the parameters, on the data of this step, as
       optax's own line searches take it; it may return `(loss, aux)`. Keywords that it
-      names are handed to it (`value_fn(params, batch)` with `batch=batch`). Value and
-      gradient are computed once more.
+      names are handed to it (`value_fn(params, batch)` with `batch=batch`); those below are
+      not its to name. Value and gradient are computed once more.
     - `model`: the [`curvopt.QuadraticModel`][] of the loss at `params`, which gave the
       value and the gradient in the first place: nothing is computed twice. It works within
       `optax.masked` too: the line is then that of the unmasked updates.
@@ -88,12 +92,13 @@ def scale_by_line_search(
     def init(params: Any) -> Any:
         dtype = curvopt.scalar_dtype(params)
         rule = curvopt.cast_hyperparameters(line_search, dtype)
-        return ScaleByLineSearchState(
+        state = ScaleByLineSearchState(
             count=jnp.array(0, jnp.int32),
-            line_search=rule.init(params),
+            line_search=tuple(jax.tree.leaves(rule.init(params))),
             step_size=jnp.zeros((), dtype),
-            info=curvopt.StepInfo().astype(dtype),
+            info=_named(curvopt.StepInfo().astype(dtype)),
         )
+        return curvopt.tree_copy(state)
 
     def update(
         updates: Any,
@@ -101,10 +106,10 @@ def scale_by_line_search(
         params: Any = None,
         *,
         value_fn: Callable | None = None,
-        model: curvopt.QuadraticModel | None = None,
-        curvature: Callable[[PyTree], ScalarLike] | ScalarLike | None = None,
+        model: Any = None,
+        curvature: Any = None,
         grad: PyTree | None = None,
-        value: ScalarLike = float("nan"),
+        value: Any = None,
         **extra: Any,
     ) -> tuple[Any, Any]:
         if params is None:
@@ -112,7 +117,10 @@ def scale_by_line_search(
                 "a line search needs the parameters: call tx.update(updates, state, "
                 "params, ...)."
             )
+        if value_fn is not None:
+            _check_names(value_fn)
         if model is not None:
+            curvopt.check_instance("model", model, curvopt.QuadraticModel)
             model = _unmasked(model, updates)
         elif value_fn is not None:
             model = _model_of(value_fn, updates, params, extra, method)
@@ -127,7 +135,9 @@ def scale_by_line_search(
         dtype = state.step_size.dtype
         rule = curvopt.cast_hyperparameters(line_search, dtype)
         line = curvopt.Line(params, updates, updates, model)
-        step_size, info, own = rule.step(line, state.count, state.line_search)
+        structure = jax.tree.structure(jax.eval_shape(rule.init, params))
+        before = jax.tree.unflatten(structure, state.line_search)
+        step_size, info, own = rule.step(line, state.count, before)
         step_size = jnp.asarray(step_size, dtype)
         step_size = eqx.error_if(
             step_size,
@@ -136,13 +146,13 @@ def scale_by_line_search(
             "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
             "scale_by_curvature()), or after optax.scale(-1.0).",
         )
-        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, state.line_search)
+        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, before)
         # A step of zero is one, whatever the updates are.
         scaled = jax.tree.map(
             lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
         )
-        info = info.astype(dtype)
-        return scaled, ScaleByLineSearchState(state.count + 1, own, step_size, info)
+        leaves, info = tuple(jax.tree.leaves(own)), _named(info.astype(dtype))
+        return scaled, ScaleByLineSearchState(state.count + 1, leaves, step_size, info)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -186,6 +196,20 @@ def scale_by_cdat(
     return scale_by_line_search(CDAT(sigma, average, epsilon), method=method)
 
 
+@functools.cache
+def _named_type(kind: type) -> Callable[..., Any]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    return collections.namedtuple(kind.__name__, names)  # pyright: ignore
+
+
+def _named(module: Any) -> Any:
+    """A module of arrays and of modules as a named tuple."""
+    if not isinstance(module, eqx.Module):
+        return module
+    names = [field.name for field in dataclasses.fields(module)]
+    return _named_type(type(module))(*(_named(getattr(module, n)) for n in names))
+
+
 def _is_masked(x: Any) -> bool:
     return isinstance(x, optax.MaskedNode)
 
@@ -218,6 +242,23 @@ def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.Quadrat
     )
 
 
+def _check_names(value_fn: Any) -> None:
+    """Refuse a loss that names a keyword which a line search reads itself."""
+    if not callable(value_fn):
+        raise ValueError(
+            "value_fn must be the loss as a function of the parameters, but it is "
+            f"{value_fn!r}."
+        )
+    _, *others = inspect.signature(value_fn).parameters
+    for name in ("value_fn", "model", "curvature", "grad", "value"):
+        if name in others:
+            raise ValueError(
+                f"value_fn names a keyword `{name}`, which means something else to a line "
+                "search and would not reach the loss. Rename it in the loss and in the "
+                "call of tx.update."
+            )
+
+
 def _model_of(
     value_fn: Callable,
     updates: PyTree,
@@ -231,11 +272,6 @@ def _model_of(
             "within optax.masked a line search sees a part of the parameters, at which "
             "value_fn cannot be evaluated: hand over model=curvopt.quadratic_model(loss, "
             "params) instead."
-        )
-    if not callable(value_fn):
-        raise ValueError(
-            "value_fn must be the loss as a function of the parameters, but it is "
-            f"{value_fn!r}."
         )
     _, *others = inspect.signature(value_fn).parameters.values()
     takes_all = any(p.kind is p.VAR_KEYWORD for p in others)
@@ -251,7 +287,9 @@ def _model_of(
 
 
 def _model_from(
-    value: ScalarLike, grad: PyTree, curvature: Callable[[PyTree], ScalarLike] | ScalarLike
+    value: ScalarLike | None,
+    grad: PyTree,
+    curvature: Callable[[PyTree], ScalarLike] | ScalarLike,
 ) -> curvopt.QuadraticModel:
     """The model that a gradient and a curvature, had elsewhere, amount to."""
 
@@ -263,7 +301,7 @@ def _model_from(
         )
 
     return curvopt.QuadraticModel(
-        value=jnp.asarray(value),
+        value=jnp.asarray(curvopt.not_measured() if value is None else value),
         grad=grad,
         aux=None,
         _loss=unknown,

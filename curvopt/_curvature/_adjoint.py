@@ -2,7 +2,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
@@ -11,6 +10,7 @@ from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 from ._products import ProductRule, Products
 from ._report import CurvatureReport
+from ._rules import along_each
 from ._sweeps import Curvature, CurvatureMatrix, SplitCurvature
 from ._tape import record
 
@@ -71,8 +71,8 @@ class AdjointCurvature(AbstractCurvatureMethod):
             if not tape.splits:
                 return recorded.sweep(CurvatureMatrix(how, len(us)), kept, stacks)[0]
             # Duals along one direction, tangents along the other: each pair on its own.
-            row = jax.vmap(split_along, in_axes=(0, None))
-            return jax.vmap(row, in_axes=(None, 0))(stacks, stacks)
+            row = lambda u: along_each(lambda dual: split_along(u, dual), stacks)
+            return along_each(row, stacks).T
 
         return QuadraticModel(
             value=recorded.value,

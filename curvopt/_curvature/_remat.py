@@ -61,7 +61,7 @@ class RematEquation(AbstractEquation):
         if self.eqn.params.get("prevent_cse", True):
             # As in jax's own: or XLA would find the values computed already, and keep
             # them alive, which is what the user wanted to avoid.
-            operands, kept = jax.lax.optimization_barrier((operands, kept))
+            operands, kept = _compat.barrier((operands, kept))
         tape, numbers, outs = self._record(operands)
         adjoints = {}
         if kept:

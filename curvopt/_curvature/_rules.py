@@ -26,13 +26,13 @@ project's own.)
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Scalar
+from jaxtyping import Array, PyTree, Scalar
 
 from .. import _compat
 from .._tree import at_least_float32, tree_dot
@@ -125,9 +125,17 @@ def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
     return tuple(jnp.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
 
 
+def along_each(fn: Callable, directions: PyTree) -> Any:
+    """A function of each direction of a stack: all at once, or one after the other where
+    jax cannot batch what is in it."""
+    try:
+        return jax.vmap(fn)(directions)
+    except NotImplementedError:
+        return jax.lax.map(fn, directions)
+
+
 def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
-    along = lambda d: jax.jvp(fn, x, d)[1]
-    return jax.vmap(along)(dx)
+    return along_each(lambda d: jax.jvp(fn, x, d)[1], dx)
 
 
 class Linear(AbstractRule):
@@ -196,7 +204,7 @@ class Bilinear(AbstractRule):
             _, pullback = jax.vjp(lambda d1: fn(d1, d2), x[0])
             return pullback(adjoint)[0]
 
-        halves = jax.vmap(half)(dx[1])
+        halves = along_each(half, dx[1])
         matrix = _gram([dx[0]], [halves])
         return _stacked_tangents(fn, x, dx), matrix + matrix.T
 
@@ -233,7 +241,7 @@ class Generic(AbstractRule):
             return jax.vjp(fn, *x)[1](adjoint)
 
         along = lambda d: jax.jvp(adjoints, x, d)[1]
-        products = jax.vmap(along)(dx)
+        products = along_each(along, dx)
         return _stacked_tangents(fn, x, dx), _gram(dx, products)
 
 
