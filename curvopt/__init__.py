@@ -66,6 +66,7 @@ from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
     as_hyperparameter as as_hyperparameter,
     cast_hyperparameters as cast_hyperparameters,
+    promotion as promotion,
     safe_divide as safe_divide,
     scalar_dtype as scalar_dtype,
     tree_copy as tree_copy,

@@ -19,6 +19,7 @@ from ._tree import (
     at_least_float32,
     cast_hyperparameters,
     pack_keys,
+    promotion,
     scalar_dtype,
     tree_allfinite,
     tree_copy,
@@ -185,9 +186,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         """The states of the two strategies before the first step, which share no buffers:
         they may be donated."""
         solver = cast_hyperparameters(self, scalar_dtype(y))
-        return tree_copy(
-            StrategyState(solver.direction.init(y, key=key), solver.line_search.init(y))
-        )
+        with promotion():
+            direction = solver.direction.init(y, key=key)
+            return tree_copy(StrategyState(direction, solver.line_search.init(y)))
 
     def update(
         self,
@@ -216,7 +217,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
         `ValueError` if the direction does not match the parameters.
         """
-        y, state, record, aux, _ = self._update(fn, y, args, count, state)
+        with promotion() as keeps_setting:
+            new = self._update(keeps_setting(fn), y, args, count, state)
+        y, state, record, aux, _ = new
         return y, state, record, aux
 
     def _update(
@@ -296,6 +299,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         del options, tags
+        with promotion() as keeps_setting:
+            return self._step(keeps_setting(fn), y, args, state)
+
+    def _step(
+        self, fn: Callable, y: PyTree[Array], args: Any, state: _SolverState
+    ) -> tuple[PyTree[Array], _SolverState, Any]:
         new_y, strategy, record, aux, line = self._update(
             fn, y, args, state.count, unpack_keys(state.strategy)
         )

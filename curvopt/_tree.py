@@ -1,7 +1,8 @@
 """Arithmetic on pytrees of arrays, with the accuracy rules of this package."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,24 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree, Scalar
 
 from . import _compat
+
+
+@contextlib.contextmanager
+def promotion() -> Iterator[Callable[[Callable], Callable]]:
+    """Promotes dtypes in the standard way, as this package's arithmetic means it, whatever
+    `jax_numpy_dtype_promotion` is. Yields what makes a user's function keep the setting."""
+    outer = jax.config.jax_numpy_dtype_promotion  # pyright: ignore
+
+    def keeps_setting(fn: Callable) -> Callable:
+        @functools.wraps(fn)
+        def kept(*args: Any, **kwargs: Any) -> Any:
+            with jax.numpy_dtype_promotion(outer):
+                return fn(*args, **kwargs)
+
+        return kept
+
+    with jax.numpy_dtype_promotion("standard"):
+        yield keeps_setting
 
 
 def scalar_dtype(y: PyTree) -> Any:
@@ -26,7 +45,8 @@ def scalar_dtype(y: PyTree) -> Any:
     A NumPy dtype, `float32` or wider.
     """
     # By dtypes: a weakly typed array would not count.
-    return jnp.result_type(jnp.float32, *(x.dtype for x in jtu.tree_leaves(y)))
+    with promotion():
+        return jnp.result_type(jnp.float32, *(x.dtype for x in jtu.tree_leaves(y)))
 
 
 def at_least_float32(x: Array) -> Array:
@@ -61,8 +81,9 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
     arrays vary over devices, it is the device's part of the sum.
     """
     leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
-    dots = (_leaf_dot(x, z) for x, z in leaves)
-    return functools.reduce(_compat.add_parts, dots, jnp.zeros((), jnp.float32))
+    with promotion():
+        dots = (_leaf_dot(x, z) for x, z in leaves)
+        return functools.reduce(_compat.add_parts, dots, jnp.zeros((), jnp.float32))
 
 
 def tree_norm(a: PyTree) -> Scalar:

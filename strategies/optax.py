@@ -92,13 +92,40 @@ def scale_by_line_search(
     def init(params: Any) -> Any:
         dtype = curvopt.scalar_dtype(params)
         rule = curvopt.cast_hyperparameters(line_search, dtype)
+        with curvopt.promotion():
+            own = rule.init(params)
         state = ScaleByLineSearchState(
             count=jnp.array(0, jnp.int32),
-            line_search=tuple(jax.tree.leaves(rule.init(params))),
+            line_search=tuple(jax.tree.leaves(own)),
             step_size=jnp.zeros((), dtype),
             info=_named(curvopt.StepInfo().astype(dtype)),
         )
         return curvopt.tree_copy(state)
+
+    def scale(
+        updates: Any, state: Any, params: Any, model: curvopt.QuadraticModel
+    ) -> tuple[Any, Any]:
+        dtype = state.step_size.dtype
+        rule = curvopt.cast_hyperparameters(line_search, dtype)
+        line = curvopt.Line(params, updates, updates, model)
+        structure = jax.tree.structure(jax.eval_shape(rule.init, params))
+        before = jax.tree.unflatten(structure, state.line_search)
+        step_size, info, own = rule.step(line, state.count, before)
+        step_size = jnp.asarray(step_size, dtype)
+        step_size = eqx.error_if(
+            step_size,
+            (state.count == 0) & (line.slope > 0),
+            "the updates ascend, but a line search scales updates that descend. Put it "
+            "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
+            "scale_by_curvature()), or after optax.scale(-1.0).",
+        )
+        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, before)
+        # A step of zero is one, whatever the updates are.
+        scaled = jax.tree.map(
+            lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
+        )
+        leaves, info = tuple(jax.tree.leaves(own)), _named(info.astype(dtype))
+        return scaled, ScaleByLineSearchState(state.count + 1, leaves, step_size, info)
 
     def update(
         updates: Any,
@@ -132,27 +159,8 @@ def scale_by_line_search(
                 "value_fn=loss), or hand over model=curvopt.quadratic_model(loss, params), "
                 "or curvature= and grad=."
             )
-        dtype = state.step_size.dtype
-        rule = curvopt.cast_hyperparameters(line_search, dtype)
-        line = curvopt.Line(params, updates, updates, model)
-        structure = jax.tree.structure(jax.eval_shape(rule.init, params))
-        before = jax.tree.unflatten(structure, state.line_search)
-        step_size, info, own = rule.step(line, state.count, before)
-        step_size = jnp.asarray(step_size, dtype)
-        step_size = eqx.error_if(
-            step_size,
-            (state.count == 0) & (line.slope > 0),
-            "the updates ascend, but a line search scales updates that descend. Put it "
-            "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
-            "scale_by_curvature()), or after optax.scale(-1.0).",
-        )
-        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, before)
-        # A step of zero is one, whatever the updates are.
-        scaled = jax.tree.map(
-            lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
-        )
-        leaves, info = tuple(jax.tree.leaves(own)), _named(info.astype(dtype))
-        return scaled, ScaleByLineSearchState(state.count + 1, leaves, step_size, info)
+        with curvopt.promotion():
+            return scale(updates, state, params, model)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree, Scalar
 
 from .. import _compat
 from .._checks import check_direction
-from .._tree import tree_cast
+from .._tree import promotion, tree_cast
 from ._report import CurvatureReport
 
 
@@ -71,14 +71,16 @@ class QuadraticModel(eqx.Module):
 
         `ValueError` if `u` does not match `y`.
         """
-        return self._total(self._slope(self._tangent(u)))
+        with promotion():
+            return self._total(self._slope(self._tangent(u)))
 
     def curvature(self, u: PyTree[Array]) -> Scalar:
         r"""The curvature $\langle u, H u \rangle$ along `u`.
 
         Arguments, dtype and errors as for `slope`.
         """
-        return self._total(self._curvature(self._tangent(u)))
+        with promotion():
+            return self._total(self._curvature(self._tangent(u)))
 
     def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
         r"""The curvatures of the space that several directions span,
@@ -107,7 +109,8 @@ class QuadraticModel(eqx.Module):
                 "curvature_matrix takes a list of at least one direction, but it was given "
                 f"{what}. For one direction: `curvature_matrix([u])`."
             )
-        return self._total(self._matrix([self._tangent(u) for u in us]))
+        with promotion():
+            return self._total(self._matrix([self._tangent(u) for u in us]))
 
     def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
         """A direction, checked, as a tangent of the parameters."""

@@ -5,6 +5,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .._checks import check_instance, check_loss, check_parameters, unpack_aux
+from .._tree import promotion
 from ._adjoint import AdjointCurvature
 from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
 
@@ -72,4 +73,5 @@ def quadratic_model(
     """
     check_parameters(y)
     check_instance("method", method, AbstractCurvatureMethod)
-    return method.model(_with_aux(fn, has_aux), y, args)
+    with promotion() as keeps_setting:
+        return method.model(_with_aux(keeps_setting(fn), has_aux), y, args)
