@@ -15,7 +15,8 @@ from ._line import Line
 def not_measured() -> float:
     """What stands in a record for a number that was not asked for: nan; infinity where
     `jax_debug_nans` is on, which stops at any nan."""
-    return jnp.inf if jax.config.jax_debug_nans else jnp.nan
+    forbidden = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
+    return jnp.inf if forbidden else jnp.nan
 
 
 class Guards(eqx.Module):

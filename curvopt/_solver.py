@@ -9,8 +9,15 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
-from ._checks import check_direction, check_instance
-from ._curvature import AbstractCurvatureMethod, AdjointCurvature, quadratic_model
+from ._checks import check_choice, check_direction, check_instance
+from ._curvature import (
+    AbstractCurvatureMethod,
+    AdjointCurvature,
+    ForwardCurvature,
+    HvpCurvature,
+    JvpCurvature,
+    quadratic_model,
+)
 from ._describe import readable
 from ._direction import AbstractDirection, Descent, reads_gradient
 from ._line import Line
@@ -61,6 +68,10 @@ class _SolverState(eqx.Module):
     y_converged: Bool[Array, ""]  # whether the last update was within tolerance
     terminate: Bool[Array, ""]
     finite: Bool[Array, ""]  # whether everything the last step met was finite
+
+
+# Methods that differ in how, not in what.
+_EXACT = (AdjointCurvature, ForwardCurvature, HvpCurvature)
 
 
 # Functions of the module, not closures: a solver made twice is the same program.
@@ -126,7 +137,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     if there was none). The auxiliary output of the solution is evaluated at the solution.
 
     `options`: `key`, a `jax.random.key` for directions that are random (default
-    `jax.random.key(0)`).
+    `jax.random.key(0)`); `autodiff_mode="fwd"` for a loss without a reverse mode, whose
+    gradient then costs one `jvp` for each parameter, as in all Optimistix solvers.
 
     **Arguments:**
 
@@ -218,7 +230,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         `ValueError` if the direction does not match the parameters.
         """
         with promotion() as keeps_setting:
-            new = self._update(keeps_setting(fn), y, args, count, state)
+            fn = keeps_setting(fn)
+            new = self._update(fn, y, args, count, state, self.curvature)
         y, state, record, aux, _ = new
         return y, state, record, aux
 
@@ -229,11 +242,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         args: Any,
         count: Int[Array, ""],
         state: StrategyState,
+        method: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line]:
-        """`update`, and the line that it followed."""
+        """`update` by a curvature method, and the line that it followed."""
         dtype = scalar_dtype(y)
-        solver = cast_hyperparameters(self, dtype)
-        model = quadratic_model(fn, y, args, solver.curvature, has_aux=True)
+        solver, method = cast_hyperparameters((self, method), dtype)
+        model = quadratic_model(fn, y, args, method, has_aux=True)
         descent, direction_state = solver.direction.step(model, y, state.direction)
         if not isinstance(descent, Descent):
             raise ValueError(
@@ -272,6 +286,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> _SolverState:
         del fn, args, f_struct, aux_struct, tags
+        self._method(options)
         key = options.get("key", None)
         dtype = scalar_dtype(y)
         return _SolverState(
@@ -298,15 +313,34 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         state: _SolverState,
         tags: frozenset[object],
     ) -> tuple[PyTree[Array], _SolverState, Any]:
-        del options, tags
+        del tags
+        method = self._method(options)
         with promotion() as keeps_setting:
-            return self._step(keeps_setting(fn), y, args, state)
+            return self._step(keeps_setting(fn), y, args, state, method)
+
+    def _method(self, options: dict[str, Any]) -> AbstractCurvatureMethod:
+        """The curvature method, in the mode of differentiation that is asked for."""
+        mode = options.get("autodiff_mode", "bwd")
+        check_choice("autodiff_mode", mode, ("fwd", "bwd"))
+        if mode == "bwd":
+            return self.curvature
+        if not isinstance(self.curvature, _EXACT):
+            raise ValueError(
+                "autodiff_mode='fwd' has the exact curvature by forward mode, but the "
+                f"curvature method is {self.curvature!r}. Leave one of them out."
+            )
+        return JvpCurvature()
 
     def _step(
-        self, fn: Callable, y: PyTree[Array], args: Any, state: _SolverState
+        self,
+        fn: Callable,
+        y: PyTree[Array],
+        args: Any,
+        state: _SolverState,
+        method: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         new_y, strategy, record, aux, line = self._update(
-            fn, y, args, state.count, unpack_keys(state.strategy)
+            fn, y, args, state.count, unpack_keys(state.strategy), method
         )
         self.verbose(
             num_steps=("Step", state.count),

@@ -44,7 +44,7 @@ class ScaleByLineSearchState(NamedTuple):
     - `info`: the [`curvopt.StepInfo`][] of the last update: slope, curvature, guards.
     """
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     line_search: tuple[Array, ...]
     step_size: Scalar
     info: Any
@@ -105,6 +105,7 @@ def scale_by_line_search(
     def scale(
         updates: Any, state: Any, params: Any, model: curvopt.QuadraticModel
     ) -> tuple[Any, Any]:
+        state = jax.tree.map(jnp.asarray, state)  # files hold NumPy's
         dtype = state.step_size.dtype
         rule = curvopt.cast_hyperparameters(line_search, dtype)
         line = curvopt.Line(params, updates, updates, model)

@@ -4,6 +4,7 @@ from ._finite_difference import FiniteDifferenceCurvature as FiniteDifferenceCur
 from ._forward import ForwardCurvature as ForwardCurvature
 from ._gauss_newton import GaussNewtonCurvature as GaussNewtonCurvature
 from ._hvp import HvpCurvature as HvpCurvature
+from ._jvp import JvpCurvature as JvpCurvature
 from ._model import (
     AbstractCurvatureMethod as AbstractCurvatureMethod,
     QuadraticModel as QuadraticModel,

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import equinox as eqx
 from jaxtyping import Array, PyTree, Scalar
@@ -65,7 +65,7 @@ class AbstractSweep(eqx.Module):
     added up on the way. Steps with a body (`scan`, `remat`) run it inside."""
 
     # How many axes the arrays that travel have in front of those of the value.
-    leading: eqx.AbstractClassVar[int]
+    leading: ClassVar[int]
 
     @abc.abstractmethod
     def through(self, equation: Any, kept: PyTree, carried: list[PyTree]) -> Any:

@@ -47,8 +47,11 @@ class FromOptax(curvopt.AbstractDirection):
         given = {"tx": self.tx} | ({} if self.fresh is None else {"fresh": self.fresh})
         for name, tx in given.items():
             if not isinstance(tx, optax.GradientTransformation):
+                made = hasattr(tx, "gradient_transformation")
+                remedy = f" Give {name}.gradient_transformation()." if made else ""
                 raise ValueError(
-                    f"{name} must be an optax.GradientTransformation, but it is {tx!r}."
+                    f"{name} must be an optax.GradientTransformation, but it is "
+                    f"{tx!r}.{remedy}"
                 )
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:

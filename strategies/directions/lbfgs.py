@@ -55,7 +55,7 @@ class LBFGS(curvopt.AbstractDirection):
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> LBFGSState:
         del key
         zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
-        empty = jax.tree.map(lambda x: jnp.zeros((self.history, *x.shape), x.dtype), zeros)
+        empty = jax.tree.map(lambda x: jnp.stack([x] * self.history), zeros)
         zero = jnp.array(0, jnp.int32)
         return LBFGSState(
             count=zero,
@@ -91,10 +91,11 @@ class LBFGS(curvopt.AbstractDirection):
         at = state.stored % self.history
 
         def put(old: Array, new: Array) -> Array:
-            new = jnp.where(kept, new, old[at]).astype(old.dtype)
-            return old.at[at].set(new)
+            new = jnp.where(kept, new, _place(old, at)).astype(old.dtype)
+            return jax.lax.dynamic_update_index_in_dim(old, new, at, 0)
 
         dtype = state.scale.dtype
+        is_new = kept & (jnp.arange(self.history) == at)
         scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), state.scale)
         return LBFGSState(
             count=state.count + 1,
@@ -102,7 +103,9 @@ class LBFGS(curvopt.AbstractDirection):
             grad=grad,
             s=jax.tree.map(put, state.s, s),
             z=jax.tree.map(put, state.z, z),
-            weights=put(state.weights, 1 / jnp.where(kept, sz, 1)),
+            weights=jnp.where(is_new, 1 / jnp.where(kept, sz, 1), state.weights).astype(
+                state.weights.dtype
+            ),
             stored=state.stored + kept,
             scale=scale.astype(dtype),
         )
@@ -110,7 +113,9 @@ class LBFGS(curvopt.AbstractDirection):
     def _product(self, grad: PyTree[Array], state: LBFGSState) -> PyTree[Array]:
         """The two-loop recursion, $B g$."""
         newest_first = (state.stored - 1 - jnp.arange(self.history)) % self.history
-        pair = lambda k: jax.tree.map(lambda x: x[k], (state.s, state.z, state.weights))
+        pair = lambda k: jax.tree.map(
+            lambda x: _place(x, k), (state.s, state.z, state.weights)
+        )
         add = lambda c, x, a: (x + c * a).astype(x.dtype)
 
         def down(q: PyTree[Array], k: Any) -> tuple[PyTree[Array], Scalar]:
@@ -128,3 +133,8 @@ class LBFGS(curvopt.AbstractDirection):
         r = jax.tree.map(lambda x: (state.scale * x).astype(x.dtype), q)
         r, _ = jax.lax.scan(up, r, (newest_first, alphas), reverse=True)
         return r
+
+
+def _place(x: Array, k: Any) -> Array:
+    """`x[k]`, without a gather, which would not know how to split its output."""
+    return jax.lax.dynamic_index_in_dim(x, k, 0, keepdims=False)

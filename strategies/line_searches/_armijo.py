@@ -34,6 +34,12 @@ def sufficient_decrease(line: curvopt.Line, t: Scalar, sufficient: Scalar) -> Ar
     return jnp.isfinite(value) & (value <= line.value + sufficient * t * line.slope)
 
 
+def with_derivative_of(formula: Scalar, value: Scalar) -> Scalar:
+    """What a loop found, with the derivative of the formula for it: reverse mode goes
+    through no loop of unknown length."""
+    return value + (formula - jax.lax.stop_gradient(formula))
+
+
 def backtrack(
     line: curvopt.Line,
     initial: Scalar,
@@ -67,12 +73,13 @@ def backtrack(
 
     def try_next(carry: Any) -> Any:
         t, trials, _ = carry
-        t = jnp.where(trials == 0, t, t * factor)
+        t = jnp.where(trials == 0, t, t * jax.lax.stop_gradient(factor))
         return t, trials + 1, sufficient_decrease(line, t, sufficient)
 
-    t, trials, met = jax.lax.while_loop(
-        unmet, try_next, (initial, jnp.array(0, jnp.int32), jnp.array(False))
-    )
+    start = jax.lax.stop_gradient(initial), jnp.array(0, jnp.int32), jnp.array(False)
+    t, trials, met = jax.lax.while_loop(unmet, try_next, start)
+    first = jnp.where(met, initial, 0)
+    t = with_derivative_of(first * factor ** jnp.where(met, trials - 1, 0), t)
     guards = curvopt.Guards(
         ascent=slope > 0,
         limited=met & (trials > 1),

@@ -48,24 +48,26 @@ class FromSearch(curvopt.AbstractLineSearch):
 
     def init(self, y: PyTree[Array]) -> FromSearchState:
         dtype = curvopt.scalar_dtype(y)
-        info = lambda: optx.FunctionInfo.EvalGrad(jnp.zeros((), dtype), y)
-        struct = eqx.filter_eval_shape(info)
+        zero = jnp.zeros((), dtype)
+        struct = eqx.filter_eval_shape(lambda: optx.FunctionInfo.EvalGrad(zero, zero))
         # A loop needs a state whose types do not change: no weak ones.
         strong = lambda x: jnp.asarray(x, jnp.result_type(x))
-        state = jax.tree.map(strong, self.search.init(y, struct))
-        return FromSearchState(state, jnp.zeros((), dtype))
+        state = jax.tree.map(strong, self.search.init(zero, struct))
+        return FromSearchState(state, zero)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: FromSearchState
     ) -> tuple[Scalar, curvopt.StepInfo, FromSearchState]:
-        here = optx.FunctionInfo.EvalGrad(line.value, line.grad)
+        # On a line the parameters are one number, the step, and the gradient is the slope.
+        here = optx.FunctionInfo.EvalGrad(line.value, line.slope)
+        zero = jnp.zeros_like(state.step_size)
         cast = lambda new, old: jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
 
-        def ask(first: bool, there: PyTree, value: Scalar, state: FromSearchState) -> Any:
+        def ask(first: bool, there: Scalar, value: Scalar, state: FromSearchState) -> Any:
             info = optx.FunctionInfo.Eval(value)
             try:
                 wanted, accepted, _, search = self.search.step(
-                    jnp.array(first), line.y, there, here, info, state.search
+                    jnp.array(first), zero, there, here, info, state.search
                 )
             except ValueError as error:
                 raise ValueError(
@@ -76,7 +78,7 @@ class FromSearch(curvopt.AbstractLineSearch):
             return cast(new, state), accepted
 
         # A search is first asked where it stands: its answer is the first trial.
-        started, _ = ask(True, line.y, line.value, state)
+        started, _ = ask(True, zero, line.value, state)
         state = jax.tree.map(lambda a, b: jnp.where(count == 0, a, b), started, state)
 
         def rejected(carry: Any) -> Array:
@@ -86,10 +88,9 @@ class FromSearch(curvopt.AbstractLineSearch):
         def try_next(carry: Any) -> Any:
             _, state, trials, _ = carry
             t = state.step_size
-            new, accepted = ask(False, line.point(t), line.at(t), state)
+            new, accepted = ask(False, t, line.at(t), state)
             return t, new, trials + 1, accepted
 
-        zero = jnp.zeros_like(state.step_size)
         finite = jnp.isfinite(line.value) & jnp.isfinite(line.slope)
         start = (zero, state, jnp.array(0, jnp.int32), ~finite)
         t, new, trials, accepted = jax.lax.while_loop(rejected, try_next, start)

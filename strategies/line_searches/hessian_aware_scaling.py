@@ -7,7 +7,7 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._armijo import backtrack, sufficient_decrease
+from ._armijo import backtrack, sufficient_decrease, with_derivative_of
 
 
 class HessianAwareScaling(curvopt.AbstractLineSearch):
@@ -106,9 +106,12 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
 
         def try_next(carry: Any) -> Any:
             t, trials, _ = carry
-            met = sufficient_decrease(line, t / self.backtrack, self.sufficient)
-            return jnp.where(met, t / self.backtrack, t), trials + 1, met
+            next_t = t / jax.lax.stop_gradient(self.backtrack)
+            met = sufficient_decrease(line, next_t, self.sufficient)
+            return jnp.where(met, next_t, t), trials + 1, met
 
-        start = (t, jnp.array(0, jnp.int32), farther)
-        t, trials, _ = jax.lax.while_loop(goes_on, try_next, start)
-        return t, trials
+        start = (jax.lax.stop_gradient(t), jnp.array(0, jnp.int32), farther)
+        last, trials, met = jax.lax.while_loop(goes_on, try_next, start)
+        # The last trial of a search that ended on its own was refused.
+        accepted = trials - (farther & ~met)
+        return with_derivative_of(t / self.backtrack**accepted, last), trials

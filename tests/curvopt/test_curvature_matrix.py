@@ -5,11 +5,13 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.flatten_util
+import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 from curvature_oracle import BY_EQUATION, dense_hessian, METHODS, name, random_like
+from jax.experimental import sparse
 from quick_compile import QUICKLY
 
 import curvopt
@@ -157,3 +159,63 @@ def test_all_entries_cost_what_the_diagonal_does():
     whole = run(lambda model, us: model.curvature_matrix(us))
     assert whole <= 1.05 * (gradient + 4 * (run(along_one, "three") - gradient))
     assert whole <= 0.8 * 4 * run(along_one)
+
+
+SPARSE = jnp.array([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0], [0.0, 0.0, 4.0], [1.0, 1.0, 0.0]])
+BCOO, BCSR = sparse.BCOO.fromdense(SPARSE), sparse.BCSR.fromdense(SPARSE)
+
+
+def ragged(y):
+    sizes = jnp.array([1, 3], jnp.int32)
+    return lax.ragged_dot(y[0, 0] * SPARSE, jnp.stack([y, y**2]), sizes)
+
+
+def bcsr(y):
+    data = jnp.sin(BCSR.data * y[0, 0])
+    args = data, BCSR.indices, BCSR.indptr
+    return sparse.BCSR(args, shape=BCSR.shape) @ y
+
+
+# Products whose batching rules jax has for a first axis, or not for all derivatives.
+PRODUCTS = {
+    "ragged, a constant": lambda y: lax.ragged_dot(
+        SPARSE, jnp.stack([y, y**2]), jnp.array([1, 3], jnp.int32)
+    ),
+    "ragged": ragged,
+    "BCOO": lambda y: BCOO @ y,
+    "BCOO of the parameters": lambda y: (
+        sparse.BCOO((jnp.sin(BCOO.data * y[0, 0]), BCOO.indices), shape=BCOO.shape) @ y
+    ),
+    "BCSR": lambda y: BCSR @ y,
+    "BCSR of the parameters": bcsr,
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_other_kinds(name):
+    loss = lambda y, _: jnp.sum(jnp.tanh(PRODUCTS[name](y)) ** 2)
+    y = jnp.arange(6.0).reshape(3, 2) / 7
+    us = [jnp.ones_like(y), y, jnp.cos(3 * y)]
+    matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
+    reference = curvopt.quadratic_model(loss, y, method=curvopt.HvpCurvature())
+    expected = reference.curvature_matrix(us)
+    np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scans_of_stacked_directions(x64):
+    """What is scanned over, carried and put out, with an axis for the directions."""
+
+    def loss(y, _):
+        def step(h, w):
+            h = jnp.tanh(w @ h + y["b"])
+            return h, jnp.sum(h * w[0]) ** 2
+
+        h, outs = lax.scan(step, y["h"], y["w"], reverse=True)
+        return jnp.sum(jnp.sin(outs)) + jnp.sum(h**3)
+
+    shapes = {"w": (5, 3, 3), "b": (3,), "h": (3,)}
+    y = {name: jr.normal(jr.key(k), s) for k, (name, s) in enumerate(shapes.items())}
+    us = [random_like(y, seed) for seed in (4, 5)]
+    matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
+    reference = curvopt.quadratic_model(loss, y, method=curvopt.HvpCurvature())
+    np.testing.assert_allclose(matrix, reference.curvature_matrix(us), rtol=1e-9)

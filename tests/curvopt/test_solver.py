@@ -14,12 +14,14 @@ from strategies import (
     Backtracking,
     BacktrackingArmijo,
     CurvatureRescaling,
+    DisplacementMomentum,
     EveryK,
     ForwardGradient,
     FromDescent,
     FromOptax,
     GeneralizedNewton,
     GrowthLimited,
+    HessianAwareScaling,
     HyperplaneSearch,
     LastStep,
     LBFGS,
@@ -28,6 +30,7 @@ from strategies import (
     NonlinearCG,
     Polyak,
     SGD,
+    StochasticArmijo,
 )
 
 
@@ -416,3 +419,118 @@ class TestBadInput:
         solver = curvopt.LineSearchMinimiser(Bare(), LearningRate(0.1))
         with pytest.raises(ValueError, match="must return \\(curvopt.Descent"):
             optx.minimise(bowl, solver, jnp.zeros(2), ARGS)
+
+
+SCALES = jnp.array([1.0, 10.0, 3.0])
+
+
+def scaled(y, args):
+    del args
+    return jnp.sum(SCALES * (y - 1) ** 2)
+
+
+WARM_UP = CurvatureRescaling(0.5, optax.linear_schedule(0.0, 1.0, 10))
+GATHERING = {
+    "a warm-up": DisplacementMomentum(SGD(), WARM_UP),
+    "MultiSteps": FromOptax(optax.MultiSteps(optax.sgd(0.03), 4).gradient_transformation()),
+    "apply_every": FromOptax(optax.chain(optax.apply_every(4), optax.scale(-0.01))),
+    "a schedule of optax": FromOptax(optax.sgd(optax.linear_schedule(0.0, 0.03, 20))),
+}
+
+
+@pytest.mark.parametrize("name", GATHERING)
+def test_a_direction_of_zero_is_no_convergence(name):
+    """Nothing was done, which is not that nothing is to be done."""
+    solver = curvopt.LineSearchMinimiser(GATHERING[name], LearningRate(1.0))
+    solution = optx.minimise(scaled, solver, jnp.array([3.0, -2.0, 0.5]), max_steps=2000)
+    assert solution.result == optx.RESULTS.successful
+    np.testing.assert_allclose(solution.value, 1, atol=1e-3)
+
+
+def test_a_gradient_that_a_transformation_drops():
+    """`apply_if_finite` waits where the gradient is not finite: that is no minimum."""
+    tx = optax.apply_if_finite(optax.sgd(0.1), 100)
+    solver = curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0))
+    loss = lambda y, args: jnp.sum(jnp.sqrt(y))  # its derivative at zero is infinite
+    solution = optx.minimise(loss, solver, jnp.zeros(2), max_steps=5, throw=False)
+    assert solution.result != optx.RESULTS.successful
+
+
+@pytest.mark.parametrize(
+    "direction", [SGD(), Adam(), Momentum(), LastStep(), ForwardGradient()]
+)
+def test_a_start_where_the_gradient_is_zero(direction):
+    solver = curvopt.LineSearchMinimiser(direction, LearningRate(0.1))
+    solution = optx.minimise(scaled, solver, jnp.ones(3), max_steps=9)
+    assert solution.result == optx.RESULTS.successful
+
+
+def thrice(y):
+    for _ in range(3):
+        y = jnp.sin(y) + y
+    return y
+
+
+def thrice_in_a_loop(y):
+    """What has no reverse mode."""
+    step = lambda carry: (carry[0] + 1, jnp.sin(carry[1]) + carry[1])
+    return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, y))[1]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [curvopt.AdjointCurvature(), curvopt.ForwardCurvature(), curvopt.HvpCurvature()],
+)
+@pytest.mark.parametrize("rule", [CurvatureRescaling(), BacktrackingArmijo(), Polyak()])
+def test_forward_mode(rule, method):
+    solver = curvopt.LineSearchMinimiser(SGD(), rule, curvature=method)
+
+    def run(fn, mode):
+        loss = lambda y, args: (scaled(fn(y), args), fn(y))
+        options = {"autodiff_mode": mode}
+        y = jnp.full(3, 0.3)
+        return optx.minimise(
+            loss, solver, y, has_aux=True, options=options, throw=False, max_steps=4
+        )
+
+    forward, backward = run(thrice_in_a_loop, "fwd"), run(thrice, "bwd")
+    np.testing.assert_allclose(forward.value, backward.value, rtol=1e-4)
+    np.testing.assert_allclose(forward.aux, thrice(forward.value), rtol=1e-6)
+
+
+def test_modes_that_there_are_not():
+    run = lambda mode, **given: optx.minimise(
+        scaled,
+        curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1), **given),
+        jnp.ones(3),
+        options={"autodiff_mode": mode},
+    )
+    with pytest.raises(ValueError, match="autodiff_mode must be one of 'fwd', 'bwd'"):
+        run("forward")
+    with pytest.raises(ValueError, match="FiniteDifferenceCurvature.*Leave one"):
+        run("fwd", curvature=curvopt.FiniteDifferenceCurvature())
+
+
+SEARCHES = {
+    "BacktrackingArmijo": lambda t: BacktrackingArmijo(0.3 * t, 0.5 * t),
+    "Backtracking": lambda t: Backtracking(CurvatureRescaling(1.5 * t), 0.6 * t),
+    "HessianAwareScaling": lambda t: HessianAwareScaling(weak_scale=t, strong=0.9),
+    "forward": lambda t: HessianAwareScaling(strong=200.0, weak_scale=0.004 * t),
+    "StochasticArmijo": lambda t: StochasticArmijo(0.3 * t),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_reverse_mode_through_a_search(name, x64):
+    """With respect to a hyper-parameter and to the start, as finite differences have it."""
+    fn = lambda y, args: scaled(y, args) + 0.1 * jnp.sum(y**4)
+
+    def end(t):
+        solver = curvopt.LineSearchMinimiser(SGD(), SEARCHES[name](t))
+        y, adjoint = t * jnp.array([3.0, -2.0, 0.5]), optx.RecursiveCheckpointAdjoint()
+        solution = optx.minimise(fn, solver, y, adjoint=adjoint, max_steps=4, throw=False)
+        return jnp.sum(solution.value)
+
+    h = 1e-6
+    expected = (end(1 + h) - end(1 - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(end)(1.0), expected, rtol=1e-4)

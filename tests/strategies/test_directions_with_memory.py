@@ -415,5 +415,7 @@ class TestLastStep:
 def test_a_transformation_that_is_none(unchecked):
     with pytest.raises(ValueError, match="tx must be an optax.GradientTransformation"):
         FromOptax(optax.adam)
+    with pytest.raises(ValueError, match=r"Give tx.gradient_transformation\(\)"):
+        FromOptax(optax.MultiSteps(optax.sgd(0.1), 2))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="fresh must be an optax.GradientTransformation"):
         FromOptax(optax.adam(1.0), SGD())

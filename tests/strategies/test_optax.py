@@ -5,6 +5,7 @@ import inspect
 
 import equinox as eqx
 import flax.linen as nn
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,6 +15,7 @@ import pytest
 from flax.training.train_state import TrainState
 from lines import exact, MATRIX, quadratic, Y
 from quick_compile import QUICKLY
+from strategies_by_name import LINE_SEARCHES
 
 import curvopt
 from strategies import (
@@ -511,3 +513,37 @@ def test_equinox():
     tx = optax.chain(optax.sgd(1.0), scale_by_curvature())
     updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params, value_fn=loss)
     assert loss(optax.apply_updates(params, updates)) < loss(params)
+
+
+@pytest.mark.parametrize("name", LINE_SEARCHES)
+def test_tools_of_optax_and_flax_see_the_state(name):
+    """The step size and the last measurement by name, and the whole as bytes."""
+    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(LINE_SEARCHES[name]))
+    loss, y = lambda y: jnp.sum((y - 1) ** 2), jnp.full(3, 2.0)
+    _, state = tx.update(jax.grad(loss)(y), tx.init(y), y, value_fn=loss)
+    assert optax.tree.get(state, "step_size") == state[1].step_size
+    assert optax.tree.get(state, "curvatures") == state[1].info.curvatures
+    changed = optax.tree.set(state, step_size=jnp.array(7.0))
+    assert optax.tree.get(changed, "step_size") == 7
+    read = flax.serialization.from_bytes(changed, flax.serialization.to_bytes(changed))
+    assert jax.tree.structure(read) == jax.tree.structure(state)
+    tx.update(jax.grad(loss)(y), read, y, value_fn=loss)
+
+
+@pytest.mark.parametrize("name", ["model", "grad", "value", "curvature"])
+def test_a_keyword_of_a_loss_that_is_taken(name):
+    tx, y = scale_by_curvature(), jnp.ones(2)
+    loss = {
+        "model": lambda y, model: jnp.sum(model * y),
+        "grad": lambda y, grad: jnp.sum(grad * y),
+        "value": lambda y, *, value: jnp.sum(value * y),
+        "curvature": lambda y, curvature=2.0: jnp.sum(curvature * y),
+    }[name]
+    with pytest.raises(ValueError, match=f"names a keyword `{name}`.*Rename"):
+        tx.update(-y, tx.init(y), y, value_fn=loss, **{name: jnp.array(2.0)})
+
+
+def test_a_model_that_is_none():
+    tx, y = scale_by_curvature(), jnp.ones(2)
+    with pytest.raises(ValueError, match="model must be an instance of .*QuadraticModel"):
+        tx.update(-y, tx.init(y), y, model=eqx.nn.Linear(2, 1, key=jr.key(0)))

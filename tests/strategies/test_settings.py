@@ -1,0 +1,105 @@
+"""What people turn on in jax: each setting with every direction, search and method."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import optimistix as optx
+import pytest
+from strategies_by_name import DIRECTIONS, LINE_SEARCHES
+
+import curvopt
+from strategies import CurvatureRescaling, SGD
+from strategies.optax import scale_by_line_search
+
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+
+SETTINGS = {
+    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "debug_nans": lambda: jax.debug_nans(True),
+    "disable_jit": jax.disable_jit,
+    "key reuse": lambda: jax.debug_key_reuse(True),
+}
+METHODS = [
+    curvopt.AdjointCurvature(products="two"),
+    curvopt.ForwardCurvature(),
+    curvopt.HvpCurvature(),
+    curvopt.FiniteDifferenceCurvature(),
+]
+DEFAULT = SGD(), CurvatureRescaling(), curvopt.AdjointCurvature()
+CASES = {
+    **{name: (d, *DEFAULT[1:]) for name, d in DIRECTIONS.items()},
+    **{name: (DEFAULT[0], rule, DEFAULT[2]) for name, rule in LINE_SEARCHES.items()},
+    **{type(method).__name__: (*DEFAULT[:2], method) for method in METHODS},
+}
+
+
+def quadratic(y, args):
+    del args
+    return jnp.sum((y["a"] - 1) ** 2) + jnp.sum((y["b"].astype(y["a"].dtype) - 1) ** 2)
+
+
+def start(dtype, other):
+    return {"a": jnp.full(3, 2.0, dtype), "b": jnp.full(2, 0.5, other)}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if "strict" not in name])
+def test_a_healthy_problem_runs(setting, name):
+    direction, rule, method = CASES[name]
+    solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
+    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, method=method))
+    y = start(jnp.float32, jnp.float32)
+    loss = lambda y, args: quadratic(y, args)  # traced anew under the setting
+    with SETTINGS[setting]():
+        solution = optx.minimise(
+            loss, solver, y, throw=False, max_steps=2, options={"key": jr.key(1)}
+        )
+        grad = jax.grad(loss)(y, None)
+        updates, _ = tx.update(grad, tx.init(y), y, value_fn=lambda y: loss(y, None))
+    for x in jax.tree.leaves((solution.value, updates)):
+        assert np.isfinite(x).all()
+
+
+DTYPES = {
+    "float32": (jnp.float32, jnp.float32),
+    "float64": (jnp.float64, jnp.float64),
+    "bfloat16": (jnp.bfloat16, jnp.bfloat16),
+    "mixed": (jnp.float32, jnp.bfloat16),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_strict_promotion(name, dtype, x64):
+    """Abstractly: it is a matter of types alone."""
+    direction, rule, method = CASES[name]
+    solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
+    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, method=method))
+
+    def both(y):
+        loss = lambda y, args: (quadratic(y, args), None)
+        state = solver.init_strategy(y, jr.key(0))
+        new, *_ = solver.update(loss, y, None, jnp.array(0, jnp.int32), state)
+        updates, _ = tx.update(y, tx.init(y), y, value_fn=lambda y: quadratic(y, None))
+        return new, updates
+
+    y = start(*DTYPES[dtype])
+    with jax.numpy_dtype_promotion("strict"):
+        expected = jax.eval_shape(lambda y: (y, y), y)
+        assert jax.eval_shape(both, y) == expected
+
+
+@pytest.mark.parametrize("method", [DEFAULT[2], *METHODS])
+def test_the_loss_of_a_user_stays_strict(method):
+    def loss(y, args):
+        return jnp.sum(y * jnp.ones(3, jnp.bfloat16))
+
+    solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(), curvature=method)
+    strict = jax.numpy_dtype_promotion("strict")
+    with strict, pytest.raises(Exception, match="no available implicit dtype promotion"):
+        optx.minimise(loss, solver, jnp.ones(3), max_steps=2)
+    optx.minimise(loss, solver, jnp.ones(3), max_steps=2, throw=False)
