@@ -128,7 +128,7 @@ def _compare(equation, keys, how=ProductRule()):
     like = lambda a: jr.normal(next(keys), a.shape).astype(a.dtype)
     dx, dual, ddx = (tuple(map(like, x)) for _ in range(3))
     adjoint = tuple(jnp.cos(1 + v) for v in equation.values)
-    stack = tuple(jnp.stack([a, b, c], -1) for a, b, c in zip(dx, dual, ddx))
+    stack = tuple(jnp.stack([a, b, c]) for a, b, c in zip(dx, dual, ddx))
     exactly = ProductRule(products="three")
     _same(
         special.tangent(equation, dx, adjoint, how),
