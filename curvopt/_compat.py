@@ -143,6 +143,11 @@ def zeros(struct: Struct) -> Array:
     return of_struct(zero, struct)
 
 
+def zeros_like(x: Array) -> Array:
+    """Zeros of an array's type; jax's own forget since 0.12 how it is spread."""
+    return zeros(struct_of(x))
+
+
 def is_split(x: Any) -> bool:
     """Whether an array is split over devices along explicit mesh axes, so that only what
     keeps its axes apart may be done with it."""

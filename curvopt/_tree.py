@@ -101,7 +101,7 @@ def tree_norm(a: PyTree) -> Scalar:
 
 def tree_zeros(y: PyTree) -> PyTree:
     """Zeros shaped like `y`, in float32 or wider: where averages over steps begin."""
-    return jtu.tree_map(lambda x: jnp.zeros_like(at_least_float32(x)), y)
+    return jtu.tree_map(lambda x: _compat.zeros_like(at_least_float32(x)), y)
 
 
 def tree_copy(a: PyTree) -> PyTree:

@@ -122,7 +122,7 @@ class AbstractRule(eqx.Module):
 
 
 def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
-    return tuple(jnp.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
+    return tuple(_compat.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
 
 
 def along_each(fn: Callable, directions: PyTree) -> Any:

@@ -165,10 +165,10 @@ class Recorded:
         """Sweep 2: the gradient, and what the third sweep needs of each equation."""
         adjoints: dict[int, Array] = {}
         if self.number is not None:
-            adjoints[self.number] = jnp.ones_like(self.value)
+            adjoints[self.number] = 1 + _compat.zeros_like(self.value)
         kept = run_backward(self.tape.equations, adjoints)
         grad = [
-            adjoints[k] if k in adjoints else jnp.zeros_like(leaf)
+            adjoints[k] if k in adjoints else _compat.zeros_like(leaf)
             for k, leaf in enumerate(self.leaves)
         ]
         return jtu.tree_unflatten(self.treedef, grad), kept
