@@ -50,19 +50,19 @@ def _diverged_at(
 ) -> Int[np.ndarray, " runs"]:
     """From which step on each run is lost; -1 where it is not. Its loss is not finite from
     there on, or its parameters are not: a loss can forget them."""
-    steps = np.arange(loss.shape[1])
+    steps, never = np.arange(loss.shape[1]), loss.shape[1] + 1
     good = np.isfinite(loss) & (steps < made[:, None])
     first = np.where(good, steps + 1, 0).max(axis=1, initial=0)
     sound = evaluated & (finite == 1)
     last_sound = np.where(sound, schedule, -1).max(axis=1)
     # The first evaluation from which on the parameters were not finite.
-    lost = np.where(evaluated & (schedule > last_sound[:, None]), schedule, loss.shape[1])
-    parameters = lost.min(axis=1)
+    lost = np.where(evaluated & (schedule > last_sound[:, None]), schedule, never)
     # The last loss alone says nothing of the parameters after it.
     saved = (first == made - 1) & (last_sound == made)
-    by_loss = np.where((first < made) & ~saved, first, loss.shape[1])
-    found = np.minimum(by_loss, parameters)
-    return np.where((found < loss.shape[1]) & (made > 0), found, -1).astype(np.int32)
+    by_loss = np.where((first < made) & ~saved, first, never)
+    found = np.minimum(by_loss, lost.min(axis=1))
+    lost_at = np.where(found < never, np.minimum(found, made - 1), -1)
+    return np.where(made > 0, lost_at, -1).astype(np.int32)
 
 
 def _stopped(name: str, x: np.ndarray, after: np.ndarray) -> np.ndarray:

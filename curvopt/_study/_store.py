@@ -146,7 +146,7 @@ class _File:
         return db
 
     def _create(self, study: str) -> None:
-        self._db.execute("PRAGMA page_size = 16384")
+        self._db.execute("PRAGMA page_size = 8192")
         with self._transaction():
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._db.execute(f"PRAGMA user_version = {FORMAT}")

@@ -285,6 +285,21 @@ def test_parameters_that_are_lost_behind_a_finite_loss():
         assert curvopt.final_metric(data, "count").item() == 0
 
 
+def test_parameters_that_the_last_step_loses(regression):
+    """No loss sees them, but the last evaluation does."""
+    wild = lambda count: jnp.where(count == 3, jnp.inf, 1.0)
+    strategies = {
+        "sound": fixed(0.1),
+        "lost": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1, wild)),
+    }
+    data = curvopt.run_study(regression, strategies, seeds=2, steps=4, **QUIET)
+    assert data.loss.notnull().all()
+    assert data.diverged_at.values.tolist() == [[-1, -1], [3, 3]]
+    start = data.train_loss.sel(strategy="lost").isel(evaluation_step=0)
+    final = curvopt.final_metric(data, "train_loss").sel(strategy="lost")
+    np.testing.assert_array_equal(final, start)
+
+
 def test_a_diverged_run_counts_as_its_start_whatever_its_metric_says(regression):
     """Guards against an accuracy of parameters that are not numbers."""
 
