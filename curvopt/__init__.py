@@ -74,7 +74,12 @@ from ._tree import (
     tree_norm as tree_norm,
     tree_zeros as tree_zeros,
 )
-from ._tune import tune as tune, Tuning as Tuning
+from ._tune import (
+    best_point as best_point,
+    BestPoint as BestPoint,
+    tune as tune,
+    Tuning as Tuning,
+)
 
 
 if TYPE_CHECKING:

@@ -194,7 +194,8 @@ def check_schedule(schedule: Any) -> None:
 
 _RESERVED = frozenset(
     "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
-    "compile_seconds execution finite_parameters strategy seed step evaluation_step".split()
+    "compile_seconds execution finite_parameters steps_made strategy seed step "
+    "evaluation_step direction line_search".split()
 )
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,8 +8,97 @@ import numpy as np
 import xarray as xr
 
 from ._problem import AbstractProblem
+from ._runs import as_study, was_run
 from ._solver import LineSearchMinimiser
 from ._study import Execution, final_metric, run_study, seed_numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class BestPoint:
+    """Where a metric is best: what [`curvopt.best_point`][] found.
+
+    **Attributes:**
+
+    - `strategy`: which of the strategies.
+    - `values`: at which values of its hyper-parameters.
+    - `score`: the mean of its final metric over the seeds.
+    - `at_edge`: the hyper-parameters whose value is the lowest or the highest of its grid: a
+        wider grid may do better.
+    - `cost`: gradient-equivalents that all runs of all the strategies spent.
+    """
+
+    strategy: str
+    values: dict[str, float]
+    score: float
+    at_edge: tuple[str, ...]
+    cost: float
+
+
+def _grids(data: xr.Dataset) -> dict[str, dict[str, list[float]]]:
+    """By strategy, the values of its hyper-parameters: all, where the dataset does not say."""
+    outer = ("strategy", "seed", "step", "evaluation_step")
+    all_values = {str(k): data[k].values.tolist() for k in data.dims if k not in outer}
+    own = json.loads(data.attrs.get("hyperparameters", "{}"))
+    return {str(name): own.get(str(name), all_values) for name in data.strategy.values}
+
+
+def best_point(
+    data: xr.Dataset,
+    metric: str,
+    strategies: Sequence[str] | None = None,
+    *,
+    lower_is_better: bool = True,
+) -> BestPoint:
+    """The strategy, and the point of its grid, with the best mean of a final metric, where a
+    run that diverged counts as its value at the start.
+
+    **Arguments:**
+
+    - `data`: of [`curvopt.run_study`][].
+    - `metric`: one of the metrics of the problem's `evaluate`.
+    - `strategies`: among which; default all. Each is averaged over the seeds that it was run
+        from.
+    - `lower_is_better`: whether the metric is to be small.
+
+    **Returns:**
+
+    A [`curvopt.BestPoint`][].
+
+    **Raises:**
+
+    `ValueError` if there is no such metric or strategy, or the metric is finite nowhere.
+    """
+    data = as_study(data)
+    final, ran, grids = final_metric(data, metric), was_run(data), _grids(data)
+    names = list(grids) if strategies is None else list(strategies)
+    unknown = [name for name in names if name not in grids]
+    if unknown or not names:
+        what = f"no strategy {unknown[0]!r}" if unknown else "no strategy to choose among"
+        raise ValueError(f"there is {what}; there are: {', '.join(map(repr, grids))}.")
+    best: BestPoint | None = None
+    cost, sign = 0.0, 1 if lower_is_better else -1
+    for name in names:
+        grid = {knob: values for knob, values in grids[name].items() if knob in final.dims}
+        # What a strategy does not depend on is the same at all its values.
+        free = {k: 0 for k in final.dims if k not in ("strategy", "seed", *grid)}
+        at = lambda x, own=(name, grid, free): x.sel(strategy=own[0], **own[1]).isel(own[2])
+        cost += float(at(data.gradient_equivalents.isel(step=-1)).sum())
+        score = at(final).isel(seed=np.flatnonzero(at(ran).any(list(grid)).values))
+        score = score.mean("seed", skipna=False).transpose(*grid)
+        known = np.where(np.isfinite(score.values), sign * score.values, np.inf)
+        place = np.unravel_index(known.argmin(), known.shape)
+        if np.isfinite(known[place]) and (
+            best is None or known[place] < sign * best.score
+        ):
+            values = {knob: x[k] for (knob, x), k in zip(grid.items(), place)}
+            edges = [k for k, x in values.items() if x in (min(grid[k]), max(grid[k]))]
+            best = BestPoint(name, values, float(score.values[place]), tuple(edges), 0.0)
+    if best is None:
+        raise ValueError(
+            f"there is nothing to choose: {metric!r} is not finite at any point of the "
+            "grid, not even at the start of the runs."
+        )
+    return dataclasses.replace(best, cost=cost)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,27 +206,14 @@ def tune(
         folder=folder,
         progress=progress,
     )
-    names = list(hyperparameters)
-    score = final_metric(runs, metric).mean("seed", skipna=False)
-    score = score.transpose("strategy", *names)
-    if not np.isfinite(score).any():
-        raise ValueError(
-            f"there is nothing to choose: {metric!r} is not finite at any point of the "
-            "grid, not even at the start of the runs."
-        )
-    worst = np.inf if lower_is_better else -np.inf
-    known = np.where(np.isfinite(score.values), score.values, worst)
-    best = known.argmin() if lower_is_better else known.argmax()
-    which, *at = (int(k) for k in np.unravel_index(best, score.shape))
-    family = str(runs.strategy.values[which])
-    values = {name: float(runs[name].values[k]) for name, k in zip(names, at)}
-    edges = [(0, runs.sizes[name] - 1) for name in names]
+    best = best_point(runs, metric, lower_is_better=lower_is_better)
+    values = {name: jnp.asarray(x) for name, x in best.values.items()}
     return Tuning(
-        family=family,
-        values=values,
-        solver=families[family](**{k: jnp.asarray(x) for k, x in values.items()}),
-        score=float(score.values[which, *at]),
-        at_edge=tuple(name for name, k, edge in zip(names, at, edges) if k in edge),
-        cost=float(runs.gradient_equivalents.isel(step=-1).sum()),
+        family=best.strategy,
+        values=best.values,
+        solver=families[best.strategy](**values),
+        score=best.score,
+        at_edge=best.at_edge,
+        cost=best.cost,
         runs=runs,
     )

@@ -1,6 +1,8 @@
 import functools
 import importlib
 import operator
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -15,9 +17,11 @@ _COMMANDS = (
     "compare",
     "cost",
     "deterministic",
+    "report",
     "research",
     "run",
     "step-cost",
+    "table",
     "throughput",
 )
 
@@ -62,33 +66,53 @@ def _parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], None]]:
     return command, dict(loaded.values())[type(command)]
 
 
+# What lays out the help does not end in fewer columns.
+_NARROWEST = 40
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Run a command; every refusal is one of the errors that `main` knows."""
+    if shutil.get_terminal_size().columns < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)
+    command, run = _parse(arguments)
+    run(command)
+    sys.stdout.flush()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 2 for what cannot be run as it was asked, 130 if
-    it was interrupted."""
+    it was interrupted, 141 if nobody reads what it prints.
+
+    Under `python -X dev` errors have their tracebacks.
+    """
     try:
-        command, run = _parse(sys.argv[1:] if args is None else args)
+        _run(sys.argv[1:] if args is None else args)
+        return 0
     except ModuleNotFoundError as error:
-        print(
-            f"error: {error.name} is not installed, which only {', '.join(_BARE)} can do "
-            "without. Install the project with its extra: pip install '.[experiments]'.",
-            file=sys.stderr,
+        message = (
+            f"{error.name} is not installed, which only {', '.join(_BARE)} can do without. "
+            "Install the project with its extra: pip install '.[experiments]'."
         )
-        return 2
-
-    import curvopt
-
-    from ._catalogue import UsageError
-    from .data import DataError
-
-    try:
-        run(command)
-    except (UsageError, DataError, curvopt.StudyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        # Python flushes what is left when it ends, and would complain of it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with what is saved", file=sys.stderr)
         return 130
-    return 0
+    except Exception as error:
+        if sys.flags.dev_mode or not isinstance(error, _messages()):
+            raise
+        message = str(error)
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _messages() -> tuple[type[Exception], ...]:
+    """The errors that are written for a user to read, or are the system's."""
+    import curvopt
+
+    return ValueError, OSError, curvopt.StudyError
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What the command line knows by name."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import curvopt
 from strategies import (
@@ -31,9 +33,9 @@ from strategies import (
     StochasticArmijo,
 )
 
-
-class UsageError(ValueError):
-    """Something on the command line that cannot be run, with the remedy."""
+from ._names import choose, load_instance
+from .data import data_folder
+from .problems import PROBLEMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Direction:
     direction: curvopt.AbstractDirection
     lowest: float
     highest: float
+
+    def learning_rates(self, number: int) -> list[float]:
+        """The grid, of so many values in three decades: one spacing for all directions."""
+        decades = np.log10(self.highest / self.lowest)
+        points = 1 + round((number - 1) * decades / 3)
+        return np.geomspace(self.lowest, self.highest, points).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,31 +144,24 @@ LINE_SEARCHES = {
 }
 
 
-def _load(kind: str, name: str, base: type) -> Any:
-    """An object of the user's own, `module:name`: an instance, or what makes one."""
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise UsageError(
-            f"{kind} {name} cannot be loaded: {type(error).__name__}: {error}. It is "
-            "module:name, of a module that Python finds from the folder in which the "
-            "command is run."
-        ) from error
-    if not isinstance(found, base) and callable(found):
-        try:
-            found = found()
-        except Exception as error:
-            raise UsageError(
-                f"{kind} {name} cannot be made without arguments: {error}. Name an "
-                "instance instead: write, in the module, for example "
-                f"`mine = {attribute}(0.1)`."
-            ) from error
-    if not isinstance(found, base):
-        raise UsageError(
-            f"{kind} {name} must be a curvopt.{base.__name__}, but it is {found!r}."
-        )
-    return found
+def problem_named(name: str, data_dir: Path | None) -> curvopt.AbstractProblem:
+    """A problem by its name, or `module:name` for one of the user's own.
+
+    **Arguments:**
+
+    - `name`: of the problem.
+    - `data_dir`: where the data of the project's problems are.
+
+    **Raises:**
+
+    `UsageError` if there is none; `DataError` if the data cannot be had, or the folder is
+    not there, whether the problem needs it or not.
+    """
+    if data_dir is not None:
+        data_folder(data_dir)
+    if ":" in name:
+        return load_instance("problem", name, curvopt.AbstractProblem)
+    return choose("problem", PROBLEMS, [name])[name](data_dir)
 
 
 def _choose_with_own(
@@ -177,14 +178,15 @@ def _choose_with_own(
     taken = [*short, *(e.label for e in known.values())]
     labels = [s if taken.count(s) == 1 else name for s, name in zip(short, own)]
     loaded = {
-        name: entry(label, _load(kind, name, base)) for label, name in zip(labels, own)
+        name: entry(label, load_instance(kind, name, base))
+        for label, name in zip(labels, own)
     }
     return choose(kind, {**known, **loaded}, names)
 
 
 def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
     """Directions by their names, or `module:name` for one of the user's own, whose
-    learning rate is tuned over a wide grid.
+    learning rate is tuned over a wider range.
 
     **Raises:**
 
@@ -206,18 +208,3 @@ def choose_line_searches(names: Iterable[str]) -> dict[str, LineSearch]:
     return _choose_with_own(
         "line search", LINE_SEARCHES, names, curvopt.AbstractLineSearch, _always
     )
-
-
-def choose(kind: str, known: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The entries of a catalogue that were asked for, in that order.
-
-    **Raises:**
-
-    `UsageError` naming the valid names, if one is unknown or none is given.
-    """
-    names = list(dict.fromkeys(names))
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        problem = f"unknown {kind} {', '.join(unknown)}" if unknown else f"no {kind}"
-        raise UsageError(f"{problem}; valid are: {', '.join(known)}.")
-    return {name: known[name] for name in names}

@@ -1,96 +1,243 @@
-"""A folder of results."""
+"""Results as they are read back: the runs on disk, and what they come to."""
 
-import os
-import shutil
+import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.figure
+import numpy as np
 import xarray as xr
 
-from ._catalogue import UsageError
-from ._html import html_report
+import curvopt
+
+from ._conduct import STUDY, TUNING
+from ._names import UsageError
+from ._outline import Asked, Grids, load_outline, Outline
 
 
-class ResultsFolder:
-    """Where a command writes what it found. Files are complete or not there at all.
+Points = Mapping[str, curvopt.BestPoint]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What was run, as it is reported.
+
+    **Attributes:**
+
+    - `outline`: what was asked.
+    - `data`: the runs.
+    - `points`: of each strategy with hyper-parameters, where it is best.
+    - `best`: the runs with each strategy at its best point. The hyper-parameters are
+        coordinates of the strategy, nan where it has none.
+    - `tuning`: of each strategy that was tuned, the runs that it was chosen among; these
+        are called by what tells them apart.
+    - `tried`: all runs of the tuning together, as they are in its folder.
+    - `tuned`: of each strategy that was tuned, what was chosen.
+    - `comparison`: with the baselines, if there are any.
+    """
+
+    outline: Outline
+    data: xr.Dataset
+    points: Points
+    best: xr.Dataset
+    tuning: Mapping[str, xr.Dataset]
+    tried: xr.Dataset | None
+    tuned: Points
+    comparison: curvopt.Comparison | None
+
+
+def metrics_of(data: xr.Dataset) -> list[str]:
+    """The problem's metrics."""
+    return [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
+
+
+def hyperparameters_of(data: xr.Dataset) -> list[str]:
+    """The dimensions that are hyper-parameters."""
+    others = ("strategy", "seed", "step", "evaluation_step")
+    return [str(dim) for dim in data.dims if dim not in others]
+
+
+def grids_of(data: xr.Dataset) -> Grids:
+    """The values of each hyper-parameter, by strategy."""
+    return json.loads(data.attrs["hyperparameters"])
+
+
+def _selected(data: xr.Dataset, asked: Asked | None) -> xr.Dataset:
+    """The runs that were asked for, of all that are in a folder."""
+    if asked is None:
+        return data
+    missing = [name for name in asked.grids if name not in data.strategy.values]
+    if missing:
+        raise UsageError(
+            f"the folder has no runs of {', '.join(map(repr, missing))} yet. Give the same "
+            "command again; it goes on with what is there."
+        )
+    data = data.sel(strategy=list(asked.grids))
+    seeds = set(asked.seeds)
+    data = data.sel(seed=[x for x in data.seed.values.tolist() if x in seeds])
+    for knob in hyperparameters_of(data):
+        values = {x for own in asked.grids.values() for x in own.get(knob, ())}
+        own = [x for x in data[knob].values.tolist() if x in values]
+        data = data.sel({knob: own}) if own else data.isel({knob: 0}, drop=True)
+    return data.assign_attrs(hyperparameters=json.dumps(asked.grids))
+
+
+def _joined(parts: list[xr.Dataset]) -> xr.Dataset:
+    joined = xr.concat(
+        parts,
+        dim="strategy",
+        data_vars="minimal",
+        coords="different",
+        compat="equals",
+        join="outer",
+        combine_attrs="override",
+    )
+    return joined  # pyright: ignore[reportReturnType]
+
+
+def along(data: xr.Dataset, points: Points, hyperparameter: str) -> xr.Dataset | None:
+    """The runs over one hyper-parameter, of the strategies that have it, each at its best
+    values of the others; `None` if there is nothing to draw on a logarithmic axis."""
+    parts = []
+    for name, point in points.items():
+        if hyperparameter not in point.values:
+            continue
+        own = data.sel(strategy=[name])
+        for knob in hyperparameters_of(data):
+            if knob != hyperparameter:
+                own = _at(own, knob, point.values)
+        parts.append(own)
+    if not parts or data.sizes[hyperparameter] < 2 or (data[hyperparameter] <= 0).any():
+        return None
+    return _joined(parts)
+
+
+def _at(data: xr.Dataset, knob: str, point: Mapping[str, float]) -> xr.Dataset:
+    """At a strategy's own value; what it does not depend on is the same everywhere."""
+    if knob in point:
+        return data.sel({knob: point[knob]}, drop=True)
+    return data.isel({knob: 0}, drop=True)
+
+
+def _at_points(data: xr.Dataset, points: Points) -> xr.Dataset:
+    """Each strategy at its best point. Only the time of its whole grid is known, of which
+    every point has an equal share."""
+    grids, knobs = grids_of(data), hyperparameters_of(data)
+    if not knobs:
+        return data
+    parts = []
+    for name in map(str, data.strategy.values):
+        own, point = (
+            data.sel(strategy=[name]),
+            points[name].values if name in points else {},
+        )
+        for knob in knobs:
+            own = _at(own, knob, point)
+        share = np.prod([len(values) for values in grids[name].values()])
+        values = {knob: ("strategy", [point.get(knob, np.nan)]) for knob in knobs}
+        parts.append(own.assign(seconds=own.seconds / share).assign_coords(values))
+    return _joined(parts)
+
+
+def _renamed(data: xr.Dataset, prefix: str) -> xr.Dataset:
+    """With strategies called by what is left of their names."""
+    short = {str(name): str(name).removeprefix(prefix) for name in data.strategy.values}
+    grids = {short[name]: own for name, own in grids_of(data).items()}
+    return data.assign_coords(strategy=list(short.values())).assign_attrs(
+        hyperparameters=json.dumps(grids)
+    )
+
+
+def _best(data: xr.Dataset, outline: Outline, *strategies: str) -> curvopt.BestPoint:
+    """Where the metric is best, among some strategies or all."""
+    return curvopt.best_point(
+        data,
+        outline.metric,
+        strategies or None,
+        lower_is_better=outline.lower_is_better,
+    )
+
+
+def best_points(data: xr.Dataset, outline: Outline) -> Points:
+    """Of each strategy with hyper-parameters, where it is best."""
+    grids = grids_of(data)
+    return {name: _best(data, outline, name) for name, own in grids.items() if own}
+
+
+def _labelled(data: xr.Dataset, labels: Mapping[str, tuple[str, str]]) -> xr.Dataset:
+    """With direction and line search as coordinates of its strategies."""
+    own = [labels.get(str(name)) for name in data.strategy.values]
+    if not labels or None in own:
+        return data
+    parts = zip(("direction", "line_search"), zip(*own))
+    return data.assign_coords({part: ("strategy", list(x)) for part, x in parts})
+
+
+def _outline(
+    folder: Path,
+    data: xr.Dataset,
+    metric: str | None,
+    baseline: str | None,
+    lower_is_better: bool | None,
+) -> Outline:
+    """That of the folder, with what is asked for differently."""
+    saved, metrics = load_outline(folder), metrics_of(data)
+    metric = metric or (saved.metric if saved else metrics[0])
+    if metric not in metrics:
+        raise UsageError(f"unknown metric {metric!r}; there are: {', '.join(metrics)}.")
+    if saved and metric == saved.metric and lower_is_better is None:
+        lower_is_better = saved.lower_is_better
+    if lower_is_better is None and "accuracy" in metric:
+        raise UsageError(
+            f"is a lower {metric!r} better? Say so: --lower-is-better False, or True."
+        )
+    outline = saved or Outline(metric, title=folder.resolve().name)
+    return dataclasses.replace(
+        outline,
+        metric=metric,
+        baseline=baseline or outline.baseline,
+        lower_is_better=lower_is_better is not False,
+    )
+
+
+def load_results(
+    folder: Path,
+    metric: str | None = None,
+    baseline: str | None = None,
+    lower_is_better: bool | None = None,
+) -> Results:
+    """Read a folder back: nothing is compiled, and the problem is not needed.
 
     **Arguments:**
 
-    - `path`: the folder; made if it is not there.
-    - `overwrite`: whether to begin anew where there are results.
-    - `resumes`: whether the command goes on with what is there, a study that was broken
-        off or one that is finished.
+    - `folder`: of an experiment, or of [`curvopt.run_study`][].
+    - `metric`, `baseline`, `lower_is_better`: in place of what the experiment says; of what
+        is no experiment, the first metric, none and true.
 
     **Raises:**
 
-    `UsageError` if it cannot be written to, or holds results that the command can neither
-    go on with nor overwrite.
+    `ValueError` naming the metrics or strategies that there are; [`curvopt.StudyError`][]
+    if there is no study, or a damaged one.
     """
-
-    def __init__(self, path: Path, overwrite: bool, *, resumes: bool = False):
-        self.path = path
-        probe = path / ".writable"
-        try:
-            (path / "figures").mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-            if overwrite:
-                for name in ("study", "tuning"):
-                    shutil.rmtree(path / name, ignore_errors=True)
-        except OSError as error:
-            raise UsageError(
-                f"the output folder {path} is not writable: {error}. Choose another "
-                "with --out."
-            ) from error
-
-        if (path / "results.nc").exists() and not (overwrite or resumes):
-            raise UsageError(
-                f"the output folder {path} holds results already. Choose another with "
-                "--out, or replace them with --overwrite."
-            )
-
-    @property
-    def study(self) -> Path:
-        """Where the runs are saved as they go."""
-        return self.path / "study"
-
-    @property
-    def tuning(self) -> Path:
-        """Where the runs of the tuning are saved as they go."""
-        return self.path / "tuning"
-
-    def _replace(self, name: str, write) -> Path:
-        target = self.path / name
-        # The suffix stays last: writers choose the format by it.
-        partial = target.with_name(f".partial-{target.name}")
-        write(partial)
-        os.replace(partial, target)
-        return target
-
-    def save_data(self, name: str, data: xr.Dataset) -> Path:
-        """A dataset as netCDF 4, compressed."""
-        encoding = {name: {"zlib": True} for name, v in data.items() if v.ndim > 1}
-        return self._replace(
-            name,
-            lambda path: data.to_netcdf(path, engine="netcdf4", encoding=encoding),
+    inner = folder / STUDY
+    data = curvopt.load_study(inner if (inner / "study.sqlite").exists() else folder)
+    outline = _outline(folder, data, metric, baseline, lower_is_better)
+    data = _labelled(_selected(data, outline.runs), outline.labels)
+    points = best_points(data, outline)
+    tried = curvopt.load_study(folder / TUNING) if outline.tuned else None
+    tuning = {
+        name: _renamed(_selected(tried, asked), f"{name}, ")
+        for name, asked in outline.tuned.items()
+        if tried is not None
+    }
+    at_best = _at_points(data, points)
+    comparison = None
+    if outline.baseline is not None:
+        comparison = curvopt.compare(
+            at_best,
+            outline.metric,
+            baseline=outline.baseline,
+            lower_is_better=outline.lower_is_better,
         )
-
-    def save_figure(self, name: str, figure: matplotlib.figure.Figure) -> None:
-        """A figure as bitmap (`.png`) and as vectors (`.pdf`)."""
-        # Laid out once, not again for every format.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for suffix in (".png", ".pdf"):
-            self._replace(
-                f"figures/{name}{suffix}", lambda path: figure.savefig(path, dpi=200)
-            )
-
-    def save_text(self, name: str, text: str) -> Path:
-        return self._replace(name, lambda path: path.write_text(text, "utf-8"))
-
-    def save_report(self, text: str) -> Path:
-        """A report in Markdown, as `report.md` and as `report.html`, which has the figures
-        in it; they must be saved already. Its path is returned."""
-        page = html_report(text, self.path)
-        self.save_text("report.md", text)
-        return self.save_text("report.html", page)
+    tuned = {name: _best(runs, outline) for name, runs in tuning.items()}
+    return Results(outline, data, points, at_best, tuning, tried, tuned, comparison)

@@ -1,47 +1,49 @@
 """The main job: directions times ways to step, from many seeds, compared in pairs."""
 
 import dataclasses
-import json
-import shlex
-import sys
+import math
+from collections.abc import Callable
 from pathlib import Path
 
-import xarray as xr
+import numpy as np
+import optax
+from jaxtyping import Array
 
 import curvopt
-from curvopt import plots
+from strategies import LearningRate
 
 from ._catalogue import (
-    choose,
     choose_directions,
     choose_line_searches,
     Direction,
     LINE_SEARCHES,
+    problem_named,
     TUNED,
-    UsageError,
 )
-from ._report import compare_with_baselines, report, second_metric, table
-from ._results import ResultsFolder
-from ._tuning import all_runs, tune
-from .problems import PROBLEMS
-
-
-METRIC = "train_loss"
+from ._conduct import conduct
+from ._experiment import Experiment, FIRST_TUNING_SEED, seed_list, Strategy, Tuned
+from ._folder import ResultsFolder
+from ._names import UsageError
+from ._origin import command, origin
+from ._outline import Outline
+from ._results import load_results
+from .report import publish
 
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
     """Compare directions and line searches over many seeds.
 
-    Every direction is run with every line search. Writes results.nc, tuning.nc, figures
-    and report.md, and prints the table.
+    Every direction is run with every line search. Writes the runs, results.nc, tuning.nc,
+    figures, report.md and report.html, and prints the table.
     """
 
     problem: str = "fashion-subset-mlp"
     """What to train. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
     -lenet-relu: the data come with the project; fashion-mlp, mnist-mlp and so on: full
     data; cifar10-resnet, shakespeare-gru, shakespeare-transformer: data of your own, see
-    experiments/data/README.md; quadratic, rosenbrock, pendulum: no data."""
+    experiments/data/README.md; quadratic, rosenbrock, pendulum: no data; or your own, as
+    module:name."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
     """Which way: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
@@ -59,8 +61,10 @@ class Compare:
     steps: int = 600
     """How many steps each run makes."""
 
-    rates: int = 7
-    """How many learning rates the tuned baseline tries, with each schedule."""
+    rates: str = "7"
+    """Which learning rates the tuned baseline tries, with each schedule: how many in three
+    decades, of the range that is each direction's own (1e-4 to 10 for your own directions);
+    or lowest:highest:number, as in 1e-4:1:9."""
 
     tuning_seeds: int = 2
     """How many seeds they are tried from."""
@@ -68,54 +72,106 @@ class Compare:
     evaluations: int = 6
     """How many times along a run the loss on all data and the accuracy are evaluated."""
 
+    metric: str = "train_loss"
+    """Which of the problem's metrics is judged; a lower one is better, unless it is an
+    accuracy."""
+
     out: Path = Path("results") / "compare"
     """The folder to write to. The same command goes on with what is there: after it was
-    broken off, killed or interrupted it ends with the same numbers."""
+    broken off, killed or interrupted it ends with the same numbers. With more seeds,
+    directions or line searches, only what is missing is run."""
 
     data_dir: Path | None = None
     """Where the data sets are that do not come with the project (or the variable
     CURVOPT_DATA); without it MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
-    """Begin anew, and replace what is in the folder."""
+    """Delete the runs that are in the folder, and begin anew."""
 
 
-def _check(config: Compare) -> None:
-    for name in ("seeds", "steps", "rates", "tuning_seeds", "evaluations"):
-        value = getattr(config, name)
-        if value < 1:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} must be at least 1, but it is {value}.")
+def _learning_rates(rates: str) -> Callable[[Direction], list[float]]:
+    """The grid of a direction, of what `--rates` says."""
+    try:
+        if ":" not in rates:
+            number = curvopt.check_count("--rates", int(rates))
+            return lambda direction: direction.learning_rates(number)
+        low, high, count = rates.split(":")
+        lowest, highest, number = float(low), float(high), int(count)
+        if not 0 < lowest < highest < math.inf or number < 2:
+            raise ValueError(rates)
+    except ValueError as error:
+        raise UsageError(
+            "--rates must be how many, at least 1, or lowest:highest:number of a grid of "
+            f"numbers above 0, as in 1e-4:1:9, but it is {rates!r}."
+        ) from error
+    return lambda direction: np.geomspace(lowest, highest, number).tolist()
 
 
-def _tune(
-    config: Compare,
-    problem: curvopt.AbstractProblem,
-    directions: dict[str, Direction],
-    folder: ResultsFolder,
-) -> dict[str, curvopt.Tuning]:
-    tuned = tune(
-        problem,
-        directions,
-        metric=METRIC,
-        rates=config.rates,
-        tuning_seeds=config.tuning_seeds,
-        seeds=config.seeds,
-        steps=config.steps,
-        folder=folder.tuning,
+def _tuned(
+    direction: curvopt.AbstractDirection,
+    learning_rates: list[float],
+    steps: int,
+    seeds: list[int],
+) -> Tuned:
+    """A direction with the best learning rate of a grid, constant or with a cosine."""
+
+    def family(schedule: optax.Schedule | None) -> curvopt.Family:
+        def solver(learning_rate: Array) -> curvopt.LineSearchMinimiser:
+            rule = LearningRate(learning_rate, schedule)
+            return curvopt.LineSearchMinimiser(direction, rule)
+
+        return curvopt.Family(solver, learning_rate=learning_rates)
+
+    cosine = optax.cosine_decay_schedule(1.0, steps)
+    return Tuned({"constant": family(None), "cosine": family(cosine)}, seeds)
+
+
+def _experiment(config: Compare) -> Experiment:
+    """What was asked for.
+
+    **Raises:**
+
+    `UsageError` or `DataError`, before anything is compiled.
+    """
+    curvopt.check_count("--steps", config.steps)
+    tuning_seeds = seed_list(
+        curvopt.check_count("--tuning-seeds", config.tuning_seeds), FIRST_TUNING_SEED
     )
-    runs = all_runs(tuned, directions)
-    folder.save_data("tuning.nc", runs)
-    folder.save_figure("tuning", plots.sensitivity(runs, METRIC))
-    return tuned
-
-
-def _labelled(data: xr.Dataset, of: dict[str, tuple[str, str]]) -> xr.Dataset:
-    """The dataset with direction and line search as coordinates of its strategies."""
-    labels = [of[name] for name in data.strategy.values]
-    return data.assign_coords(
-        direction=("strategy", [direction for direction, _ in labels]),
-        line_search=("strategy", [rule for _, rule in labels]),
+    learning_rates = _learning_rates(config.rates)
+    problem = problem_named(config.problem, config.data_dir)
+    directions = choose_directions(config.directions)
+    rules = choose_line_searches(config.line_searches)
+    strategies: dict[str, Strategy] = {}
+    labels, baseline = {}, {}
+    for entry in directions.values():
+        for rule in rules.values():
+            name = f"{entry.label}, {rule.label}"
+            labels[name] = entry.label, rule.label
+            if rule.solver is None:
+                rates = learning_rates(entry)
+                strategies[name] = _tuned(
+                    entry.direction, rates, config.steps, tuning_seeds
+                )
+            else:
+                strategies[name] = rule.solver(entry.direction, problem, config.steps)
+                if TUNED in rules:
+                    baseline[name] = f"{entry.label}, {LINE_SEARCHES[TUNED].label}"
+    outline = Outline(
+        metric=config.metric,
+        lower_is_better="accuracy" not in config.metric,
+        baseline=baseline or None,
+        title="Directions and line searches, compared",
+        command=command(),
+        labels=labels,
+        origin=origin(),
+    )
+    return Experiment(
+        problem,
+        strategies,
+        seed_list(config.seeds),
+        config.steps,
+        config.evaluations,
+        outline,
     )
 
 
@@ -126,49 +182,5 @@ def compare(config: Compare) -> None:
 
     `UsageError` or `DataError`, before anything is compiled.
     """
-    _check(config)
-    make_problem = next(iter(choose("problem", PROBLEMS, [config.problem]).values()))
-    directions = choose_directions(config.directions)
-    rules = choose_line_searches(config.line_searches)
-    problem = make_problem(config.data_dir)
-    folder = ResultsFolder(config.out, config.overwrite, resumes=True)
-
-    tuned = _tune(config, problem, directions, folder) if TUNED in rules else {}
-    solvers, of = {}, {}
-    for key, entry in directions.items():
-        for rule in rules.values():
-            name = f"{entry.label}, {rule.label}"
-            of[name] = entry.label, rule.label
-            if rule.solver is None:
-                solvers[name] = tuned[key].solver
-            else:
-                solvers[name] = rule.solver(entry.direction, problem, config.steps)
-
-    command = "python -m experiments " + shlex.join(sys.argv[1:])
-    data = curvopt.run_study(
-        problem,
-        solvers,
-        seeds=config.seeds,
-        steps=config.steps,
-        evaluations=config.evaluations,
-        folder=folder.study,
-    )
-    data = _labelled(data, of).assign_attrs(
-        command=command,
-        configuration=repr(config),
-        tuned=json.dumps({k: {"family": t.family, **t.values} for k, t in tuned.items()}),
-    )
-    folder.save_data("results.nc", data)
-    folder.save_figure("loss", plots.learning_curves(data))
-    folder.save_figure("line", plots.line_traces(data))
-    second = second_metric(data)
-    folder.save_figure(second.replace("_", "-"), plots.metric_curves(data, second))
-
-    comparison = compare_with_baselines(data, METRIC, LINE_SEARCHES[TUNED].label)
-    labels = {key: entry.label for key, entry in directions.items()}
-    text = report(data, comparison, tuned, labels, command, config.tuning_seeds)
-    path = folder.save_report(text)
-    print(f"\n{table(data)}\n")
-    if comparison is not None:
-        print(comparison)
-    print(f"\nreport: {path}")
+    conduct(_experiment(config), config.out, overwrite=config.overwrite)
+    publish(load_results(config.out), ResultsFolder(config.out))

@@ -15,9 +15,8 @@ import optax
 import curvopt
 from strategies import CurvatureRescaling, LearningRate, SGD
 
-from ._catalogue import choose, choose_directions, UsageError
+from ._catalogue import choose_directions, problem_named
 from ._timing import interleaved
-from .problems import PROBLEMS
 
 
 METHODS: dict[str, curvopt.AbstractCurvatureMethod] = {
@@ -51,8 +50,7 @@ class StepCost:
 
 def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
     """The gradient, optax's step, and every step of the table."""
-    make = next(iter(choose("problem", PROBLEMS, [config.problem]).values()))
-    problem = make(config.data_dir)
+    problem = problem_named(config.problem, config.data_dir)
     key = jr.key(0)
     params, model_state = eqx.filter_jit(problem.init)(key)
     batch = eqx.filter_jit(problem.batch)(key, jnp.array(0))
@@ -102,8 +100,7 @@ def step_cost(config: StepCost) -> None:
 
     `UsageError` or `DataError`, before anything is compiled.
     """
-    if config.repeats < 1:
-        raise UsageError(f"--repeats must be at least 1, but it is {config.repeats}.")
+    curvopt.check_count("--repeats", config.repeats)
     programs = _programs(config)
     gradient, *_ = compiled = list(programs.values())
     for program in compiled:

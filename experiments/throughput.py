@@ -10,8 +10,9 @@ import numpy as np
 
 import curvopt
 
-from ._catalogue import choose, UsageError
+from ._catalogue import problem_named
 from ._markdown import markdown
+from ._names import choose
 from ._ways import (
     FAMILIES,
     interleaved_ways,
@@ -22,7 +23,6 @@ from ._ways import (
     study,
     Way,
 )
-from .problems import PROBLEMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,26 +63,36 @@ class Throughput:
     """Where the data sets are that do not come with the project."""
 
 
-def _ways(
-    runs: Runs, problem: curvopt.AbstractProblem, family: Any
-) -> tuple[dict[str, Way], str]:
-    """The study as it chooses, in other ways, and its update in plain loops; and what it
-    chose, by measurement."""
-    _, chosen = study(runs, problem, family, curvopt.Execution(measure=True))
-    how = {k: chosen[k] for k in ("loop", "lanes_at_once", "workers")}
-    given = {
-        f"{loop} × {width}": {"loop": loop, "lanes_at_once": width, "workers": 1}
-        for loop in ("scan", "dispatch")
-        for width in dict.fromkeys((runs.lanes, 1))
-    }
-    of_study = {"study": how, **{f"study, {k}": given[k] for k in given}}
+def _ways(runs: Runs, problem: curvopt.AbstractProblem, strategy: str) -> dict[str, Way]:
+    """By name: the study in every other way than it chooses, and its update in plain loops;
+    nothing is run before it is asked for."""
+    family = FAMILIES[strategy]
 
     def way(how: dict[str, Any]) -> Way:
         return lambda: study(runs, problem, family, curvopt.Execution(**how))[0]
 
-    ways = {name: way(how) for name, how in of_study.items()}
+    ways = {
+        f"study, {loop} × {width}": way(
+            {"loop": loop, "lanes_at_once": width, "workers": 1}
+        )
+        for loop in ("scan", "dispatch")
+        for width in dict.fromkeys((runs.lanes, 1))
+    }
     ways |= strategy_loops(runs, problem, family)
-    return ways, ", ".join(f"{k} {v}" for k, v in how.items()) + f": {chosen['reason']}"
+    if strategy.startswith("Adam"):
+        ways |= optax_loops(runs, problem)
+    return ways
+
+
+def _as_it_chooses(
+    runs: Runs, problem: curvopt.AbstractProblem, strategy: str
+) -> tuple[Way, str]:
+    """The study as it chooses to run, and what it chose, by measurement."""
+    family = FAMILIES[strategy]
+    _, chosen = study(runs, problem, family, curvopt.Execution(measure=True))
+    how = {k: chosen[k] for k in ("loop", "lanes_at_once", "workers")}
+    text = ", ".join(f"{k} {v}" for k, v in how.items()) + f": {chosen['reason']}"
+    return lambda: study(runs, problem, family, curvopt.Execution(**how))[0], text
 
 
 def _measured(ways: dict[str, Way], repeats: int) -> dict[str, float]:
@@ -96,29 +106,29 @@ def throughput(config: Throughput) -> None:
 
     **Raises:**
 
-    `UsageError` or `DataError`, before anything is compiled.
+    `ValueError` or `DataError`, before anything is timed.
     """
     for name in ("seeds", "steps", "rates", "repeats"):
-        value = getattr(config, name)
-        if value < 1:
-            raise UsageError(f"--{name} must be at least 1, but it is {value}.")
-    makers = choose("problem", PROBLEMS, config.problems)
+        curvopt.check_count(f"--{name}", getattr(config, name))
+    problems = {name: problem_named(name, config.data_dir) for name in config.problems}
     runs = Runs(config.seeds, config.rates, config.steps)
+    asked = [
+        (f"{name}: {strategy}", problem, strategy, _ways(runs, problem, strategy))
+        for name, problem in problems.items()
+        for strategy in FAMILIES
+    ]
+    known = {"study": None} | {name: None for *_, ways in asked for name in ways}
+    only = choose("way", known, config.only or known)
     device = jax.devices()[0]
     print(f"{config.seeds} seeds × {config.rates} rates on {device.device_kind}")
-    for problem_name, make in makers.items():
-        problem = make(config.data_dir)
-        for strategy, family in FAMILIES.items():
-            ways, chosen = _ways(runs, problem, family)
-            if strategy.startswith("Adam"):
-                ways |= optax_loops(runs, problem)
-            names = config.only or tuple(ways)
-            ways = {k: way for k, way in ways.items() if k in names}
-            times = _measured(ways, config.repeats)
-            loop = min(times.get(name, math.inf) for name in LOOPS)
-            rows = [(f"{problem_name}: {strategy}", "steps of lanes a second", "over loop")]
-            rows += [
-                (name, f"{runs.lane_steps / seconds:,.0f}", f"{loop / seconds:.2f}")
-                for name, seconds in times.items()
-            ]
-            print(f"\n{markdown(rows)}\n\nThe study chose {chosen}.", flush=True)
+    for title, problem, strategy, ways in asked:
+        chosen, text = _as_it_chooses(runs, problem, strategy)
+        ways = {k: way for k, way in {"study": chosen, **ways}.items() if k in only}
+        times = _measured(ways, config.repeats)
+        loop = min(times.get(name, math.inf) for name in LOOPS)
+        rows = [(title, "steps of lanes a second", "over loop")]
+        rows += [
+            (name, f"{runs.lane_steps / seconds:,.0f}", f"{loop / seconds:.2f}")
+            for name, seconds in times.items()
+        ]
+        print(f"\n{markdown(rows)}\n\nThe study chose {text}.", flush=True)

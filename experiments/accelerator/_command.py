@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from .._catalogue import choose, UsageError
+from .._names import choose, UsageError
 from ._bench import attempted, Bench, compilers, Row, Rows
 from ._compile import compilation
 from ._correctness import correctness

@@ -2,15 +2,13 @@
 
 import importlib.util
 import os
-import shlex
-import sys
 from typing import Any
 
 import jax
 
 import curvopt
 
-from .._hardware import hardware
+from .._origin import command, hardware
 
 
 # What curvopt or its experiments can use, and what is left out without it.
@@ -33,7 +31,7 @@ def machine(device: Any) -> dict[str, Any]:
     """Everything, as it is written down."""
     missing = {k: x for k, x in _OPTIONAL.items() if importlib.util.find_spec(k) is None}
     return {
-        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "command": command(),
         "device": device.device_kind,
         "platform": device.platform,
         "backend": jax.default_backend(),

@@ -1,15 +1,14 @@
 import dataclasses
 import json
-import shlex
 import sys
 from pathlib import Path
 
 import tqdm
 import xarray as xr
 
-from .._catalogue import choose, UsageError
-from .._hardware import hardware
-from .._results import ResultsFolder
+from .._folder import ResultsFolder
+from .._names import choose, UsageError
+from .._origin import command, hardware
 from ._figure import figure
 from ._measure import Case
 from ._report import report
@@ -91,7 +90,7 @@ def cost(config: Cost) -> None:
     folder = ResultsFolder(config.out, config.overwrite)
     seconds = min(config.seconds, QUICK_SECONDS) if config.quick else config.seconds
     attributes = {
-        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "command": command(),
         "configuration": repr(config),
         "hardware": json.dumps(hardware()),
     }

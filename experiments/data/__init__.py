@@ -2,6 +2,7 @@
 
 from ._characters import Text as Text
 from ._cifar import load_cifar10 as load_cifar10
+from ._folder import data_folder as data_folder
 from ._full import load_full as load_full
 from ._idx import DataError as DataError, parse_idx as parse_idx
 from ._images import Images as Images

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Literal
@@ -11,8 +10,9 @@ import jax.tree_util as jtu
 import tqdm
 import xarray as xr
 
-from .._catalogue import choose, UsageError
-from .._results import ResultsFolder
+from .._folder import ResultsFolder
+from .._names import choose, UsageError
+from .._origin import command
 from ._classic import CLASSIC
 from ._dataset import dataset
 from ._figure import figure
@@ -124,7 +124,7 @@ def deterministic(config: Deterministic) -> None:
     problems = _chosen_problems(config)
     folder = ResultsFolder(config.out, config.overwrite)
     attributes = {
-        "command": "python -m experiments " + shlex.join(sys.argv[1:]),
+        "command": command(),
         "configuration": repr(config),
         "solvers": json.dumps(
             {name: eqx.tree_pformat(s.minimiser) for name, s in solvers.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._catalogue import choose, UsageError
+from .._names import choose, UsageError
 from ._problem import Problem
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import time
 from pathlib import Path
 
-from .._catalogue import choose, UsageError
+from .._folder import save_dataset
+from .._names import choose, UsageError
+from ..data import data_folder
 from ._bench import Bench
-from ._keep import keep, origin, provenance
+from ._keep import origin, provenance
 from ._question import Measurement, Question
 from ._questions import QUESTIONS
 from ._settings import Setting, SETTINGS
@@ -72,6 +74,8 @@ def research(config: Research) -> None:
     `UsageError` or `DataError`, before anything is compiled. [`curvopt.StudyError`][] if a
     folder of runs holds another study.
     """
+    if config.data_dir is not None:
+        data_folder(config.data_dir)
     questions = choose("question", QUESTIONS, config.questions)
     settings = choose("setting", SETTINGS, config.settings)
     measured = [q for q in questions.values() if isinstance(q, Measurement)]
@@ -88,7 +92,8 @@ def research(config: Research) -> None:
     for question in measured:
         began = time.perf_counter()
         data = question.measure(config.quick)
-        keep(out / question.name / f"{question.name}.nc", data, origin())
+        path = out / question.name / f"{question.name}.nc"
+        save_dataset(path, data.assign_attrs(origin()))
         _answered(question.name, began)
     if not of_settings:
         return
@@ -100,5 +105,6 @@ def research(config: Research) -> None:
         for question in asked[name]:
             began = time.perf_counter()
             data = question.ask(bench)
-            keep(out / question.name / f"{name}.nc", data, provenance(bench))
+            path = out / question.name / f"{name}.nc"
+            save_dataset(path, data.assign_attrs(provenance(bench)))
             _answered(f"{question.name}, {name}", began)

@@ -1,7 +1,6 @@
 """What a file of a study can say."""
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,23 +8,20 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from .._catalogue import UsageError
+from .._experiment import FIRST_TUNING_SEED
+from .._names import UsageError
 from ._validation import convert, quoted
 
 
-_Count = Annotated[int, Meta(ge=1)]
+_Count = Annotated[int, Meta(ge=1, lt=2**31)]
 _Seed = Annotated[int, Meta(ge=0, lt=2**32)]
-Seeds = _Count | Annotated[list[_Seed], Meta(min_length=1)]
+Seeds = (
+    Annotated[int, Meta(ge=1, le=FIRST_TUNING_SEED)]
+    | Annotated[list[_Seed], Meta(min_length=1)]
+)
 
 # An object: a name, or a table of a name and arguments.
 Object = str | dict[str, Any]
-
-# Names in a dataset, or in the file, that mean something else.
-_TAKEN = frozenset(
-    "strategy seed step evaluation_step steps steps_per_epoch schedule loss step_size "
-    "gradient_norm slope curvature gradient_equivalents diverged_at seconds "
-    "compile_seconds execution direction line_search".split()
-)
 
 
 class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +42,7 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Values = Annotated[list[float], Meta(min_length=1)] | Grid
 
 
-def numbers(values: list[float] | Grid) -> list[float]:
+def numbers(values: Values) -> list[float]:
     """The values, one by one."""
     if isinstance(values, Grid):
         return np.geomspace(values.lowest, values.highest, values.number).tolist()
@@ -60,6 +56,7 @@ class StrategyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line_search: Object | None = None
     recipe: Object | None = None
     curvature: Object | None = None
+    hyperparameters: dict[str, Values] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.line_search is None) == (self.recipe is None):
@@ -107,103 +104,25 @@ class StudyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     seeds: Seeds = 8
     evaluations: _Count = 6
-    lower_is_better: bool = True
+    lower_is_better: bool | None = None
     baseline: str | dict[str, str] | None = None
     hyperparameters: dict[str, Values] = msgspec.field(default_factory=dict)
     execution: ExecutionTable = ExecutionTable()
     strategies: dict[str, StrategyTable] = msgspec.field(default_factory=dict)
     tuning: dict[str, TuningTable] = msgspec.field(default_factory=dict)
 
-
-def seed_list(seeds: int | Sequence[int], first: int = 0) -> list[int]:
-    """Seeds one by one: of a number, so many from the first one on."""
-    return list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
-
-
-def _check_distinct(path: str, values: Sequence[Any]) -> None:
-    again = sorted({x for x in values if values.count(x) > 1})
-    if again:
-        raise UsageError(f"{path} must be distinct, but {again} are repeated.")
-
-
-def _check_values(path: str, values: list[float] | Grid) -> None:
-    listed = numbers(values)
-    wrong = [x for x in listed if not math.isfinite(x)]
-    if wrong:
-        raise UsageError(f"{path} must be finite, but {wrong} are among them.")
-    _check_distinct(path, listed)
-
-
-def _check_hyperparameters(study: StudyFile) -> None:
-    for name, values in study.hyperparameters.items():
-        path = f"hyperparameters.{name}"
-        if not name.isidentifier() or name in _TAKEN or name == study.metric:
-            raise UsageError(
-                f"{path}: a hyper-parameter is called by a Python identifier that means "
-                "nothing else in a study, for example `learning_rate`, but this one is "
-                f"called {name!r}."
+    def __post_init__(self) -> None:
+        both = [name for name in self.strategies if name in self.tuning]
+        if both:
+            raise ValueError(
+                f"{quoted('tuning', both[0])}: there is a strategy of that name in "
+                "[strategies] too; call one of them differently."
             )
-        _check_values(path, values)
-
-
-def _check_baseline(study: StudyFile) -> None:
-    if study.baseline is None:
-        return
-    if study.hyperparameters:
-        raise UsageError(
-            "baseline: with hyperparameters nothing is compared, because the best point of "
-            "each strategy is chosen on the seeds that are reported. Leave the baseline "
-            "out, or write strategies without hyperparameters."
-        )
-    names = [*study.strategies, *study.tuning]
-    valid = f"valid are: {', '.join(map(repr, names))}."
-    if isinstance(study.baseline, str):
-        if study.baseline not in names:
-            raise UsageError(f"baseline: unknown strategy {study.baseline!r}; {valid}")
-        if len(names) == 1:
-            raise UsageError(
-                f"baseline: {study.baseline!r} is the only strategy, so that there is "
-                "nothing to compare it with."
+        if "accuracy" in self.metric and self.lower_is_better is None:
+            raise ValueError(
+                f"lower_is_better: is a lower {self.metric!r} better? Write "
+                "`lower_is_better = false` if it is not, and `true` if it is."
             )
-        return
-    if not study.baseline:
-        raise UsageError(
-            "baseline: the table is empty; give each strategy that is to be compared its "
-            f"baseline, or leave it out; {valid}"
-        )
-    for name, rival in study.baseline.items():
-        for one in (name, rival):
-            if one not in names:
-                raise UsageError(f"baseline: unknown strategy {one!r}; {valid}")
-        if name == rival:
-            raise UsageError(f"baseline: {name!r} cannot be its own baseline.")
-
-
-def _check(study: StudyFile, tables: Mapping[str, Any]) -> None:
-    """What no field can know by itself."""
-    if not study.strategies and not study.tuning:
-        raise UsageError(
-            'there is no strategy to run: write at least one table [strategies."a name"].'
-        )
-    both = [name for name in study.strategies if name in study.tuning]
-    if both:
-        raise UsageError(
-            f"{quoted('tuning', both[0])}: there is a strategy of that name in "
-            "[strategies] too; call one of them differently."
-        )
-    if "accuracy" in study.metric and "lower_is_better" not in tables:
-        raise UsageError(
-            f"lower_is_better: is a lower {study.metric!r} better? Write "
-            "`lower_is_better = false` if it is not, and `true` if it is."
-        )
-    _check_distinct("seeds", seed_list(study.seeds))
-    for name, table in study.tuning.items():
-        path = quoted("tuning", name)
-        _check_values(f"{path}.learning_rates", table.learning_rates)
-        _check_distinct(f"{path}.schedules", table.schedules)
-        _check_distinct(f"{path}.seeds", seed_list(table.seeds))
-    _check_hyperparameters(study)
-    _check_baseline(study)
 
 
 def read_study(path: Path) -> tuple[StudyFile, str]:
@@ -214,7 +133,8 @@ def read_study(path: Path) -> tuple[StudyFile, str]:
     `UsageError` naming the field, its value and what is valid.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        # Editors of Windows begin a file with a byte-order mark.
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the study {path} cannot be read: {error}.") from error
     try:
@@ -229,6 +149,4 @@ def read_study(path: Path) -> tuple[StudyFile, str]:
             plain = section == "hyperparameters"
             at = f"{section}.{name}" if plain else quoted(section, name)
             convert(entry, kind, at)
-    study: StudyFile = convert(tables, StudyFile)
-    _check(study, tables)
-    return study, text
+    return convert(tables, StudyFile), text

@@ -1,16 +1,113 @@
 """From tables to objects, through their constructors."""
 
 import dataclasses
+import functools
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import curvopt
+import optax
 
-from .._catalogue import UsageError
-from ._names import find, KINDS, load, schedule, SCHEDULES
+import curvopt
+import strategies
+
+from .._catalogue import DIRECTIONS, LINE_SEARCHES, problem_named, TUNED
+from .._names import load, UsageError
+
+
+_KINDS: dict[type, str] = {
+    curvopt.AbstractDirection: "direction",
+    curvopt.AbstractLineSearch: "line search",
+    curvopt.AbstractCurvatureMethod: "curvature method",
+    curvopt.AbstractProblem: "problem",
+}
+
+_MAKERS: dict[str, Callable[[int], optax.Schedule | None]] = {
+    "constant": lambda steps: None,
+    "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
+    "linear": lambda steps: optax.linear_schedule(1.0, 0.0, steps),
+}
+
+_SCHEDULES = tuple(_MAKERS)
+
+
+@functools.cache
+def schedule(kind: str, steps: int) -> optax.Schedule | None:
+    """A schedule with peak 1 over a run, the same function every time; `None` for the
+    constant."""
+    return _MAKERS[kind](steps)
+
+
+def _exported(module: types.ModuleType, base: type) -> dict[str, Any]:
+    """The concrete classes that a module exports."""
+    return {
+        name: found
+        for name, found in vars(module).items()
+        if isinstance(found, type)
+        and issubclass(found, base)
+        and not inspect.isabstract(found)
+    }
+
+
+def known_objects(
+    problem: curvopt.AbstractProblem, steps: int
+) -> dict[type, dict[str, Any]]:
+    """By kind, what has a name: objects, and classes or functions that make them."""
+
+    def of_catalogue(key: str) -> Callable[[], curvopt.AbstractLineSearch]:
+        # The catalogue's rules are the same for every direction.
+        solver = LINE_SEARCHES[key].solver
+        assert solver is not None
+        return lambda: solver(strategies.SGD(), problem, steps).line_search
+
+    directions = _exported(strategies, curvopt.AbstractDirection)
+    rules = _exported(strategies, curvopt.AbstractLineSearch)
+    return {
+        curvopt.AbstractDirection: {
+            **directions,
+            **{key: entry.direction for key, entry in DIRECTIONS.items()},
+        },
+        curvopt.AbstractLineSearch: {
+            **rules,
+            **{key: of_catalogue(key) for key in LINE_SEARCHES if key != TUNED},
+        },
+        curvopt.AbstractCurvatureMethod: _exported(
+            curvopt, curvopt.AbstractCurvatureMethod
+        ),
+    }
+
+
+def known_recipes() -> dict[str, Callable[..., curvopt.LineSearchMinimiser]]:
+    """The functions of `strategies.recipes`."""
+    module = strategies.recipes
+    return {
+        name: found
+        for name, found in vars(module).items()
+        if inspect.isfunction(found)
+        and not name.startswith("_")
+        and found.__module__ == module.__name__
+    }
+
+
+def find(path: str, kind: str, name: str, known: Mapping[str, Any]) -> Any:
+    """What a name stands for: one of those known, or one's own, `module:name`.
+
+    **Raises:**
+
+    `UsageError` naming the valid names.
+    """
+    if ":" in name:
+        return load(f"{path}:", name)
+    if name not in known:
+        raise UsageError(
+            f"{path}: unknown {kind} {name!r}; valid are: {', '.join(known)}, or your own "
+            "as module:name."
+        )
+    return known[name]
 
 
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -63,7 +160,7 @@ class _Argument:
 def _kind(annotation: Any) -> type | None:
     """The abstract class in an annotation, which may be a union or a tuple of it."""
     parts = (annotation, *typing.get_args(annotation))
-    return next((kind for kind in KINDS for part in parts if part is kind), None)
+    return next((kind for kind in _KINDS for part in parts if part is kind), None)
 
 
 def _arguments(function: Callable) -> tuple[dict[str, _Argument], bool]:
@@ -105,14 +202,14 @@ def _variable(value: str, path: str, static: bool, scope: Scope) -> Any:
 
 
 def _schedule(value: str, path: str, scope: Scope) -> Any:
-    if value in SCHEDULES:
+    if value in _SCHEDULES:
         return schedule(value, scope.steps)
-    return find(path, "schedule", value, dict.fromkeys(SCHEDULES))
+    return find(path, "schedule", value, dict.fromkeys(_SCHEDULES))
 
 
 def _loaded(value: str, path: str, scope: Scope) -> Any:
     """What `module:name` is; of a class, the object that it makes without arguments."""
-    found = load(path, value)
+    found = load(f"{path}:", value)
     return call(found, value, {}, path, scope) if isinstance(found, type) else found
 
 
@@ -232,7 +329,7 @@ def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
     `UsageError` as [`call`][], or if the name is unknown or makes something else.
     """
     name, fields = name_and_fields(value, path)
-    made = find(path, KINDS[kind], name, scope.known.get(kind, {}))
+    made = find(path, _KINDS[kind], name, scope.known.get(kind, {}))
     if not isinstance(made, kind) and callable(made):
         made = call(made, name, fields, path, scope)
     elif fields:
@@ -243,3 +340,86 @@ def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
     if not isinstance(made, kind):
         raise UsageError(f"{path} must be a curvopt.{kind.__name__}, but it is {made!r}.")
     return made
+
+
+def problem_of(value: Any, data_dir: Path | None) -> curvopt.AbstractProblem:
+    """The problem of a file: a name of the catalogue, or one's own with its arguments."""
+    name, fields = name_and_fields(value, "problem")
+    if ":" in name:
+        scope = Scope(steps=1, known={}, variables={})
+        return build(value, "problem", curvopt.AbstractProblem, scope)
+    if fields:
+        raise UsageError(
+            f"unknown field problem.{next(iter(fields))}; {name!r} takes none. Write a "
+            "module with your own, and its name as module:name."
+        )
+    return problem_named(name, data_dir)
+
+
+def scope_of(problem: curvopt.AbstractProblem, steps: int) -> Scope:
+    """What strategies of a file can refer to."""
+    variables = {"steps": steps, "steps_per_epoch": problem.steps_per_epoch}
+    return Scope(steps, known_objects(problem, steps), variables)
+
+
+def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimiser:
+    """The solver of a table: a direction, a line search or a recipe, perhaps a curvature
+    method.
+
+    **Raises:**
+
+    `UsageError` naming the field and its value.
+    """
+    way = build(table.direction, f"{path}.direction", curvopt.AbstractDirection, scope)
+    own = {}
+    if table.curvature is not None:
+        kind = curvopt.AbstractCurvatureMethod
+        own["curvature"] = build(table.curvature, f"{path}.curvature", kind, scope)
+    if table.recipe is None:
+        kind = curvopt.AbstractLineSearch
+        rule = build(table.line_search, f"{path}.line_search", kind, scope)
+        return curvopt.LineSearchMinimiser(way, rule, **own)
+    at = f"{path}.recipe"
+    name, fields = name_and_fields(table.recipe, at)
+    function = find(at, "recipe", name, known_recipes())
+    given = {"direction": way, "steps": scope.steps}
+    made = call(function, name, fields, at, scope, given)
+    if not isinstance(made, curvopt.LineSearchMinimiser):
+        raise UsageError(
+            f"{at} must make a curvopt.LineSearchMinimiser of a direction, but {name!r} "
+            f"makes {made!r}."
+        )
+    if not own:
+        return made
+    return curvopt.LineSearchMinimiser(made.direction, made.line_search, **own)
+
+
+def family_of(
+    table: Any, path: str, scope: Scope, grid: Mapping[str, Sequence[float]]
+) -> curvopt.LineSearchMinimiser | curvopt.Family:
+    """The solver of a table; with a grid, the family of them.
+
+    **Raises:**
+
+    `UsageError` naming the field and its value; of a family, the point, when it is made.
+    """
+    if not grid:
+        return solver_of(table, path, scope)
+
+    def solver(**point: Any) -> curvopt.LineSearchMinimiser:
+        try:
+            return solver_of(table, path, scope.plus(point, swept=True))
+        except UsageError as error:
+            at = ", ".join(f"{name} = {float(x):g}" for name, x in point.items())
+            raise UsageError(f"{error} (At {at}.)") from error
+
+    taken = [name for name in grid if name in scope.variables]
+    if taken:
+        raise UsageError(
+            f"{path}: a hyper-parameter cannot be called {taken[0]!r}, which means something "
+            "else in a file."
+        )
+    try:
+        return curvopt.Family(solver, **grid)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error

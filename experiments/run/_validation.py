@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .._catalogue import UsageError
+from .._names import UsageError
 
 
 _WORDS = {

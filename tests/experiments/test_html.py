@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 import pytest
 
 from experiments._html import html_report
-from experiments._results import ResultsFolder
+from experiments._folder import ResultsFolder
 
 
 pytestmark = pytest.mark.host

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments._catalogue import UsageError
+from experiments._names import UsageError
 from experiments.research import Research, research
 from experiments.research._choice import (
     at_edge,

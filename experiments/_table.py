@@ -1,0 +1,124 @@
+"""What strategies came to, as a table: Markdown, LaTeX or CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+import curvopt
+from curvopt.statistics import bca_interval
+
+from ._markdown import markdown
+from ._results import hyperparameters_of, metrics_of, Results
+
+
+# A number, or a mean with the ends of its interval.
+_Cell = str | float | tuple[float, float, float]
+
+_DIGITS = {"gradient-equivalents": ",.0f", "seconds": ".1f"}
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def words(results: Results, variable: str) -> str:
+    """A variable in words."""
+    return results.data[variable].attrs.get("long_name", variable.replace("_", " "))
+
+
+def _mean(x: np.ndarray) -> tuple[float, float, float]:
+    """The mean of the seeds and its BCa interval, as far as there is one."""
+    if not np.isfinite(x).all():
+        return np.nan, np.nan, np.nan
+    return float(x.mean()), *bca_interval(x)
+
+
+def _records(results: Results) -> list[dict[str, _Cell]]:
+    """A row for each strategy at its best point, by column."""
+    data, judged = results.best, results.outline.metric
+    metrics = sorted(metrics_of(data), key=lambda name: name != judged)
+    final = {name: curvopt.final_metric(data, name) for name in metrics}
+    found = []
+    for name in data.strategy.values:
+        one = data.sel(strategy=name)
+        cells: dict[str, _Cell] = {"strategy": str(name)}
+        for knob in hyperparameters_of(results.data):
+            cells[words(results, knob)] = float(one[knob])
+        for metric in metrics:
+            column = f"final {words(results, metric)}"
+            cells[column] = _mean(final[metric].sel(strategy=name).values)
+        spent = one.gradient_equivalents.isel(step=-1).mean("seed")
+        diverged = int((one.diverged_at >= 0).sum())
+        found.append(
+            cells
+            | {
+                "gradient-equivalents": float(spent),
+                "seconds": float(one.seconds),
+                "diverged": f"{diverged} of {data.sizes['seed']}",
+            }
+        )
+    return found
+
+
+def _text(column: str, cell: _Cell) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, float):
+        return format(cell, _DIGITS.get(column, ".4g")) if np.isfinite(cell) else "–"
+    mean, low, high = cell
+    if not np.isfinite(mean):
+        return "not finite"
+    return f"{mean:.4g} [{low:.4g}, {high:.4g}]" if np.isfinite(low) else f"{mean:.4g}"
+
+
+def _rows(results: Results) -> list[list[str]]:
+    records = _records(results)
+    return [list(records[0]), *([_text(*item) for item in row.items()] for row in records)]
+
+
+def _in_latex(text: str) -> str:
+    escaped = re.sub(r"[\\~^]|[&%$#_{}]", lambda m: _TEX.get(m[0], f"\\{m[0]}"), text)
+    return escaped.replace("–", "--")
+
+
+def _latex(results: Results) -> str:
+    """A `tabular` with the rules of the package booktabs."""
+    header, *body = (" & ".join(map(_in_latex, row)) + r" \\" for row in _rows(results))
+    columns = "l" + "r" * header.count(" & ")
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def _csv(results: Results) -> str:
+    """All digits; a mean has columns for the ends of its interval."""
+    text = io.StringIO()
+    rows = [
+        {
+            f"{column}{end}": value
+            for column, x in row.items()
+            for end, value in (
+                zip(("", ", low", ", high"), x) if isinstance(x, tuple) else [("", x)]
+            )
+        }
+        for row in _records(results)
+    ]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+FORMATS: dict[str, Callable[[Results], str]] = {
+    "markdown": lambda results: markdown(_rows(results)),
+    "latex": _latex,
+    "csv": _csv,
+}

@@ -1,0 +1,63 @@
+"""The last part of every experiment, and a command of its own, long after the runs."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from ._figures import save_figures
+from ._folder import ResultsFolder
+from ._page import page
+from ._results import load_results, Results
+from ._table import FORMATS
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Report what is in a folder: results.nc, figures, report.md and report.html.
+
+    The folder is that of compare or run, or any that curvopt.run_study wrote. Nothing is
+    run or compiled.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """The folder with the runs."""
+
+    out: Path | None = None
+    """The folder to write to; default: the same."""
+
+    metric: str | None = None
+    """What is judged; default: what the experiment says, or the first metric."""
+
+    baseline: str | None = None
+    """The strategy that all others are compared with; default: as the experiment says."""
+
+    lower_is_better: bool | None = None
+    """Whether the metric is a loss."""
+
+
+def publish(results: Results, folder: ResultsFolder) -> None:
+    """Write data, figures and report, and print the table."""
+    folder.save_data("results.nc", results.data)
+    if results.tried is not None:
+        folder.save_data("tuning.nc", results.tried)
+    path = folder.save_report(page(results, save_figures(results, folder)))
+    print(f"\n{FORMATS['markdown'](results)}\n")
+    if results.points:
+        print("Each strategy at its best point, chosen on the seeds that are reported.")
+    if results.comparison is not None:
+        print(results.comparison)
+    print(f"\nreport: {path}")
+
+
+def report(config: Report) -> None:
+    """Write the report of a folder.
+
+    **Raises:**
+
+    `UsageError` if it cannot be written; [`curvopt.StudyError`][] if there are no runs.
+    """
+    results = load_results(
+        config.folder, config.metric, config.baseline, config.lower_is_better
+    )
+    publish(results, ResultsFolder(config.out or config.folder))

@@ -1,0 +1,130 @@
+"""From the tables of a file to an experiment."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import curvopt
+
+from .._experiment import Experiment, FIRST_TUNING_SEED, seed_list, Strategy, Tuned
+from .._names import UsageError
+from .._origin import command, origin
+from .._outline import Outline
+from ._file import numbers, StrategyTable, StudyFile
+from ._objects import family_of, problem_of, schedule, scope_of
+from ._validation import quoted
+
+
+RATE = "learning_rate"
+
+
+def _refers_to(value: Any, variable: str) -> bool:
+    """Whether a variable, `"$name"`, is anywhere in a value of a file."""
+    if isinstance(value, dict):
+        return any(_refers_to(x, variable) for x in value.values())
+    if isinstance(value, list):
+        return any(_refers_to(x, variable) for x in value)
+    return value == variable
+
+
+def _grids(study: StudyFile) -> dict[str, dict[str, list[float]]]:
+    """By strategy, the values of the hyper-parameters that it refers to."""
+    found = {}
+    for name, table in study.strategies.items():
+        written = msgspec.to_builtins(table)
+        given = study.hyperparameters | table.hyperparameters
+        own = {k: numbers(x) for k, x in given.items() if _refers_to(written, f"${k}")}
+        unused = [k for k in table.hyperparameters if k not in own]
+        if unused:
+            path = f"{quoted('strategies', name)}.hyperparameters.{unused[0]}"
+            raise _unused(path, "the strategy does not have", unused[0])
+        found[name] = own
+    for name in study.hyperparameters:
+        if not any(name in own for own in found.values()):
+            raise _unused(f"hyperparameters.{name}", "no strategy has", name)
+    return found
+
+
+def _unused(path: str, who: str, name: str) -> UsageError:
+    return UsageError(
+        f'{path}: {who} "${name}" in it, so that all its values would be the same. Leave it '
+        "out, or refer to it."
+    )
+
+
+def _check_tuning(study: StudyFile) -> None:
+    for name, table in study.tuning.items():
+        path = quoted("tuning", name)
+        if not _refers_to(table.line_search, f"${RATE}"):
+            raise UsageError(
+                f'{path}.line_search must have "${RATE}" in it, which is what is tuned, but '
+                f"it is {table.line_search!r}."
+            )
+        if len(set(table.schedules)) < len(table.schedules):
+            raise UsageError(
+                f"{path}.schedules must be distinct, but are {table.schedules}."
+            )
+        if len(table.schedules) > 1 and not _refers_to(table.line_search, "$schedule"):
+            raise UsageError(
+                f'{path}.line_search must have "$schedule" in it, of which '
+                f"{len(table.schedules)} are tried. Name one of them in `schedules` if it "
+                "has none."
+            )
+
+
+def experiment_of(
+    study: StudyFile, text: str, title: str, data_dir: Path | None
+) -> Experiment:
+    """The experiment that a file describes, with everything in it checked; nothing is
+    compiled.
+
+    **Arguments:**
+
+    - `study`, `text`: the file, as it was read and as it stands.
+    - `title`: the heading of its report.
+    - `data_dir`: where the data of the project's problems are.
+
+    **Raises:**
+
+    `ValueError` naming the field, its value and what is valid; `DataError` if the data
+    cannot be had.
+    """
+    grids = _grids(study)
+    _check_tuning(study)
+    outline = Outline(
+        metric=study.metric,
+        lower_is_better=study.lower_is_better is not False,
+        baseline=study.baseline,
+        title=title,
+        command=command(),
+        text=text,
+        origin=origin(),
+    )
+    problem = problem_of(study.problem, data_dir)
+    scope = scope_of(problem, study.steps)
+    strategies: dict[str, Strategy] = {}
+    for name, table in study.tuning.items():
+        plain = StrategyTable(
+            table.direction, line_search=table.line_search, curvature=table.curvature
+        )
+        grid = {RATE: numbers(table.learning_rates)}
+        families = {}
+        for kind in table.schedules:
+            fixed = scope.plus({"schedule": schedule(kind, study.steps)}, swept=False)
+            made = family_of(plain, quoted("tuning", name), fixed, grid)
+            assert isinstance(made, curvopt.Family)
+            families[kind] = made
+        strategies[name] = Tuned(families, seed_list(table.seeds, FIRST_TUNING_SEED))
+    for name, table in study.strategies.items():
+        path = quoted("strategies", name)
+        strategies[name] = family_of(table, path, scope, grids[name])
+    return Experiment(
+        problem,
+        strategies,
+        seed_list(study.seeds),
+        study.steps,
+        study.evaluations,
+        outline,
+        curvopt.Execution(**msgspec.structs.asdict(study.execution)),
+    )

@@ -1,0 +1,41 @@
+"""The table of results that were run before."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ._results import load_results
+from ._table import FORMATS
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Print the table of what is in a folder, which is that of compare or run, or any that
+    curvopt.run_study wrote."""
+
+    folder: tyro.conf.Positional[Path]
+    """The folder with the runs."""
+
+    format: Literal["markdown", "latex", "csv"] = "markdown"
+    """As what. LaTeX needs the package booktabs."""
+
+    metric: str | None = None
+    """What is judged; default: what the experiment says, or the first metric."""
+
+    lower_is_better: bool | None = None
+    """Whether the metric is a loss."""
+
+
+def table(config: Table) -> None:
+    """Print it.
+
+    **Raises:**
+
+    `UsageError` if there is no such metric; [`curvopt.StudyError`][] if there are no runs.
+    """
+    results = load_results(
+        config.folder, config.metric, lower_is_better=config.lower_is_better
+    )
+    print(FORMATS[config.format](results))
