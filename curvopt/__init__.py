@@ -59,6 +59,7 @@ from ._study import (
     load_study as load_study,
     LoadedRun as LoadedRun,
     run_study as run_study,
+    seed_numbers as seed_numbers,
     Study as Study,
     StudyError as StudyError,
 )

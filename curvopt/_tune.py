@@ -87,9 +87,7 @@ def best_point(
         score = score.mean("seed", skipna=False).transpose(*grid)
         known = np.where(np.isfinite(score.values), sign * score.values, np.inf)
         place = np.unravel_index(known.argmin(), known.shape)
-        if np.isfinite(known[place]) and (
-            best is None or known[place] < sign * best.score
-        ):
+        if np.isfinite(known[place]) and (best is None or known[place] < sign * best.score):
             values = {knob: x[k] for (knob, x), k in zip(grid.items(), place)}
             edges = [k for k, x in values.items() if x in (min(grid[k]), max(grid[k]))]
             best = BestPoint(name, values, float(score.values[place]), tuple(edges), 0.0)

@@ -1,6 +1,7 @@
 """What the command line knows by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,24 +145,35 @@ LINE_SEARCHES = {
 }
 
 
-def problem_named(name: str, data_dir: Path | None) -> curvopt.AbstractProblem:
-    """A problem by its name, or `module:name` for one of the user's own.
+def known_problems(
+    data_dir: Path | None,
+) -> dict[str, Callable[[], curvopt.AbstractProblem]]:
+    """What makes the project's problems, by name.
 
     **Arguments:**
 
-    - `name`: of the problem.
-    - `data_dir`: where the data of the project's problems are.
+    - `data_dir`: where their data are.
 
     **Raises:**
 
-    `UsageError` if there is none; `DataError` if the data cannot be had, or the folder is
-    not there, whether the problem needs it or not.
+    `DataError` if the folder is not there, whether a problem needs it or not.
     """
     if data_dir is not None:
         data_folder(data_dir)
+    return {name: functools.partial(make, data_dir) for name, make in PROBLEMS.items()}
+
+
+def problem_named(name: str, data_dir: Path | None) -> curvopt.AbstractProblem:
+    """A problem by its name, or `module:name` for one of the user's own.
+
+    **Raises:**
+
+    `UsageError` if there is none; `DataError` if its data cannot be had.
+    """
+    known = known_problems(data_dir)
     if ":" in name:
         return load_instance("problem", name, curvopt.AbstractProblem)
-    return choose("problem", PROBLEMS, [name])[name](data_dir)
+    return choose("problem", known, [name])[name]()
 
 
 def _choose_with_own(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,15 +13,18 @@ from jaxtyping import PyTree
 
 import curvopt
 
+from ._folder import ResultsFolder
 from ._names import UsageError
-from ._outline import Asked, Outline
+from ._outline import Asked, NAME, Outline, STUDY, TUNING
 
 
 # Seeds of tuning are drawn from here on, those that are reported are below.
 FIRST_TUNING_SEED = 1_000_000
 
+Seeds = int | Sequence[int]
 
-def seed_list(seeds: int | Sequence[int], first: int = 0) -> list[int]:
+
+def _listed(seeds: Seeds, first: int) -> list[int]:
     """Seeds one by one: of a number, so many from the first one on.
 
     **Raises:**
@@ -28,7 +32,7 @@ def seed_list(seeds: int | Sequence[int], first: int = 0) -> list[int]:
     `UsageError` if there are more than could be told from those of tuning.
     """
     if not isinstance(seeds, int):
-        return list(seeds)
+        return curvopt.seed_numbers(seeds)
     if not 1 <= seeds <= FIRST_TUNING_SEED:
         raise UsageError(
             f"seeds must be at least 1 and at most {FIRST_TUNING_SEED:,}, but they are "
@@ -44,11 +48,11 @@ class Tuned:
     **Attributes:**
 
     - `families`: by what tells them apart, such as a schedule.
-    - `seeds`: from which they are tried.
+    - `seeds`: from which they are tried; of a number, so many that are not reported.
     """
 
     families: Mapping[str, curvopt.Family]
-    seeds: Sequence[int]
+    seeds: Seeds
 
     def candidates(self, name: str) -> dict[str, curvopt.Family]:
         """What they are called in the study of the tuning."""
@@ -58,8 +62,12 @@ class Tuned:
 Strategy = curvopt.LineSearchMinimiser | curvopt.Family | Tuned
 
 
+def _at(family: curvopt.Family, point: Mapping[str, float]) -> curvopt.LineSearchMinimiser:
+    return family.make(**{name: jnp.asarray(x) for name, x in point.items()})
+
+
 def _first(family: curvopt.Family) -> curvopt.LineSearchMinimiser:
-    return family.make(**{k: jnp.asarray(x[0]) for k, x in family.values.items()})
+    return _at(family, {name: values[0] for name, values in family.values.items()})
 
 
 def _check_step(
@@ -91,7 +99,8 @@ class Experiment:
 
     - `problem`: what is trained.
     - `strategies`: by name, solvers, families of them, and what is tuned.
-    - `seeds`, `steps`, `evaluations`: as in [`curvopt.Study`][].
+    - `seeds`: how many, or which.
+    - `steps`, `evaluations`: as in [`curvopt.Study`][].
     - `outline`: how the answer is to be read.
     - `execution`: how runs are made.
 
@@ -102,18 +111,23 @@ class Experiment:
 
     problem: curvopt.AbstractProblem
     strategies: Mapping[str, Strategy]
-    seeds: Sequence[int]
+    seeds: Seeds
     steps: int
     evaluations: int
     outline: Outline
     execution: curvopt.Execution = curvopt.Execution()
 
+    @property
+    def _tuned(self) -> dict[str, Tuned]:
+        return {name: x for name, x in self.strategies.items() if isinstance(x, Tuned)}
+
     @functools.cached_property
-    def tunings(self) -> list[curvopt.Study]:
+    def _tunings(self) -> list[curvopt.Study]:
         """What is tried: one study for each choice of seeds."""
         by_seeds: dict[tuple[int, ...], dict[str, Any]] = {}
         for name, tuned in self._tuned.items():
-            by_seeds.setdefault(tuple(tuned.seeds), {}).update(tuned.candidates(name))
+            seeds = tuple(_listed(tuned.seeds, FIRST_TUNING_SEED))
+            by_seeds.setdefault(seeds, {}).update(tuned.candidates(name))
         return [
             curvopt.Study(
                 self.problem, candidates, seeds=seeds, steps=self.steps, evaluations=1
@@ -121,45 +135,87 @@ class Experiment:
             for seeds, candidates in by_seeds.items()
         ]
 
-    @property
-    def _tuned(self) -> dict[str, Tuned]:
-        return {name: x for name, x in self.strategies.items() if isinstance(x, Tuned)}
-
-    def found(self, name: str, best: curvopt.BestPoint) -> curvopt.LineSearchMinimiser:
-        """The solver at the best point of what was tuned."""
-        family = self._tuned[name].candidates(name)[best.strategy]
-        return family.make(**{k: jnp.asarray(x) for k, x in best.values.items()})
-
-    def study(self, found: Mapping[str, curvopt.LineSearchMinimiser]) -> curvopt.Study:
+    def _study(self, found: dict[str, curvopt.LineSearchMinimiser]) -> curvopt.Study:
         """What is reported, with what was found for each strategy that is tuned."""
+        others = {n: x for n, x in self.strategies.items() if not isinstance(x, Tuned)}
+        ordered = {name: (found | others)[name] for name in self.strategies}
         return curvopt.Study(
             self.problem,
-            {**self.strategies, **found},
-            seeds=self.seeds,
+            ordered,
+            seeds=_listed(self.seeds, 0),
             steps=self.steps,
             evaluations=self.evaluations,
         )
 
-    def asked(self) -> Outline:
+    def _asked(self) -> Outline:
         """The outline, with the runs that are asked for."""
 
         def grid(x: Strategy) -> dict[str, list[float]]:
             own = x.values.items() if isinstance(x, curvopt.Family) else ()
             return {name: list(values) for name, values in own}
 
-        def runs(strategies: Mapping[str, Strategy], seeds: Sequence[int]) -> Asked:
-            return Asked({name: grid(x) for name, x in strategies.items()}, list(seeds))
+        def runs(strategies: Mapping[str, Strategy], seeds: Seeds, first: int) -> Asked:
+            grids = {name: grid(x) for name, x in strategies.items()}
+            return Asked(grids, _listed(seeds, first))
 
         return dataclasses.replace(
             self.outline,
-            runs=runs(self.strategies, self.seeds),
-            tuned={n: runs(x.candidates(n), x.seeds) for n, x in self._tuned.items()},
+            runs=runs(self.strategies, self.seeds, 0),
+            tuned={
+                name: runs(tuned.candidates(name), tuned.seeds, FIRST_TUNING_SEED)
+                for name, tuned in self._tuned.items()
+            },
         )
+
+    def run(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Tune what is to be tuned, then run the study; what is in the folder already is
+        not run again.
+
+        **Arguments:**
+
+        - `folder`: where runs are saved.
+        - `overwrite`: delete the studies that are there first, and nothing else.
+
+        **Raises:**
+
+        `UsageError` if the folder cannot be written to. [`curvopt.StudyError`][] if it
+        holds another study.
+        """
+        outline = self._asked()
+        ResultsFolder(folder)
+        if overwrite:
+            for part in (TUNING, STUDY):
+                curvopt.delete_study(folder / part)
+        # That of another experiment stays until this one was found to go on with its runs.
+        if overwrite or not (folder / NAME).exists():
+            outline.save(folder)
+        found = {}
+        try:
+            for study in self._tunings:
+                runs = study.run(folder / TUNING, execution=self.execution)
+                for name, tuned in self._tuned.items():
+                    candidates = tuned.candidates(name)
+                    if candidates.keys() <= study.strategies.keys():
+                        best = curvopt.best_point(
+                            runs,
+                            outline.metric,
+                            list(candidates),
+                            lower_is_better=outline.lower_is_better,
+                        )
+                        found[name] = _at(candidates[best.strategy], best.values)
+            self._study(found).run(folder / STUDY, execution=self.execution)
+        except curvopt.StudyError as error:
+            raise curvopt.StudyError(
+                f"{error} (On the command line, --out chooses another folder, and "
+                "--overwrite deletes the studies in this one.)"
+            ) from error
+        outline.save(folder)
 
     def __post_init__(self) -> None:
         self._check_baseline()
         for name, tuned in self._tuned.items():
-            both = sorted(set(self.seeds) & set(tuned.seeds))
+            tried = _listed(tuned.seeds, FIRST_TUNING_SEED)
+            both = sorted(set(_listed(self.seeds, 0)) & set(tried))
             if both:
                 raise UsageError(
                     f"seeds that are reported must not be tuned on, but {both} of "
@@ -170,7 +226,7 @@ class Experiment:
             name: _first(next(iter(tuned.families.values())))
             for name, tuned in self._tuned.items()
         }
-        study = self.study(standing_in)
+        study = self._study(standing_in)
         params, state = eqx.filter_eval_shape(study.problem.init, jr.key(0))
         metrics: Any = eqx.filter_eval_shape(study.problem.evaluate, params, state)
         if self.outline.metric not in metrics:
@@ -178,7 +234,7 @@ class Experiment:
                 f"metric: unknown metric {self.outline.metric!r}; the problem's are: "
                 f"{', '.join(metrics)}."
             )
-        for one in (*self.tunings, study):
+        for one in (*self._tunings, study):
             for name, x in one.strategies.items():
                 solver = _first(x) if isinstance(x, curvopt.Family) else x
                 if one is not study or name not in standing_in:
@@ -188,19 +244,20 @@ class Experiment:
         baseline, names = self.outline.baseline, list(self.strategies)
         if baseline is None:
             return
-        own = isinstance(baseline, str)
-        of = {n: baseline for n in names if n != baseline} if own else baseline
-        pairs = [baseline] if own else [x for pair in of.items() for x in pair]
-        for name in pairs:
+        if isinstance(baseline, str):
+            of = {name: baseline for name in names if name != baseline}
+            remedy = f"{baseline!r} is the only strategy"
+        else:
+            of, remedy = baseline, "the table is empty"
+        for name in (*([baseline] if isinstance(baseline, str) else of), *of.values()):
             if name not in names:
                 raise UsageError(
                     f"baseline: unknown strategy {name!r}; valid are: "
                     f"{', '.join(map(repr, names))}."
                 )
         if not of:
-            what = f"{baseline!r} is the only strategy" if own else "the table is empty"
             raise UsageError(
-                f"baseline: {what}, so that there is nothing to compare. Leave it out, or "
+                f"baseline: {remedy}, so that there is nothing to compare. Leave it out, or "
                 "write another strategy."
             )
         for name, rival in of.items():
@@ -209,7 +266,7 @@ class Experiment:
             for one in (name, rival):
                 if isinstance(self.strategies[one], curvopt.Family):
                     raise UsageError(
-                        f"baseline: with hyperparameters nothing is compared, because the "
+                        "baseline: with hyperparameters nothing is compared, because the "
                         f"best point of {one!r} is chosen on the seeds that are reported. "
                         "Leave it out of the baseline, or write it without hyperparameters."
                     )

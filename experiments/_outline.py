@@ -10,7 +10,8 @@ from ._folder import replace_file
 from ._names import UsageError
 
 
-NAME = "experiment.json"
+# What is in the folder of an experiment, beside the report.
+NAME, TUNING, STUDY = "experiment.json", "tuning", "study"
 
 # The values of each hyper-parameter, by strategy.
 Grids = Mapping[str, Mapping[str, list[float]]]

@@ -86,7 +86,8 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     seeds, steps = data.sizes["seed"], data.sizes["step"]
     sections = [
         f"# {in_markdown(outline.title)}",
-        f"{_counted(steps, 'step')} from {_counted(seeds, 'seed')}: a seed gives every strategy the same initial parameters and the same batches."
+        f"{_counted(steps, 'step')} from {_counted(seeds, 'seed')}: a seed gives every "
+        "strategy the same initial parameters and the same batches."
         f"{made}\n\n{fenced(data.attrs['problem'])}",
         "## Results",
         FORMATS["markdown"](results),

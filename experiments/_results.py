@@ -10,9 +10,8 @@ import xarray as xr
 
 import curvopt
 
-from ._conduct import STUDY, TUNING
 from ._names import UsageError
-from ._outline import Asked, Grids, load_outline, Outline
+from ._outline import Asked, Grids, load_outline, Outline, STUDY, TUNING
 
 
 Points = Mapping[str, curvopt.BestPoint]

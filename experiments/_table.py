@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import curvopt
+from curvopt._names import shown
 from curvopt.statistics import bca_interval
 
 from ._markdown import markdown
@@ -19,7 +20,14 @@ _Cell = str | float | tuple[float, float, float]
 
 _DIGITS = {"gradient-equivalents": ",.0f", "seconds": ".1f"}
 
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 def words(results: Results, variable: str) -> str:
@@ -78,7 +86,11 @@ def _rows(results: Results) -> list[list[str]]:
 
 
 def _in_latex(text: str) -> str:
-    escaped = re.sub(r"[\\~^]|[&%$#_{}]", lambda m: _TEX.get(m[0], f"\\{m[0]}"), text)
+    escaped = re.sub(
+        r"[\\~^|<>&%$#_{}]", lambda m: _TEX.get(m[0], f"\\{m[0]}"), shown(text)
+    )
+    # After a line break either would be an argument of it.
+    escaped = re.sub(r"^(?=[\[*])", "{}", escaped)
     return escaped.replace("–", "--")
 
 
@@ -101,16 +113,15 @@ def _latex(results: Results) -> str:
 def _csv(results: Results) -> str:
     """All digits; a mean has columns for the ends of its interval."""
     text = io.StringIO()
-    rows = [
-        {
-            f"{column}{end}": value
-            for column, x in row.items()
-            for end, value in (
-                zip(("", ", low", ", high"), x) if isinstance(x, tuple) else [("", x)]
-            )
-        }
-        for row in _records(results)
-    ]
+    rows: list[dict[str, str | float]] = []
+    for record in _records(results):
+        row: dict[str, str | float] = {}
+        for column, x in record.items():
+            if isinstance(x, tuple):
+                row |= dict(zip((column, f"{column}, low", f"{column}, high"), x))
+            else:
+                row[column] = x
+        rows.append(row)
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -20,8 +20,7 @@ from ._catalogue import (
     problem_named,
     TUNED,
 )
-from ._conduct import conduct
-from ._experiment import Experiment, FIRST_TUNING_SEED, seed_list, Strategy, Tuned
+from ._experiment import Experiment, Strategy, Tuned
 from ._folder import ResultsFolder
 from ._names import UsageError
 from ._origin import command, origin
@@ -111,7 +110,7 @@ def _tuned(
     direction: curvopt.AbstractDirection,
     learning_rates: list[float],
     steps: int,
-    seeds: list[int],
+    seeds: int,
 ) -> Tuned:
     """A direction with the best learning rate of a grid, constant or with a cosine."""
 
@@ -134,9 +133,7 @@ def _experiment(config: Compare) -> Experiment:
     `UsageError` or `DataError`, before anything is compiled.
     """
     curvopt.check_count("--steps", config.steps)
-    tuning_seeds = seed_list(
-        curvopt.check_count("--tuning-seeds", config.tuning_seeds), FIRST_TUNING_SEED
-    )
+    tuning_seeds = curvopt.check_count("--tuning-seeds", config.tuning_seeds)
     learning_rates = _learning_rates(config.rates)
     problem = problem_named(config.problem, config.data_dir)
     directions = choose_directions(config.directions)
@@ -168,7 +165,7 @@ def _experiment(config: Compare) -> Experiment:
     return Experiment(
         problem,
         strategies,
-        seed_list(config.seeds),
+        config.seeds,
         config.steps,
         config.evaluations,
         outline,
@@ -182,5 +179,6 @@ def compare(config: Compare) -> None:
 
     `UsageError` or `DataError`, before anything is compiled.
     """
-    conduct(_experiment(config), config.out, overwrite=config.overwrite)
+    experiment = _experiment(config)
+    experiment.run(config.out, overwrite=config.overwrite)
     publish(load_results(config.out), ResultsFolder(config.out))

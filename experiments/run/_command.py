@@ -5,7 +5,6 @@ from pathlib import Path
 
 import tyro
 
-from .._conduct import conduct
 from .._folder import ResultsFolder
 from .._results import load_results
 from ..report import publish
@@ -49,5 +48,5 @@ def run(config: Run) -> None:
     study, text = read_study(config.file)
     experiment = experiment_of(study, text, config.file.stem, config.data_dir)
     out = config.out or Path("results") / config.file.stem
-    conduct(experiment, out, overwrite=config.overwrite)
+    experiment.run(out, overwrite=config.overwrite)
     publish(load_results(out), ResultsFolder(out))

@@ -7,7 +7,8 @@ import msgspec
 
 import curvopt
 
-from .._experiment import Experiment, FIRST_TUNING_SEED, seed_list, Strategy, Tuned
+from .._catalogue import known_problems
+from .._experiment import Experiment, Strategy, Tuned
 from .._names import UsageError
 from .._origin import command, origin
 from .._outline import Outline
@@ -30,7 +31,9 @@ def _refers_to(value: Any, variable: str) -> bool:
 
 def _grids(study: StudyFile) -> dict[str, dict[str, list[float]]]:
     """By strategy, the values of the hyper-parameters that it refers to."""
-    found = {}
+    found = {
+        name: {RATE: numbers(table.learning_rates)} for name, table in study.tuning.items()
+    }
     for name, table in study.strategies.items():
         written = msgspec.to_builtins(table)
         given = study.hyperparameters | table.hyperparameters
@@ -41,15 +44,15 @@ def _grids(study: StudyFile) -> dict[str, dict[str, list[float]]]:
             raise _unused(path, "the strategy does not have", unused[0])
         found[name] = own
     for name in study.hyperparameters:
-        if not any(name in own for own in found.values()):
+        if not any(name in found[strategy] for strategy in study.strategies):
             raise _unused(f"hyperparameters.{name}", "no strategy has", name)
     return found
 
 
 def _unused(path: str, who: str, name: str) -> UsageError:
     return UsageError(
-        f'{path}: {who} "${name}" in it, so that all its values would be the same. Leave it '
-        "out, or refer to it."
+        f'{path}: {who} "${name}" in it, so that all its values would be the same. Leave '
+        "it out, or refer to it."
     )
 
 
@@ -58,8 +61,8 @@ def _check_tuning(study: StudyFile) -> None:
         path = quoted("tuning", name)
         if not _refers_to(table.line_search, f"${RATE}"):
             raise UsageError(
-                f'{path}.line_search must have "${RATE}" in it, which is what is tuned, but '
-                f"it is {table.line_search!r}."
+                f'{path}.line_search must have "${RATE}" in it, which is what is tuned, '
+                f"but it is {table.line_search!r}."
             )
         if len(set(table.schedules)) < len(table.schedules):
             raise UsageError(
@@ -101,28 +104,27 @@ def experiment_of(
         text=text,
         origin=origin(),
     )
-    problem = problem_of(study.problem, data_dir)
+    problem = problem_of(study.problem, known_problems(data_dir))
     scope = scope_of(problem, study.steps)
     strategies: dict[str, Strategy] = {}
     for name, table in study.tuning.items():
         plain = StrategyTable(
             table.direction, line_search=table.line_search, curvature=table.curvature
         )
-        grid = {RATE: numbers(table.learning_rates)}
         families = {}
         for kind in table.schedules:
             fixed = scope.plus({"schedule": schedule(kind, study.steps)}, swept=False)
-            made = family_of(plain, quoted("tuning", name), fixed, grid)
+            made = family_of(plain, quoted("tuning", name), fixed, grids[name])
             assert isinstance(made, curvopt.Family)
             families[kind] = made
-        strategies[name] = Tuned(families, seed_list(table.seeds, FIRST_TUNING_SEED))
+        strategies[name] = Tuned(families, table.seeds)
     for name, table in study.strategies.items():
         path = quoted("strategies", name)
         strategies[name] = family_of(table, path, scope, grids[name])
     return Experiment(
         problem,
         strategies,
-        seed_list(study.seeds),
+        study.seeds,
         study.steps,
         study.evaluations,
         outline,

@@ -7,7 +7,6 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optax
@@ -15,7 +14,7 @@ import optax
 import curvopt
 import strategies
 
-from .._catalogue import DIRECTIONS, LINE_SEARCHES, problem_named, TUNED
+from .._catalogue import DIRECTIONS, LINE_SEARCHES, TUNED
 from .._names import load, UsageError
 
 
@@ -342,18 +341,12 @@ def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
     return made
 
 
-def problem_of(value: Any, data_dir: Path | None) -> curvopt.AbstractProblem:
-    """The problem of a file: a name of the catalogue, or one's own with its arguments."""
-    name, fields = name_and_fields(value, "problem")
-    if ":" in name:
-        scope = Scope(steps=1, known={}, variables={})
-        return build(value, "problem", curvopt.AbstractProblem, scope)
-    if fields:
-        raise UsageError(
-            f"unknown field problem.{next(iter(fields))}; {name!r} takes none. Write a "
-            "module with your own, and its name as module:name."
-        )
-    return problem_named(name, data_dir)
+def problem_of(
+    value: Any, known: Mapping[str, Callable[[], curvopt.AbstractProblem]]
+) -> curvopt.AbstractProblem:
+    """The problem of a file: one of those known, or one's own with its arguments."""
+    kind = curvopt.AbstractProblem
+    return build(value, "problem", kind, Scope(1, {kind: known}, {}))
 
 
 def scope_of(problem: curvopt.AbstractProblem, steps: int) -> Scope:
@@ -416,8 +409,8 @@ def family_of(
     taken = [name for name in grid if name in scope.variables]
     if taken:
         raise UsageError(
-            f"{path}: a hyper-parameter cannot be called {taken[0]!r}, which means something "
-            "else in a file."
+            f"{path}: a hyper-parameter cannot be called {taken[0]!r}, which means "
+            "something else in a file."
         )
     try:
         return curvopt.Family(solver, **grid)
