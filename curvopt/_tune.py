@@ -22,8 +22,8 @@ class BestPoint:
     - `strategy`: which of the strategies.
     - `values`: at which values of its hyper-parameters.
     - `score`: the mean of its final metric over the seeds.
-    - `at_edge`: the hyper-parameters whose value is the lowest or the highest of its grid: a
-        wider grid may do better.
+    - `at_edge`: the hyper-parameters whose value is the lowest or the highest of its grid:
+        a wider grid may do better.
     - `cost`: gradient-equivalents that all runs of all the strategies spent.
     """
 
@@ -35,7 +35,7 @@ class BestPoint:
 
 
 def _grids(data: xr.Dataset) -> dict[str, dict[str, list[float]]]:
-    """By strategy, the values of its hyper-parameters: all, where the dataset does not say."""
+    """By strategy, the values of its hyper-parameters: all, if the dataset does not say."""
     outer = ("strategy", "seed", "step", "evaluation_step")
     all_values = {str(k): data[k].values.tolist() for k in data.dims if k not in outer}
     own = json.loads(data.attrs.get("hyperparameters", "{}"))
@@ -49,15 +49,15 @@ def best_point(
     *,
     lower_is_better: bool = True,
 ) -> BestPoint:
-    """The strategy, and the point of its grid, with the best mean of a final metric, where a
-    run that diverged counts as its value at the start.
+    """The strategy, and the point of its grid, with the best mean of a final metric, where
+    a run that diverged counts as its value at the start.
 
     **Arguments:**
 
     - `data`: of [`curvopt.run_study`][].
     - `metric`: one of the metrics of the problem's `evaluate`.
-    - `strategies`: among which; default all. Each is averaged over the seeds that it was run
-        from.
+    - `strategies`: among which; default all. Each is averaged over the seeds that it was
+        run from.
     - `lower_is_better`: whether the metric is to be small.
 
     **Returns:**

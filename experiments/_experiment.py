@@ -257,8 +257,8 @@ class Experiment:
                 )
         if not of:
             raise UsageError(
-                f"baseline: {remedy}, so that there is nothing to compare. Leave it out, or "
-                "write another strategy."
+                f"baseline: {remedy}, so that there is nothing to compare. Leave it out, "
+                "or write another strategy."
             )
         for name, rival in of.items():
             if name == rival:

@@ -58,9 +58,13 @@ class Outline:
     tuned: dict[str, Asked] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def json(self) -> str:
+        """All of it, as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
     def save(self, folder: Path) -> None:
-        text = msgspec.json.format(msgspec.json.encode(self), indent=2)
-        replace_file(folder / NAME, lambda path: path.write_bytes(text))
+        text = self.json()
+        replace_file(folder / NAME, lambda path: path.write_text(text, "utf-8"))
 
 
 def load_outline(folder: Path) -> Outline | None:

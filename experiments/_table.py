@@ -39,7 +39,8 @@ def _mean(x: np.ndarray) -> tuple[float, float, float]:
     """The mean of the seeds and its BCa interval, as far as there is one."""
     if not np.isfinite(x).all():
         return np.nan, np.nan, np.nan
-    return float(x.mean()), *bca_interval(x)
+    low, high = bca_interval(x)
+    return float(x.mean()), low, high
 
 
 def _records(results: Results) -> list[dict[str, _Cell]]:
@@ -48,9 +49,9 @@ def _records(results: Results) -> list[dict[str, _Cell]]:
     metrics = sorted(metrics_of(data), key=lambda name: name != judged)
     final = {name: curvopt.final_metric(data, name) for name in metrics}
     found = []
-    for name in data.strategy.values:
+    for name in map(str, data.strategy.values):
         one = data.sel(strategy=name)
-        cells: dict[str, _Cell] = {"strategy": str(name)}
+        cells: dict[str, _Cell] = {"strategy": name}
         for knob in hyperparameters_of(results.data):
             cells[words(results, knob)] = float(one[knob])
         for metric in metrics:

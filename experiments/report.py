@@ -38,7 +38,8 @@ class Report:
 
 def publish(results: Results, folder: ResultsFolder) -> None:
     """Write data, figures and report, and print the table."""
-    folder.save_data("results.nc", results.data)
+    experiment = results.outline.json()
+    folder.save_data("results.nc", results.data.assign_attrs(experiment=experiment))
     if results.tried is not None:
         folder.save_data("tuning.nc", results.tried)
     path = folder.save_report(page(results, save_figures(results, folder)))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,10 +36,17 @@ def test_compare_writes_its_folder(results):
     }
     figures = {
         f"figures/{name}.{suffix}"
-        for name in ("loss", "line", "test-accuracy", "tuning")
+        for name in (
+            "loss",
+            "line",
+            "metric-train-loss",
+            "metric-test-accuracy",
+            "tuning",
+        )
         for suffix in ("png", "pdf")
     }
-    assert names == {"results.nc", "tuning.nc", "report.md", "report.html"} | figures
+    files = {"experiment.json", "results.nc", "tuning.nc", "report.md", "report.html"}
+    assert names == files | figures
 
 
 def test_the_data_read_back(results):
@@ -47,13 +56,20 @@ def test_the_data_read_back(results):
         assert list(data.direction.values[:3]) == ["SGD"] * 3
         assert np.isfinite(data.train_loss).all()
         assert "train_images=u8[12000,28,28]" in data.attrs["problem"]
-        assert "sgd" in data.attrs["tuned"] and "seeds=2" in data.attrs["configuration"]
+        asked = json.loads(data.attrs["experiment"])
+        assert asked["runs"]["seeds"] == [0, 1] and list(asked["tuned"]) == [
+            "SGD, tuned rate",
+            "Adam, tuned rate",
+        ]
         assert list(data.seed.values) == [0, 1]
         assert "jax" in json.loads(data.attrs["versions"])
     with xr.open_dataset(results / "tuning.nc") as tuning:
         assert tuning.loss.dims == ("strategy", "learning_rate", "seed", "step")
         assert not set(tuning.seed.values) & {0, 1}
         assert tuning.sizes["strategy"] == 4
+        # Each direction has a grid of its own.
+        tried = (tuning.steps_made > 0).all("seed").sum("learning_rate")
+        assert tried.values.tolist() == [3] * 4 and tuning.sizes["learning_rate"] > 3
 
 
 def test_the_report(results):
@@ -61,7 +77,7 @@ def test_the_report(results):
     for part in (
         "| SGD, rescaled (cosine) ",
         "nothing can be claimed from 2 seeds; 8 are needed for 4 comparisons",
-        "![test_accuracy against steps](figures/test-accuracy.png)",
+        "](figures/metric-test-accuracy.png)",
         "tuning took",
     ):
         assert part in text
@@ -72,15 +88,81 @@ def test_the_same_command_goes_on(results, capsys, monkeypatch):
     from curvopt._study import _program
 
     first = xr.load_dataset(results / "results.nc")
-    monkeypatch.delattr(_program.Program, "advance")
+    with monkeypatch.context() as patch:
+        patch.delattr(_program.Program, "advance")
+        _same_again(results, first)
+    capsys.readouterr()
+    other = ["compare", "--out", str(results), *QUICK, "--steps", "13"]
+    assert main([*other, "--directions", "sgd", "--tuning-seeds", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "the code of the loss, the evaluation or the strategy" in error
+    assert "--out chooses another folder" in error
+
+
+def _same_again(results, first):
     arguments = ["--directions", "sgd", "adam", "--tuning-seeds", "1"]
     assert main(["compare", *arguments, "--out", str(results), *QUICK]) == 0
     again = xr.load_dataset(results / "results.nc")
     assert again.equals(first) and again.attrs["problem"] == first.attrs["problem"]
+
+
+def test_the_report_long_after_the_run(results, tmp_path, monkeypatch, capsys):
+    """From what is on disk alone: nothing is run, and the problem is not needed."""
+    monkeypatch.delattr("curvopt.Study.run")
+    monkeypatch.setattr("experiments._catalogue.PROBLEMS", {})
+    page = (results / "report.md").read_text("utf-8")
+    assert main(["report", str(results), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "report.md").read_text("utf-8") == page
+    assert xr.load_dataset(tmp_path / "results.nc").equals(
+        xr.load_dataset(results / "results.nc")
+    )
+    first = {p.name for p in (results / "figures").iterdir()}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == first
     capsys.readouterr()
-    other = ["compare", "--out", str(results), *QUICK, "--steps", "13"]
-    assert main([*other, *arguments]) == 2
-    assert "other steps: it was 12, now it is 13" in capsys.readouterr().err
+    assert main(["table", str(results)]) == 0
+    assert capsys.readouterr().out.strip() in page
+    assert main(["table", str(results), "--format", "csv"]) == 0
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][0] == "strategy" and "gradient-equivalents" in rows[0]
+    assert len(rows) == 7
+    assert main(["table", str(results), "--format", "latex"]) == 0
+    latex = capsys.readouterr().out
+    assert latex.startswith("\\begin{tabular}{l") and latex.count(r"\\") == 7
+    assert main(["table", str(results), "--metric", "error"]) == 2
+    assert "unknown metric 'error'; there are: " in capsys.readouterr().err
+
+
+def test_a_part_of_what_is_in_the_folder(results, tmp_path, monkeypatch):
+    """A report is of the runs that were asked for, not of all that are there."""
+    import shutil
+
+    shutil.copytree(results, tmp_path / "copy")
+    monkeypatch.delattr("curvopt._study._program.Program.advance")
+    arguments = ["--directions", "adam", "--tuning-seeds", "1", *QUICK, "--seeds", "1"]
+    assert main(["compare", *arguments, "--out", str(tmp_path / "copy")]) == 0
+    data = xr.load_dataset(tmp_path / "copy" / "results.nc")
+    assert data.sizes["strategy"] == 3 and data.seed.values.tolist() == [0]
+    assert data.equals(
+        xr.load_dataset(results / "results.nc").sel(strategy=data.strategy, seed=[0])
+    )
+
+
+def test_overwriting_deletes_the_studies_and_nothing_else(tmp_path, capsys):
+    out = tmp_path / "out"
+    begun = ["compare", "--problem", "quadratic", "--directions", "sgd", "--out", str(out)]
+    begun += ["--line-searches", "unit", *QUICK]
+    assert main(begun) == 0
+    for name in ("notes.txt", "study/mine.csv", "figures/mine.png"):
+        (out / name).write_text("mine")
+    other = [x if x != "12" else "13" for x in begun]
+    assert main(["compare", *other[1:], "--seeds", "3"]) == 0  # more steps, more seeds
+    data = xr.load_dataset(out / "results.nc")
+    assert data.sizes["step"] == 13 and data.sizes["seed"] == 3
+    assert main(begun) == 2 and "holds a longer study" in capsys.readouterr().err
+    assert main([*begun, "--overwrite"]) == 0
+    assert xr.load_dataset(out / "results.nc").sizes["step"] == 12
+    for name in ("notes.txt", "study/mine.csv", "figures/mine.png"):
+        assert (out / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +171,17 @@ def test_the_same_command_goes_on(results, capsys, monkeypatch):
         (["--directions", "sgd", "adan"], "unknown direction adan; valid are: sgd, mom"),
         (["--line-searches", "magic"], "unknown line search magic; valid are: tuned, "),
         (["--problem", "imagenet"], "unknown problem imagenet; valid are: fashion-sub"),
-        (["--seeds", "0"], "--seeds must be at least 1, but it is 0"),
-        (["--steps", "-5"], "--steps must be at least 1, but it is -5"),
-        (["--tuning-seeds", "0"], "--tuning-seeds must be at least 1"),
+        (["--seeds", "0"], "seeds must be at least 1 and at most 1,000,000, but"),
+        (["--seeds", str(2**70)], "seeds must be at least 1 and at most 1,000,000, but"),
+        (["--steps", "-5"], "--steps must be an integer of at least 1, but it is -5"),
+        (["--tuning-seeds", "0"], "--tuning-seeds must be an integer of at least 1"),
+        (["--evaluations", "0"], "evaluations must be an integer of at least 1"),
+        (["--rates", "0"], "--rates must be how many, at least 1, or lowest:highest:"),
+        (["--rates", "1:0.1:3"], "--rates must be how many, at least 1, or lowest:high"),
+        (["--rates", "1:2"], "--rates must be how many, at least 1, or lowest:highest:"),
+        (["--metric", "loss"], "unknown metric 'loss'; the problem's are: "),
+        (["--problem", "no_such:Bowl"], "problem 'no_such:Bowl' cannot be loaded: Mod"),
+        (["--data-dir", "/nowhere"], "/nowhere is not there"),
         (["--problem", "mnist-mlp", "--data-dir", "/nowhere"], "/nowhere is not there"),
         (["--out", "/proc/nowhere"], "output folder /proc/nowhere is not writable"),
     ],
@@ -117,6 +207,9 @@ def test_help(arguments, capsys):
 
 
 MODULE = """
+import jax.numpy as jnp
+import jax.random as jr
+
 import curvopt
 from strategies import LearningRate
 
@@ -135,9 +228,55 @@ class Down(curvopt.AbstractDirection):
         import jax
         return curvopt.Descent(jax.tree.map(lambda g: -2 * g, model.grad)), None
 
+class Bowl(curvopt.AbstractProblem):
+    def init(self, key):
+        return jr.normal(key, (3,)), None
+
+    def batch(self, key, count):
+        return 0.1 * jr.normal(jr.fold_in(key, count), (3,))
+
+    def loss(self, params, args):
+        noise, _, _ = args
+        return jnp.sum((params - noise) ** 2), (None, {})
+
+    def evaluate(self, params, model_state):
+        return {"height | $h$": jnp.sum(params**2)}
+
+    @property
+    def steps_per_epoch(self):
+        return 4
+
 slow = LearningRate(1e-3)
 number = 3
 """
+
+
+def test_a_problem_and_a_grid_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "my_strategies.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "out"
+    arguments = ["--problem", "my_strategies:Bowl", "--metric", "height | $h$"]
+    arguments += ["--directions", "sgd", "my_strategies:Down", "--line-searches", "tuned"]
+    quick = [*QUICK, "--rates", "1e-3:0.1:3"]
+    assert main(["compare", *arguments, "--out", str(out), *quick]) == 0
+    data = xr.load_dataset(out / "tuning.nc")
+    np.testing.assert_allclose(data.learning_rate, [1e-3, 1e-2, 0.1])
+    assert (data.steps_made > 0).all()
+    page = (out / "report.md").read_text("utf-8")
+    assert r"Height \| \$h\$ against steps](figures/metric-height" in page
+
+
+def test_grids_of_all_directions_are_equally_dense():
+    """Guards against a coarse grid for one's own directions, whose range is wider."""
+    from experiments._catalogue import Direction, DIRECTIONS
+    from strategies import SGD
+
+    own = Direction("own", SGD(), 1e-4, 1e1)
+    for entry in (*DIRECTIONS.values(), own):
+        rates = np.log10(entry.learning_rates(7))
+        np.testing.assert_allclose(np.diff(rates), 0.5)
+        np.testing.assert_allclose(10 ** rates[[0, -1]], [entry.lowest, entry.highest])
+    assert len(own.learning_rates(1)) == 1
 
 
 def test_strategies_of_the_users_own(tmp_path, monkeypatch):
@@ -173,7 +312,7 @@ def test_names_that_are_the_same_in_two_modules(tmp_path, monkeypatch):
         (
             "--line-searches",
             "my_strategies:Other",
-            "line search my_strategies:Other cannot",
+            "line search 'my_strategies:Other' cannot",
         ),
         ("--line-searches", "no_such_module:Mine", "No module named 'no_such_module'"),
         (
@@ -183,7 +322,7 @@ def test_names_that_are_the_same_in_two_modules(tmp_path, monkeypatch):
         ),
         ("--line-searches", "my_strategies:number", "must be a curvopt.AbstractLineSearch"),
         ("--directions", "my_strategies:Mine", "must be a curvopt.AbstractDirection"),
-        ("--directions", ":", "direction : cannot be loaded"),
+        ("--directions", ":", "direction ':' cannot be loaded"),
         ("--directions", "./my_strategies.py:Down", "cannot be loaded: TypeError"),
     ],
 )
@@ -226,5 +365,58 @@ def test_compare_without_an_accuracy(tmp_path):
     out = tmp_path / "out"
     arguments = ["--problem", "quadratic", "--directions", "sgd", "--line-searches", "unit"]
     assert main(["compare", *arguments, "--out", str(out), *QUICK]) == 0
-    assert (out / "figures" / "distance.png").exists()
+    assert (out / "figures" / "metric-distance.png").exists()
     assert " distance |" in (out / "report.md").read_text("utf-8")
+
+
+def _own_process(arguments, **options):
+    options = {"capture_output": True, "text": True, "timeout": 120} | options
+    return subprocess.run([sys.executable, "-m", "experiments", *arguments], **options)
+
+
+def test_a_narrow_terminal():
+    """Guards against a layout that never ends, and takes all memory."""
+    done = _own_process(["step-cost", "--help"], env={**os.environ, "COLUMNS": "5"})
+    assert done.returncode == 0 and "--directions" in done.stdout
+
+
+def test_nobody_reads_what_is_printed(results):
+    read, write = os.pipe()
+    os.close(read)
+    done = _own_process(
+        ["table", str(results)], capture_output=False, stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+def test_a_disk_that_is_full(results, monkeypatch, capsys, tmp_path):
+    def full(self, path, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    assert main(["report", str(results), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "results.nc cannot be written: [Errno 28] No space left" in error
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_interrupted_while_it_is_loaded(monkeypatch, capsys):
+    def interrupted(name, package=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert main(["compare"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_what_curvopt_refuses_is_a_message(tmp_path, capsys):
+    (tmp_path / "experiment.json").write_text("[]")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "there is no study in" in capsys.readouterr().err
+
+
+def test_throughput_of_a_way_that_there_is_not(capsys):
+    arguments = ["--problems", "quadratic", "--only", "fastest", "--steps", "2"]
+    assert main(["throughput", *arguments]) == 2
+    assert "unknown way fastest; valid are: study, " in capsys.readouterr().err

@@ -5,8 +5,8 @@ import xml.etree.ElementTree
 
 import pytest
 
-from experiments._html import html_report
 from experiments._folder import ResultsFolder
+from experiments._html import html_report
 
 
 pytestmark = pytest.mark.host

@@ -1,5 +1,6 @@
 """A study as a file, as a user meets it."""
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -130,13 +131,18 @@ def _run(path: Path, text: str, *more: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("study") / "bowl.toml"
+    # As in the tests: a study goes on with the settings that it was begun with.
+    jax.config.update("jax_disable_most_optimizations", True)
     assert _run(path, STUDY) == 0
+    jax.config.update("jax_disable_most_optimizations", False)
     return path
 
 
 def test_a_file_to_a_folder(finished):
     out = finished.parent / "out"
-    assert (out / "study.toml").read_text("utf-8") == STUDY
+    asked = json.loads((out / "experiment.json").read_text("utf-8"))
+    assert asked["text"] == STUDY and asked["metric"] == "distance"
+    assert asked["tuned"]["tuned, by hand"]["seeds"] == [1_000_000, 1_000_001]
     with xr.open_dataset(out / "results.nc") as data:
         assert list(data.strategy.values) == ["tuned, by hand", "Adam, own recipe"]
         assert data.loss.dims == ("strategy", "seed", "step")
@@ -145,8 +151,7 @@ def test_a_file_to_a_folder(finished):
             data.step_size.sel(strategy="Adam, own recipe"), 2 / 8, rtol=1e-6
         )
         assert "size=4" in data.attrs["problem"]
-        assert tomllib.loads(data.attrs["configuration"])["seeds"] == 6
-        assert '"family": "linear"' in data.attrs["tuned"]
+        assert tomllib.loads(json.loads(data.attrs["experiment"])["text"])["seeds"] == 6
     text = (out / "report.md").read_text("utf-8")
     for part in (
         "# bowl\n",
@@ -155,26 +160,23 @@ def test_a_file_to_a_folder(finished):
         "**Adam, own recipe** ",
         "- **tuned, by hand**: learning rate ",
         "linear; from 2 seeds; tuning took",
-        "![Distance against steps](figures/metric.png)",
+        "![Distance against steps](figures/metric-distance.png)",
         'recipe = { name = "my_bowl:recipe", rate = 2 }',
     ):
         assert part in text
     assert (out / "report.html").stat().st_size > 10_000
-    for name in ("loss", "line", "metric"):
+    for name in ("loss", "line", "metric-distance", "tuning"):
         assert (out / "figures" / f"{name}.pdf").exists()
 
 
 def test_a_finished_study_is_not_run_again(finished, capsys):
     out = finished.parent / "out"
-    before = {
-        p: p.stat().st_mtime_ns for k in ("study", "tuning") for p in out.glob(f"{k}/**/*")
-    }
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/study.sqlite")}
+    assert len(before) == 2
     with xr.open_dataset(out / "results.nc") as data:
         first = data.load()
     assert _run(finished, STUDY) == 0
-    assert {p: p.stat().st_mtime_ns for p in before if p.is_file()} == {
-        p: at for p, at in before.items() if p.is_file()
-    }
+    assert {p: p.stat().st_mtime_ns for p in before} == before
     with xr.open_dataset(out / "results.nc") as data:
         xr.testing.assert_identical(data.drop_attrs(), first.drop_attrs())
     printed = capsys.readouterr().out
@@ -182,9 +184,11 @@ def test_a_finished_study_is_not_run_again(finished, capsys):
 
 
 def test_another_study_in_the_same_folder(finished, capsys):
-    assert _run(finished, STUDY.replace("steps = 8", "steps = 9")) == 2
+    asked = (finished.parent / "out" / "experiment.json").read_text("utf-8")
+    assert _run(finished, STUDY.replace("size = 4", "size = 5")) == 2
     error = capsys.readouterr().err
-    assert "other steps: it was 8, now it is 9" in error and "--overwrite" in error
+    assert "size: 4 → 5" in error and "--overwrite" in error
+    assert (finished.parent / "out" / "experiment.json").read_text("utf-8") == asked
 
 
 def test_hyperparameters(tmp_path, capsys):
@@ -203,9 +207,41 @@ def test_hyperparameters(tmp_path, capsys):
     assert "chosen on the seeds that are reported" in " ".join(text.split())
     row = next(line for line in text.splitlines() if line.startswith("| rate "))
     assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{best:.4g}", "–"]
-    assert (tmp_path / "out" / "figures" / "sensitivity-learning_rate.png").exists()
+    assert (tmp_path / "out" / "figures" / "sensitivity-learning-rate.png").exists()
     assert not (tmp_path / "out" / "figures" / "sensitivity-decay.png").exists()
     assert "at its best point" in capsys.readouterr().out
+
+
+def test_a_grid_of_its_own_beside_a_fixed_strategy(tmp_path):
+    """Each has its own values; what is fixed can be compared with what is fixed."""
+    text = STUDY + (
+        '[strategies."swept"]\ndirection = "SGD"\n'
+        "hyperparameters = { rate = [0.01, 0.1] }\n"
+        'line_search = { name = "LearningRate", learning_rate = "$rate" }\n'
+    )
+    path = tmp_path / "own.toml"
+    mapped = 'baseline = { "Adam, own recipe" = "tuned, by hand" }'
+    text = text.replace('baseline = "tuned, by hand"', mapped)
+    assert _run(path, "\ufeff" + text) == 0  # as editors of Windows begin a file
+    with xr.open_dataset(tmp_path / "out" / "results.nc") as data:
+        assert data.rate.values.tolist() == [0.01, 0.1]
+        grids = json.loads(data.attrs["hyperparameters"])
+        assert grids["swept"] == {"rate": [0.01, 0.1]}
+        assert grids["tuned, by hand"] == {} == grids["Adam, own recipe"]
+    page = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "- **swept**: rate " in page and "**Adam, own recipe** " in page
+
+
+def test_tuning_on_seeds_of_different_numbers(tmp_path):
+    more = STUDY.partition("[tuning.")[2].partition("[strategies")[0]
+    more = "[tuning." + more.replace("tuned, by hand", "on three") + "seeds = 3\n"
+    path = tmp_path / "two.toml"
+    assert _run(path, STUDY + more) == 0
+    with xr.open_dataset(tmp_path / "out" / "tuning.nc") as data:
+        ran = (data.steps_made > 0).any("learning_rate").sum("seed")
+        assert ran.values.tolist() == [2, 3]
+    page = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "linear; from 2 seeds" in page and "linear; from 3 seeds" in page
 
 
 def _study(old: str = "", new: str = "", base: str = STUDY) -> str:
@@ -240,7 +276,7 @@ BAD = {
     ),
     "seeds": (
         _study("seeds = 6", "seeds = [1, 2, 1]"),
-        "seeds must be distinct, but [1] are repeated.",
+        "seeds must be at least one and distinct, but are [1, 2, 1].",
     ),
     "seed": (
         _study("seeds = 6", 'seeds = [1, "a"]'),
@@ -281,7 +317,7 @@ BAD = {
     ),
     "baseline": (
         _study('baseline = "tuned, by hand"', 'baseline = "tuned"'),
-        "baseline: unknown strategy 'tuned'; valid are: 'Adam, own recipe', 'tuned, by",
+        "baseline: unknown strategy 'tuned'; valid are: 'tuned, by hand', 'Adam, own",
     ),
     "own baseline": (
         _study('baseline = "tuned, by hand"', 'baseline = { "Adam, own recipe" = "x" }'),
@@ -363,7 +399,7 @@ BAD = {
         _strategy(
             _SGD + 'line_search = "CurvatureRescaling"\ncurvature = "GaussNewtonCurvature"'
         ),
-        'strategies."S" cannot make a step on the problem: GaussNewtonCurvature must',
+        "the strategy 'S' cannot make a step on the problem: GaussNewtonCurvature must",
     ),
     "no hyper-parameter": (
         _strategy(_SGD + 'line_search = { name = "LearningRate", learning_rate = "$x" }'),
@@ -384,12 +420,13 @@ BAD = {
         'hyperparameters.x: no strategy has "$x" in it',
     ),
     "name of a hyper-parameter": (
-        _study("decay = [0.0, 0.9]", "seed = [0.0, 0.9]", GRID),
-        "hyperparameters.seed: a hyper-parameter is called by a Python identifier",
+        _study("decay = [0.0, 0.9]", "seed = [0.0, 0.9]", GRID).replace("$decay", "$seed"),
+        "a hyper-parameter is called by a Python identifier that means nothing else in the "
+        "dataset of a study, but one is called 'seed'",
     ),
     "values": (
         _study("decay = [0.0, 0.9]", "decay = [nan]", GRID),
-        "hyperparameters.decay must be finite, but [nan] are among them.",
+        "the hyper-parameter 'decay' must have at least one value, all finite in float32",
     ),
     "grid": (
         _study("to = 1.0, number", "to = 0.001, number", GRID),
@@ -397,8 +434,7 @@ BAD = {
     ),
     "tuning on what is reported": (
         _study('schedules = ["linear"]', 'schedules = ["linear"]\nseeds = [4, 9]'),
-        'tuning."tuned, by hand".seeds: seeds that are reported must not be tuned on, but '
-        "[4] are in",
+        "seeds that are reported must not be tuned on, but [4] of 'tuned, by hand' are",
     ),
     "schedule of the tuning": (
         _study('schedules = ["linear"]', 'schedules = ["sine"]'),
@@ -407,6 +443,26 @@ BAD = {
     "nothing to tune": (
         _study('schedules = ["linear"]', 'line_search = "unit"'),
         'tuning."tuned, by hand".line_search must have "$learning_rate" in it',
+    ),
+    "more seeds than there are": (
+        _study("seeds = 6", f"seeds = {2**70}"),
+        "seeds must be an integer of at most 1000000, but it is 1180591620717411303424.",
+    ),
+    "name of a prefix": (
+        _study("decay = [0.0, 0.9]", "batch_rate = [0.0, 0.9]", GRID).replace(
+            "$decay", "$batch_rate"
+        ),
+        "means nothing else in the dataset of a study, but one is called 'batch_rate'",
+    ),
+    "name in a file": (
+        _study("decay = [0.0, 0.9]", "steps = [0.0, 0.9]", GRID).replace(
+            "$decay", "$steps"
+        ),
+        "a hyper-parameter cannot be called 'steps', which means something else in a file",
+    ),
+    "unused of a strategy": (
+        _strategy(_SGD + _UNIT + "hyperparameters = { x = [1.0, 2.0] }"),
+        'strategies."S".hyperparameters.x: the strategy does not have "$x" in it',
     ),
     "one name twice": (
         _study('[strategies."Adam, own recipe"]', '[strategies."tuned, by hand"]'),
@@ -422,8 +478,7 @@ def test_what_cannot_be_run(text, message, tmp_path, monkeypatch, capsys, unchec
     def compiled(*args, **kwargs):
         raise AssertionError("a study was begun")
 
-    for name in ("run_study", "tune"):
-        monkeypatch.setattr(f"curvopt.{name}", compiled)
+    monkeypatch.setattr("curvopt.Study.run", compiled)
     assert _run(tmp_path / "bad.toml", text) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
@@ -436,8 +491,6 @@ def test_no_file(tmp_path, capsys):
 
 
 def test_objects_of_libraries_and_of_ones_own(tmp_path):
-    from experiments.run._plan import read_plan
-
     path = tmp_path / "study.toml"
     path.write_text(
         _strategy(
@@ -452,7 +505,7 @@ def test_objects_of_libraries_and_of_ones_own(tmp_path):
         f'[strategies."made"]\n{_SGD}line_search = "my_bowl:small"\n'
         f'[strategies."sls"]\n{_SGD}line_search = "sls"\n'
     )
-    made = read_plan(path, None).strategies
+    made = _read(path).strategies
     assert made["S"].direction.fresh is not None
     assert made["S"].line_search.steps_per_epoch == 4
     assert made["own"].line_search.schedule(3) == 0.25
@@ -461,8 +514,13 @@ def test_objects_of_libraries_and_of_ones_own(tmp_path):
 
 
 def test_the_example_is_valid():
-    from experiments.run._plan import read_plan
+    made = _read(Path(experiments.run.__file__).parent / "example.toml")
+    assert made.outline.baseline in made.strategies
+    assert jax.tree.leaves(made.problem)
 
-    plan = read_plan(Path(experiments.run.__file__).parent / "example.toml", None)
-    assert set(plan.strategies) | set(plan.families) >= {plan.study.baseline}
-    assert jax.tree.leaves(plan.problem)
+
+def _read(path: Path):
+    from experiments.run._experiment import experiment_of
+    from experiments.run._file import read_study
+
+    return experiment_of(*read_study(path), path.stem, None)
