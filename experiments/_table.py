@@ -40,7 +40,7 @@ def _mean(x: np.ndarray) -> tuple[float, float, float]:
     if not np.isfinite(x).all():
         return np.nan, np.nan, np.nan
     low, high = bca_interval(x)
-    return float(x.mean()), low, high
+    return float(x.mean()), float(low), float(high)
 
 
 def _records(results: Results) -> list[dict[str, _Cell]]:
@@ -73,7 +73,7 @@ def _records(results: Results) -> list[dict[str, _Cell]]:
 def _text(column: str, cell: _Cell) -> str:
     if isinstance(cell, str):
         return cell
-    if isinstance(cell, float):
+    if not isinstance(cell, tuple):
         return format(cell, _DIGITS.get(column, ".4g")) if np.isfinite(cell) else "–"
     mean, low, high = cell
     if not np.isfinite(mean):

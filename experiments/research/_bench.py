@@ -67,8 +67,8 @@ class Bench:
     def sweep(
         self,
         study: str,
-        families: Mapping[str, Family],
-        grid: Mapping[str, Sequence[float]],
+        families: Mapping[str, Family | curvopt.Family],
+        grid: Mapping[str, Sequence[float]] | None = None,
         steps: int | None = None,
     ) -> xr.Dataset:
         """Families of strategies at all values of their number, from the tuning seeds.
@@ -77,19 +77,23 @@ class Bench:
 
         - `study`: the name of the folder in which the runs are saved. What another
             question ran there already is not run again.
-        - `families`: by name, functions of the number.
-        - `grid`: its name and values.
+        - `families`: by name, functions of the number, or families with values of their
+            own.
+        - `grid`: its name and values, of those that are functions.
         - `steps`: fewer than the setting's, perhaps.
 
         **Returns:**
 
         The dataset of [`curvopt.run_study`][].
         """
-        if self.quick:
-            grid = {name: list(of)[min(2, len(of) - 1) :: 4] for name, of in grid.items()}
-        return self._run(
-            study, families, steps, hyperparameters=grid, seeds=self.tuning_seeds
-        )
+        given = {}
+        for name, of in families.items():
+            own = isinstance(of, curvopt.Family)
+            make, values = (of.make, of.values) if own else (of, grid or {})
+            if self.quick:  # a few of them
+                values = {k: list(x)[min(2, len(x) - 1) :: 4] for k, x in values.items()}
+            given[name] = curvopt.Family(make, **values)
+        return self._run(study, given, steps, seeds=self.tuning_seeds)
 
     def compare(
         self,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import optax
 import xarray as xr
 
@@ -83,20 +82,9 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def _joined(data: xr.Dataset, beyond: xr.Dataset) -> xr.Dataset:
-    """Runs at more values of the number. What was not run has no losses, and did not
-    diverge."""
-    missing = {
-        name: of.dtype.type(-1 if name == "diverged_at" else 0)
-        for name, of in data.items()
-        if of.dtype.kind in "biu"
-    }
-    floats = {name: np.nan for name in data if name not in missing}
-    beyond = beyond.reindex(strategy=data.strategy, fill_value=missing | floats)
-    # What does not depend on the number stays that of the first runs.
-    alone = [name for name, of in data.items() if "ell" not in of.dims]
-    both = [data.drop_vars(alone), beyond.drop_vars(alone)]
-    return xr.concat(both, dim="ell", join="exact").assign(data[alone])
+def _values(direction: str, policy: str) -> list[float]:
+    far = direction in _MEMORYLESS and policy in _FAR
+    return [*SCALES, *FAR_SCALES] if far else SCALES
 
 
 def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
@@ -114,17 +102,12 @@ def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
     """
     asked = list(asked)
     families = {
-        ", ".join(which): POLICIES[which[1]](which[0], bench.schedule(which[2]))
+        ", ".join(which): curvopt.Family(
+            POLICIES[which[1]](which[0], bench.schedule(which[2])),
+            ell=_values(which[0], which[1]),
+        )
         for which in asked
     }
-    data = bench.sweep("scales", families, {"ell": SCALES})
-    far = {
-        name: family
-        for (direction, policy, _), (name, family) in zip(asked, families.items())
-        if direction in _MEMORYLESS and policy in _FAR
-    }
-    if far:
-        beyond = bench.sweep("scales-far", far, {"ell": FAR_SCALES})
-        data = _joined(data, beyond)
+    data = bench.sweep("scales", families)
     parts = zip(("direction", "policy", "schedule"), zip(*asked))
     return data.assign_coords({name: ("strategy", list(of)) for name, of in parts})

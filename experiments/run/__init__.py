@@ -6,7 +6,15 @@ to this module, shows most of what it can say and runs in half a minute:
     python -m experiments run experiments/run/example.toml
 
 Everything in it is checked before anything is compiled, and an error names the field. The
-same command goes on where it was broken off.
+same command goes on where it was broken off; with more seeds, values or strategies in the
+file, only what is missing is run.
+
+**The folder.** `tuning/` and `study/` are folders of [`curvopt.run_study`][], which
+[`curvopt.load_study`][] and [`curvopt.load_run`][] read; `experiment.json` says how they are
+to be read, and has the file in it. From these alone everything else is written, and can be
+written again at any time: `results.nc`, `tuning.nc`, figures, `report.md` and `report.html`
+by `python -m experiments report FOLDER`, and the table as Markdown, LaTeX or CSV by
+`python -m experiments table FOLDER --format latex`.
 
 **The file.** At the top:
 
@@ -15,17 +23,18 @@ same command goes on where it was broken off.
 - `steps`, `metric`: how many steps, and which of the problem's metrics is judged.
 - `seeds` (8), `evaluations` (6): as in [`curvopt.run_study`][].
 - `lower_is_better` (true): whether the metric is a loss.
-- `baseline`: the strategy that all others are compared with, or, as a table, that of each.
+- `baseline`: the strategy that all others are compared with, or, as a table, that of each;
+    of strategies without hyper-parameters.
 
 Then tables:
 
 - `[strategies."a name"]`: `direction`, one of `line_search` and `recipe`, and perhaps
-    `curvature`.
+    `curvature`, and `hyperparameters` of its own.
 - `[tuning."a name"]`: a strategy found by [`curvopt.tune`][]: `direction`,
     `learning_rates`, `schedules` (constant and cosine), `seeds` (2), and perhaps a
     `line_search` that has `"$learning_rate"` and `"$schedule"` in it, and `curvature`.
-- `[hyperparameters]`: values by name, whose combinations are all run; `"$name"` in a
-    strategy is one of them.
+- `[hyperparameters]`: values by name; `"$name"` in a strategy is one of them. Each strategy
+    is run with all combinations of those that it refers to.
 - `[execution]`: `loop`, `lanes_at_once`, `workers`, `measure`, `chunk`, `memory` of
     [`curvopt.Execution`][].
 

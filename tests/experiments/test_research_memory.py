@@ -236,29 +236,19 @@ class TestMemory:
         assert found["Adam", "constant"] == 1.5 and found["SGD", "cosine"] == 3.0
 
     def test_far_values_where_the_edge_is_far(self, tmp_path, monkeypatch):
-        def sweep(self, study, families, grid):
-            names, ells = list(families), grid["ell"]
-            shape = len(names), len(ells), 2, 3
-            dims = ("strategy", "ell", "seed", "step")
+        def sweep(self, study, families):
+            assert study == "scales"  # which other questions share
             return xr.Dataset(
-                {
-                    "loss": (dims, np.ones(shape, np.float32)),
-                    "guard_ascent": (dims, np.ones(shape, bool)),
-                    "diverged_at": (dims[:3], np.full(shape[:3], 2, np.int32)),
-                    "seconds": ("strategy", np.arange(len(names)) + len(ells)),
-                },
-                {"strategy": names, "ell": ells},
+                {"last": ("strategy", [f.values["ell"][-1] for f in families.values()])},
+                {"strategy": list(families)},
             )
 
         monkeypatch.setattr(Bench, "sweep", sweep)
         bench = Bench("mlp", SETTINGS["mlp"], Rosenbrock(), tmp_path, quick=True)
         policies = (("SGD", FRESH), ("Momentum", FRESH), ("Momentum", DIRECTION_LONG))
         data = scales(bench, [(*which, COSINE) for which in policies])
-        assert data.ell.values.tolist() == [2.0**k for k in range(-4, 6)]
-        untried = data.loss.isnull().all(["seed", "step"])
-        assert untried.sum("ell").values.tolist() == [2, 0, 2]
-        np.testing.assert_array_equal(untried, data.diverged_at.isel(seed=0) == -1)
-        assert data.guard_ascent.dtype == bool
+        assert data["last"].values.tolist() == [8.0, 32.0, 8.0]
+        assert data.policy.values.tolist() == [FRESH, FRESH, DIRECTION_LONG]
 
     def test_in_the_plane_one_half_is_the_minimiser(self):
         rule = POLICIES[PLANE]("Adam", None)(ell=0.5).line_search

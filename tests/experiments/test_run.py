@@ -4,6 +4,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -505,7 +506,7 @@ def test_objects_of_libraries_and_of_ones_own(tmp_path):
         f'[strategies."made"]\n{_SGD}line_search = "my_bowl:small"\n'
         f'[strategies."sls"]\n{_SGD}line_search = "sls"\n'
     )
-    made = _read(path).strategies
+    made: Any = _read(path).strategies
     assert made["S"].direction.fresh is not None
     assert made["S"].line_search.steps_per_epoch == 4
     assert made["own"].line_search.schedule(3) == 0.25
