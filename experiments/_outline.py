@@ -31,6 +31,21 @@ class Asked:
     seeds: list[int]
 
 
+def is_loss(metric: str, lower_is_better: bool | None) -> bool:
+    """Whether a lower value is better; if that was not said, it is.
+
+    **Raises:**
+
+    `UsageError` if it was not said of what is called an accuracy.
+    """
+    if lower_is_better is None and "accuracy" in metric:
+        raise UsageError(
+            f"lower_is_better: is a lower {metric!r} better? Say false if it is not, and "
+            "true if it is."
+        )
+    return lower_is_better is not False
+
+
 @dataclasses.dataclass(frozen=True)
 class Outline:
     """What was asked, and how the answer is to be read. It is saved beside the runs.

@@ -11,7 +11,7 @@ import xarray as xr
 import curvopt
 
 from ._names import UsageError
-from ._outline import Asked, Grids, load_outline, Outline, STUDY, TUNING
+from ._outline import Asked, Grids, is_loss, load_outline, Outline, STUDY, TUNING
 
 
 Points = Mapping[str, curvopt.BestPoint]
@@ -186,16 +186,12 @@ def _outline(
         raise UsageError(f"unknown metric {metric!r}; there are: {', '.join(metrics)}.")
     if saved and metric == saved.metric and lower_is_better is None:
         lower_is_better = saved.lower_is_better
-    if lower_is_better is None and "accuracy" in metric:
-        raise UsageError(
-            f"is a lower {metric!r} better? Say so: --lower-is-better False, or True."
-        )
     outline = saved or Outline(metric, title=folder.resolve().name)
     return dataclasses.replace(
         outline,
         metric=metric,
         baseline=baseline or outline.baseline,
-        lower_is_better=lower_is_better is not False,
+        lower_is_better=is_loss(metric, lower_is_better),
     )
 
 

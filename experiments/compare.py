@@ -24,7 +24,7 @@ from ._experiment import Experiment, Strategy, Tuned
 from ._folder import ResultsFolder
 from ._names import UsageError
 from ._origin import command, origin
-from ._outline import Outline
+from ._outline import is_loss, Outline
 from ._results import load_results
 from .report import publish
 
@@ -72,8 +72,10 @@ class Compare:
     """How many times along a run the loss on all data and the accuracy are evaluated."""
 
     metric: str = "train_loss"
-    """Which of the problem's metrics is judged; a lower one is better, unless it is an
-    accuracy."""
+    """Which of the problem's metrics is judged."""
+
+    lower_is_better: bool | None = None
+    """Whether it is a loss; of an accuracy it must be said."""
 
     out: Path = Path("results") / "compare"
     """The folder to write to. The same command goes on with what is there: after it was
@@ -155,7 +157,7 @@ def _experiment(config: Compare) -> Experiment:
                     baseline[name] = f"{entry.label}, {LINE_SEARCHES[TUNED].label}"
     outline = Outline(
         metric=config.metric,
-        lower_is_better="accuracy" not in config.metric,
+        lower_is_better=is_loss(config.metric, config.lower_is_better),
         baseline=baseline or None,
         title="Directions and line searches, compared",
         command=command(),

@@ -10,11 +10,11 @@ same command goes on where it was broken off; with more seeds, values or strateg
 file, only what is missing is run.
 
 **The folder.** `tuning/` and `study/` are folders of [`curvopt.run_study`][], which
-[`curvopt.load_study`][] and [`curvopt.load_run`][] read; `experiment.json` says how they are
-to be read, and has the file in it. From these alone everything else is written, and can be
-written again at any time: `results.nc`, `tuning.nc`, figures, `report.md` and `report.html`
-by `python -m experiments report FOLDER`, and the table as Markdown, LaTeX or CSV by
-`python -m experiments table FOLDER --format latex`.
+[`curvopt.load_study`][] and [`curvopt.load_run`][] read; `experiment.json` says how they
+are to be read, and has the file in it. From these alone everything else is written, and can
+be written again at any time: `results.nc`, `tuning.nc`, figures, `report.md` and
+`report.html` by `python -m experiments report FOLDER`, and the table as Markdown, LaTeX or
+CSV by `python -m experiments table FOLDER --format latex`.
 
 **The file.** At the top:
 

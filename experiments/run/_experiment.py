@@ -11,7 +11,7 @@ from .._catalogue import known_problems
 from .._experiment import Experiment, Strategy, Tuned
 from .._names import UsageError
 from .._origin import command, origin
-from .._outline import Outline
+from .._outline import is_loss, Outline
 from ._file import numbers, StrategyTable, StudyFile
 from ._objects import family_of, problem_of, schedule, scope_of
 from ._validation import quoted
@@ -97,7 +97,7 @@ def experiment_of(
     _check_tuning(study)
     outline = Outline(
         metric=study.metric,
-        lower_is_better=study.lower_is_better is not False,
+        lower_is_better=is_loss(study.metric, study.lower_is_better),
         baseline=study.baseline,
         title=title,
         command=command(),

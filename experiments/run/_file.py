@@ -118,11 +118,6 @@ class StudyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"{quoted('tuning', both[0])}: there is a strategy of that name in "
                 "[strategies] too; call one of them differently."
             )
-        if "accuracy" in self.metric and self.lower_is_better is None:
-            raise ValueError(
-                f"lower_is_better: is a lower {self.metric!r} better? Write "
-                "`lower_is_better = false` if it is not, and `true` if it is."
-            )
 
 
 def read_study(path: Path) -> tuple[StudyFile, str]:
