@@ -62,7 +62,7 @@ class FromOptax(curvopt.AbstractDirection):
                 own = optax.tree.set(own, **self.hyperparameters)
             except KeyError as error:
                 raise ValueError(
-                    f"hyperparameters must be numbers of the state of tx, but {error.args[0]} "
+                    f"hyperparameters must be numbers of tx's state, but {error.args[0]} "
                     "Make tx by `optax.inject_hyperparams(optax.adam)(...)`."
                 ) from error
         # States may hold Python numbers, which a loop cannot carry.
