@@ -220,6 +220,11 @@ def check_scalars(what: str, metrics: Any) -> None:
     for name, x in metrics.items():
         if not isinstance(name, str):
             raise ValueError(f"{what} must have strings as names, but one is {name!r}.")
+        if not name or "/" in name or name != name.strip() or not name.isprintable():
+            raise ValueError(
+                f"{what} must have names that files can hold, without '/', line breaks and "
+                f"blanks at their ends, but one is {name!r}."
+            )
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         if shape != ():
             raise ValueError(f"{what} must be scalars, but {name!r} has shape {shape}.")

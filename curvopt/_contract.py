@@ -13,7 +13,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from . import _compat
-from ._checks import check_instance, check_metrics, check_model_state, check_parameters
+from ._checks import (
+    check_instance,
+    check_metrics,
+    check_model_state,
+    check_parameters,
+    check_scalars,
+)
 from ._problem import AbstractProblem
 
 
@@ -27,25 +33,15 @@ def _as_arrays(problem: AbstractProblem) -> AbstractProblem:
 def _check_hashable(problem: AbstractProblem) -> None:
     """Refuse what a compiled program cannot be found by."""
     static = eqx.filter(problem, eqx.is_array, inverse=True)
-    remedy = (
-        "Everything but arrays is part of the compiled program and must be hashable: make "
-        "it a tuple, a number or a string, or an array."
-    )
     for path, leaf in jtu.tree_leaves_with_path(static):
         try:
             hash(leaf)
         except TypeError as error:
             raise ValueError(
                 f"{type(problem).__name__}{jtu.keystr(path)} is {leaf!r}, which cannot be "
-                f"hashed. {remedy}"
+                "hashed. Everything but arrays is part of the compiled program, and must "
+                "be: make it a tuple, a number, a string or an array."
             ) from error
-    try:
-        hash(jtu.tree_structure(static))
-    except TypeError as error:
-        raise ValueError(
-            f"a static field of {type(problem).__name__} cannot be hashed: {error}. "
-            f"{remedy}"
-        ) from error
 
 
 class _Trace(NamedTuple):
@@ -154,7 +150,8 @@ def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
 
     def loss(params: Any, batch: Any, state: Any, key: Any) -> Any:
         value, aux = pair("loss", problem.loss(params, (batch, state, key)))
-        state, _ = pair("loss", aux)
+        state, metrics = pair("loss", aux)
+        check_scalars("a loss's metrics", metrics)
         return value, state
 
     lossy = _traced_twice(problem, "loss", loss, params, batched.out, state, key)

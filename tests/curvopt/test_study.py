@@ -376,6 +376,8 @@ class TestBadInput:
         [
             ({"loss": 1.0}, "cannot be called 'loss'"),
             ({"guard_ascent": 1.0}, "cannot be called 'guard_ascent'"),
+            ({"a/b": 1.0}, "names that files can hold, .* but one is 'a/b'"),
+            ({"a ": 1.0}, "names that files can hold, .* but one is 'a '"),
             ({"m": np.ones(3)}, r"must be scalars, but 'm' has shape \(3,\)"),
         ],
     )
@@ -450,6 +452,7 @@ class TestBadInput:
         [
             ({"m": jnp.ones(3)}, r"a loss's metrics must be scalars, but 'm' has shape"),
             (None, "a loss's metrics must be a dictionary of scalars"),
+            ({"a/b": jnp.ones(())}, "a loss's metrics must have names that files can hold"),
             ({"m": 1j}, "must be real numbers, but 'm' has dtype complex64"),
         ],
     )
