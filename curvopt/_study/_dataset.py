@@ -249,10 +249,11 @@ def _last(data: xr.Dataset, name: str) -> xr.DataArray:
     """A metric where each run was evaluated last."""
     values = data[name]
     if "steps_made" not in data:
-        return values.isel(evaluation_step=-1)
+        return values.isel(evaluation_step=-1, drop=True)
     made = data.steps_made
     at = np.searchsorted(data.evaluation_step.values, made.values, side="right") - 1
-    return values.isel(evaluation_step=made.copy(data=np.maximum(at, 0)))
+    last = values.isel(evaluation_step=made.copy(data=np.maximum(at, 0)))
+    return last.drop_vars("evaluation_step")
 
 
 def ended_well(data: xr.Dataset, name: str) -> xr.DataArray:
@@ -285,5 +286,4 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
     if name not in known:
         raise ValueError(f"there is no metric {name!r}; there are: {', '.join(known)}.")
     first = data[name].isel(evaluation_step=0, drop=True)
-    last = _last(data, name).drop_vars("evaluation_step", errors="ignore")
-    return last.where(ended_well(data, name), first)
+    return _last(data, name).where(ended_well(data, name), first)

@@ -116,13 +116,7 @@ class Bench:
         """What runs came to, without their course: the metrics at the end (where a run
         diverged, at the start), whether it diverged, and what it cost."""
         evaluated = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
-        # Runs of different lengths have different last evaluations, as a coordinate.
-        final = {
-            name: curvopt.final_metric(data, name).drop_vars(
-                "evaluation_step", errors="ignore"
-            )
-            for name in evaluated
-        }
+        final = {name: curvopt.final_metric(data, name) for name in evaluated}
         start = data[self.setting.metric].isel(evaluation_step=0, drop=True)
         spent = data.gradient_equivalents.isel(step=-1)
         out = xr.Dataset(

@@ -241,3 +241,10 @@ def test_the_number_of_a_float_is_its_shortest():
     assert number(jnp.float32(0.003)) == 0.003
     assert number(jnp.bfloat16(0.25)) == 0.25
     assert number(jnp.int32(3)) == 3
+
+
+def test_a_final_metric_is_of_no_evaluation_in_particular(regression):
+    """Guards against a coordinate that two metrics cannot share in one dataset."""
+    data = study(regression, strategies=STRATEGIES, seeds=2, steps=4)
+    final = curvopt.final_metric(data, "train_loss")
+    assert set(final.coords) == {"strategy", "rate", "seed"}
