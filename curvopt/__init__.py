@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from . import statistics as statistics
 from ._checks import (
-    check_choice as check_choice,
     check_count as check_count,
     check_instance as check_instance,
     check_range as check_range,
-    check_schedule as check_schedule,
 )
 from ._compare import compare as compare, Comparison as Comparison
 from ._cost import (
@@ -33,20 +31,17 @@ from ._curvature import (
     SubsampledCurvature as SubsampledCurvature,
     tag_output as tag_output,
 )
-from ._direction import (
-    AbstractDirection as AbstractDirection,
-    Descent as Descent,
-    reads_gradient as reads_gradient,
+from ._declared import (
+    count as count,
+    hyperparameter as hyperparameter,
+    Number as Number,
+    OptionalNumber as OptionalNumber,
+    Schedule as Schedule,
+    schedule as schedule,
 )
-from ._environment import versions as versions
+from ._direction import AbstractDirection as AbstractDirection, Descent as Descent
 from ._line import Line as Line
-from ._line_search import (
-    AbstractLineSearch as AbstractLineSearch,
-    Guards as Guards,
-    not_measured as not_measured,
-    StepInfo as StepInfo,
-    steps_per_batch as steps_per_batch,
-)
+from ._line_search import AbstractLineSearch as AbstractLineSearch, StepInfo as StepInfo
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
@@ -59,18 +54,13 @@ from ._study import (
     load_study as load_study,
     LoadedRun as LoadedRun,
     run_study as run_study,
-    seed_numbers as seed_numbers,
     Study as Study,
     StudyError as StudyError,
 )
 from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
-    as_hyperparameter as as_hyperparameter,
-    cast_hyperparameters as cast_hyperparameters,
-    promotion as promotion,
     safe_divide as safe_divide,
     scalar_dtype as scalar_dtype,
-    tree_copy as tree_copy,
     tree_dot as tree_dot,
     tree_norm as tree_norm,
     tree_zeros as tree_zeros,

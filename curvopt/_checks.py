@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree, Scalar
+from jaxtyping import PyTree, Scalar
 
 from . import _compat
 
@@ -94,8 +94,8 @@ def check_loss(value: Any) -> Scalar:
     return value
 
 
-def check_direction(u: PyTree, y: PyTree) -> None:
-    """Refuse a direction that is not shaped like the parameters.
+def check_direction(u: PyTree, y: PyTree, name: str = "u") -> None:
+    """Refuse a vector that is not shaped like the parameters.
 
     **Raises:**
 
@@ -104,50 +104,92 @@ def check_direction(u: PyTree, y: PyTree) -> None:
     expected, got = jtu.tree_structure(y), jtu.tree_structure(u)
     if expected != got:
         raise ValueError(
-            "a direction must have the structure of the parameters, which is\n"
+            f"{name} must have the structure of the parameters, which is\n"
             f"  {expected}\nbut it is\n  {got}\nBuild it with `jax.tree.map` over the "
             "parameters or the gradient."
         )
     for (path, a), b in zip(jtu.tree_leaves_with_path(u), jtu.tree_leaves(y)):
         if jnp.shape(a) != b.shape or not jnp.issubdtype(jnp.result_type(a), jnp.floating):
             raise ValueError(
-                "a direction must match the parameters leaf by leaf, but "
+                f"{name} must match the parameters leaf by leaf, but "
                 f"{_described(path, a)} where the parameter has dtype {b.dtype} and "
                 f"shape {b.shape}."
             )
 
 
-def _concrete(x: Any) -> bool:
-    return x is not None and not _compat.is_traced(x)
+def check_state(name: str, new: Any, old: Any) -> Any:
+    """A strategy's new state in the dtypes of the old one: in parameters of several dtypes
+    the hyper-parameters have the widest, and promote what they touch, but a loop needs a
+    state whose types do not change.
+
+    **Raises:**
+
+    `ValueError` naming the class and the leaf whose structure, shape or kind changed.
+    """
+    if jtu.tree_structure(new) != jtu.tree_structure(old):
+        raise ValueError(
+            f"{name}.step must return a state of the structure that "
+            f"`init` gave it, which is\n  {jtu.tree_structure(old)}\nbut it returned\n  "
+            f"{jtu.tree_structure(new)}"
+        )
+
+    def kept(path: Any, n: Any, o: Any) -> Any:
+        n = jnp.asarray(n)
+        inexact = jnp.issubdtype(o.dtype, jnp.inexact)
+        if n.shape != o.shape or (n.dtype != o.dtype and not inexact):
+            raise ValueError(
+                f"{name}.step must return a state of the shapes and dtypes that `init` "
+                f"gave it, but state{jtu.keystr(path)} is {n.dtype}{list(n.shape)} where "
+                f"it was {o.dtype}{list(o.shape)}."
+            )
+        return n.astype(o.dtype) if inexact else n
+
+    return jtu.tree_map_with_path(kept, new, old)
+
+
+def check_number(name: str, x: Any) -> None:
+    """Refuse what is not one number. Traced numbers pass.
+
+    **Raises:**
+
+    `ValueError` naming the field, its value and the remedy.
+    """
+    if callable(x):
+        raise ValueError(
+            f"{name} must be a number, but it is the function {x!r}. A schedule is given "
+            "as `schedule=`, with peak 1; for a rule without that field wrap the rule in "
+            "strategies.Scheduled."
+        )
+    if not hasattr(x, "dtype") and not isinstance(x, (bool, int, float, complex)):
+        what = "None" if x is None else f"{x!r} of type {type(x).__name__}"
+        raise ValueError(f"{name} must be a number, but it is {what}.")
+    if np.shape(x) != ():
+        raise ValueError(
+            f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, "
+            "`curvopt.Family` of a study, or vmap over it: `eqx.filter_vmap`."
+        )
+    if jnp.issubdtype(jnp.result_type(x), jnp.complexfloating):
+        raise ValueError(f"{name} must be a real number, but it is {x}.")
 
 
 def check_range(
     name: str,
-    x: Array | int | float | None,
+    x: Any,
     *,
-    above: Array | int | float | None = None,
-    at_least: Array | int | float | None = None,
-    below: Array | int | float | None = None,
-    at_most: Array | int | float | None = None,
-    optional: bool = False,
+    above: Any = None,
+    at_least: Any = None,
+    below: Any = None,
+    at_most: Any = None,
 ) -> None:
-    """Refuse a hyper-parameter that is not one number, or outside its range. Traced values
-    of any size pass, and `None` if it is `optional`.
+    """Refuse what is not one number within a range. Traced numbers pass; a bound that is
+    traced does not count.
 
     **Raises:**
 
     `ValueError` naming the field, its value and the range.
     """
-    if x is None:
-        if optional:
-            return
-        raise ValueError(f"{name} must be a number, but it is None.")
-    if np.shape(x) != ():
-        raise ValueError(
-            f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, vmap "
-            "over it: `hyperparameters` of `curvopt.run_study`, or `eqx.filter_vmap`."
-        )
-    if not _concrete(x):
+    check_number(name, x)
+    if _compat.is_traced(x):
         return
     value = np.asarray(x)
     wrong = np.isnan(value)
@@ -158,7 +200,7 @@ def check_range(
         (below, lambda b: value >= b, "below"),
         (at_most, lambda b: value > b, "at most"),
     ):
-        if bound is not None and _concrete(bound):
+        if bound is not None and not _compat.is_traced(bound):
             wrong = wrong | fails(bound)
             bounds.append(f"{word} {float(bound):g}")
     if np.any(wrong):
@@ -180,15 +222,6 @@ def check_key(name: str, key: Any) -> None:
         shape = f"{key.dtype} of shape {key.shape}" if hasattr(key, "shape") else repr(key)
         raise ValueError(
             f"{name} must be one typed random key, `jax.random.key(0)`, but it is {shape}."
-        )
-
-
-def check_schedule(schedule: Any) -> None:
-    """Refuse a schedule that is neither `None` nor a function of the step count."""
-    if schedule is not None and not callable(schedule):
-        raise ValueError(
-            "schedule must be a function of the step count (any optax schedule) with peak "
-            f"1, or None, but it is {schedule!r}."
         )
 
 
@@ -269,9 +302,10 @@ def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
     if not isinstance(value, kind):
         if isinstance(value, type) and issubclass(value, kind):
             remedy = f"It is the class: call it, {value.__name__}(...)."
+        package = kind.__module__.partition(".")[0]
         raise ValueError(
-            f"{name} must be an instance of curvopt.{kind.__name__}, but it is {value!r}. "
-            f"{remedy}".rstrip()
+            f"{name} must be an instance of {package}.{kind.__name__}, but it is "
+            f"{value!r}. {remedy}".rstrip()
         )
 
 

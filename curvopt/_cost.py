@@ -14,10 +14,11 @@ import jax.tree_util as jtu
 from jaxtyping import Scalar
 
 from ._curvature import AbstractCurvatureMethod, close_loss, quadratic_model
+from ._declared import cast_hyperparameters
 from ._direction import AbstractDirection
 from ._flops import counted_flops, uncounted_flops
 from ._problem import AbstractProblem
-from ._tree import cast_hyperparameters, join_static, scalar_dtype, split_static
+from ._tree import join_static, scalar_dtype, split_static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _descent(
     model = quadratic_model(problem.loss, y, args, method, has_aux=True)
     state = direction.init(y, key=jr.key(0))
     descent, state = direction.step(model, y, state)
-    return model.value, model.aux, descent.direction, state
+    return model.value, model.aux, descent.u, state
 
 
 class EvaluationCosts:

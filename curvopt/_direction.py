@@ -1,13 +1,13 @@
 import abc
-import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from ._checks import check_direction, check_state
 from ._curvature import QuadraticModel
-from ._describe import readable
+from ._declared import cast_hyperparameters, Declared
+from ._tree import promotion, scalar_dtype, tree_copy
 
 
 class Descent(eqx.Module):
@@ -15,37 +15,38 @@ class Descent(eqx.Module):
 
     **Attributes:**
 
-    - `direction`: $u$, what will be followed: $y^+ = y + \tau u$.
-    - `fresh`: what this gradient alone contributes to it, in the direction's own
+    - `u`: the vector that the step follows, $y^+ = y + \tau u$.
+    - `fresh`: the part of `u` that this gradient alone contributes, in the direction's own
         preconditioner: $-g$ for momentum, $-g / (\sqrt{\hat v} + \epsilon)$ for Adam.
-        A direction with memory repeats itself for about $1/(1-\beta)$ steps; a line
-        search may measure along its fresh part instead. Default: `direction`.
+        A direction with memory repeats itself for about $1/(1-\beta)$ steps, so a line
+        search may measure along the fresh part instead. Default: `u`.
 
     Both are pytrees like the parameters, in any floating dtypes.
     """
 
-    direction: PyTree[Array]
+    u: PyTree[Array]
     fresh: PyTree[Array]
 
-    def __init__(self, direction: PyTree[Array], fresh: PyTree[Array] | None = None):
-        self.direction = direction
-        self.fresh = direction if fresh is None else fresh
+    def __init__(self, u: PyTree[Array], fresh: PyTree[Array] | None = None):
+        self.u = u
+        self.fresh = u if fresh is None else fresh
 
 
-class AbstractDirection(eqx.Module):
-    """Which way: turns the model of the loss at a point into a direction.
+class AbstractDirection(Declared):
+    """Which way: turns the model of the loss at a point into a vector `u`.
 
-    A direction that never reads `model.grad` says so by a class variable
-    `reads_gradient: ClassVar[bool] = False`: then no backward sweep is made for the record
-    of the gradient's norm alone. What it wraps is asked as well.
+    Its fields are declared by [`curvopt.hyperparameter`][] and its relatives. A direction
+    with memory writes `init` as well.
     """
 
-    def __repr__(self) -> str:
-        return readable(self)
+    @property
+    def reads_gradient(self) -> bool:
+        """Whether `step` reads `model.grad`. Where it does not, no backward sweep is made
+        for the record of the gradient's norm alone."""
+        return True
 
-    @abc.abstractmethod
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
-        """The state before the first step.
+        """The state before the first step; `None` unless a direction says otherwise.
 
         **Arguments:**
 
@@ -56,12 +57,13 @@ class AbstractDirection(eqx.Module):
 
         A pytree of arrays.
         """
+        del y, key
 
     @abc.abstractmethod
     def step(
         self, model: QuadraticModel, y: PyTree[Array], state: Any
     ) -> tuple[Descent, Any]:
-        """Propose a direction.
+        """Propose a vector to follow.
 
         **Arguments:**
 
@@ -71,14 +73,35 @@ class AbstractDirection(eqx.Module):
 
         **Returns:**
 
-        A [`curvopt.Descent`][] and the new state, of the same structure and dtypes.
+        A [`curvopt.Descent`][] and the new state, of the same structure and shapes.
         """
 
+    def checked_init(self, y: PyTree[Array], key: PRNGKeyArray) -> Any:
+        """`init` as a solver calls it: the hyper-parameters in the dtype of the scalars,
+        and each array in a buffer of its own, which may be donated."""
+        with promotion():
+            state = cast_hyperparameters(self, scalar_dtype(y)).init(y, key=key)
+        return tree_copy(state)
 
-def reads_gradient(direction: AbstractDirection) -> bool:
-    """Whether a direction, or one which it wraps, reads the gradient."""
-    values = [getattr(direction, field.name) for field in dataclasses.fields(direction)]
-    is_direction = lambda x: isinstance(x, AbstractDirection)
-    inner = filter(is_direction, jtu.tree_leaves(values, is_leaf=is_direction))
-    own = getattr(direction, "reads_gradient", True)
-    return own or any(reads_gradient(x) for x in inner)
+    def checked_step(
+        self, model: QuadraticModel, y: PyTree[Array], state: Any
+    ) -> tuple[Descent, Any]:
+        """`step` as a solver calls it: the hyper-parameters in the dtype of the scalars,
+        and what it returns checked.
+
+        **Raises:**
+
+        `ValueError` naming the class and what it returned.
+        """
+        name = type(self).__name__
+        with promotion():
+            out = cast_hyperparameters(self, scalar_dtype(y)).step(model, y, state)
+        if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], Descent)):
+            raise ValueError(
+                f"{name}.step must return (curvopt.Descent, state), but it "
+                f"returned {out!r}."
+            )
+        descent, new_state = out
+        check_direction(descent.u, y, f"{name}.step: u")
+        check_direction(descent.fresh, y, f"{name}.step: fresh")
+        return descent, check_state(name, new_state, state)

@@ -9,7 +9,7 @@ from ._tree import at_least_float32, tree_cast
 
 
 class Line(eqx.Module):
-    r"""The loss along one direction, $\varphi(t) = f(y + t u)$: all a line search sees.
+    r"""The loss along one vector $u$, $\varphi(t) = f(y + t u)$: all a line search sees.
 
     It pays only for what it asks, under `jax.jit`. Everything is evaluated on the same
     data and the same randomness.
@@ -17,11 +17,11 @@ class Line(eqx.Module):
     **Attributes:**
 
     - `y`: where the line starts, a pytree of floating-point arrays.
-    - `direction`: $u$, a pytree like `y`.
+    - `u`: the vector that is followed, a pytree like `y`.
     """
 
     y: PyTree[Array]
-    direction: PyTree[Array]
+    u: PyTree[Array]
     _fresh: PyTree[Array]
     _model: QuadraticModel
 
@@ -39,27 +39,27 @@ class Line(eqx.Module):
     def slope(self) -> Scalar:
         r"""$\varphi'(0) = \langle g, u \rangle$; negative for descent. An inner product
         (with [`curvopt.ForwardCurvature`][] one `jvp`)."""
-        return self._model.slope(self.direction)
+        return self._model.slope(self.u)
 
     def curvature(self) -> Scalar:
         r"""$\varphi''(0) = \langle u, H u \rangle$. One sweep of the curvature method."""
-        return self._model.curvature(self.direction)
+        return self._model.curvature(self.u)
 
     @property
     def fresh(self) -> "Line":
-        """The line along the fresh part of the direction: what this gradient alone
+        """The line along the fresh part of `u`: what this gradient alone
         contributes (see [`curvopt.Descent`][])."""
         return Line(self.y, self._fresh, self._fresh, self._model)
 
     def point(self, t: Scalar) -> PyTree[Array]:
         """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`; `y`
-        itself at $t = 0$, whatever the direction is."""
+        itself at $t = 0$, whatever `u` is."""
         moved = jtu.tree_map(
             lambda y, u: (
                 at_least_float32(y) + jnp.where(t == 0, 0, t * at_least_float32(u))
             ),
             self.y,
-            self.direction,
+            self.u,
         )
         return tree_cast(moved, self.y)
 
@@ -69,7 +69,7 @@ class Line(eqx.Module):
 
     def slope_at(self, t: Scalar) -> Scalar:
         r"""$\varphi'(t)$. One `jvp` of the loss."""
-        u = tree_cast(self.direction, self.y)
+        u = tree_cast(self.u, self.y)
         return at_least_float32(jax.jvp(self._model.loss, (self.point(t),), (u,))[1])
 
     def grad_at(self, t: Scalar) -> PyTree[Array]:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Int, PyTree, Scalar, ScalarLike
 
-from ._describe import readable
+from ._checks import check_state
+from ._declared import cast_hyperparameters, Declared
 from ._line import Line
+from ._tree import promotion, scalar_dtype, tree_copy
 
 
 def not_measured() -> float:
@@ -19,19 +21,41 @@ def not_measured() -> float:
     return jnp.inf if forbidden else jnp.nan
 
 
-class Guards(eqx.Module):
-    """Which of a rule's guards acted in a step, as booleans; for the record.
+_COUNTS = ("curvatures", "losses", "slopes", "gradients")
+_GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
+
+
+class StepInfo(eqx.Module):
+    """What a line search measured, what it cost and which of its guards acted; for the
+    record and for the cost.
+
+    ```python
+    curvopt.StepInfo(slope=line.slope, losses=2, ascent=line.slope > 0)
+    ```
 
     **Attributes:**
 
+    - `slope`, `curvature`: as measured, along whichever line the rule looks; `nan`
+        where it did not ask (infinite where `jax_debug_nans` forbids a nan).
+    - `curvatures`, `losses`, `slopes`, `gradients`: how often it asked for
+        `line.curvature()`, `line.at(t)`, `line.slope_at(t)` and `line.grad_at(t)` at
+        run time. The value and gradient at `y` are every step's and not counted.
     - `ascent`: the direction was not one of descent (slope above zero).
     - `flat`: the curvature was zero, or too small to divide by.
     - `negative`: the curvature was negative.
     - `limited`: a limit or clip changed the step.
     - `nonfinite`: a slope, curvature or trial was not finite.
     - `exhausted`: a search ended without meeting its condition.
+
+    All may be left out.
     """
 
+    slope: Scalar
+    curvature: Scalar
+    curvatures: Int[Array, ""]
+    losses: Int[Array, ""]
+    slopes: Int[Array, ""]
+    gradients: Int[Array, ""]
     ascent: Bool[Array, ""]
     flat: Bool[Array, ""]
     negative: Bool[Array, ""]
@@ -42,6 +66,12 @@ class Guards(eqx.Module):
     def __init__(
         self,
         *,
+        slope: ScalarLike | None = None,
+        curvature: ScalarLike | None = None,
+        curvatures: Any = 0,
+        losses: Any = 0,
+        slopes: Any = 0,
+        gradients: Any = 0,
         ascent: Any = False,
         flat: Any = False,
         negative: Any = False,
@@ -49,6 +79,12 @@ class Guards(eqx.Module):
         nonfinite: Any = False,
         exhausted: Any = False,
     ):
+        self.slope = jnp.asarray(not_measured() if slope is None else slope)
+        self.curvature = jnp.asarray(not_measured() if curvature is None else curvature)
+        self.curvatures = jnp.asarray(curvatures, jnp.int32)
+        self.losses = jnp.asarray(losses, jnp.int32)
+        self.slopes = jnp.asarray(slopes, jnp.int32)
+        self.gradients = jnp.asarray(gradients, jnp.int32)
         self.ascent = jnp.asarray(ascent)
         self.flat = jnp.asarray(flat)
         self.negative = jnp.asarray(negative)
@@ -56,71 +92,22 @@ class Guards(eqx.Module):
         self.nonfinite = jnp.asarray(nonfinite)
         self.exhausted = jnp.asarray(exhausted)
 
-    def __or__(self, other: "Guards") -> "Guards":
-        """The guards that acted in either."""
-        return jtu.tree_map(jnp.logical_or, self, other)
+    @property
+    def counts(self) -> dict[str, Int[Array, ""]]:
+        """What was asked for and how often, by name."""
+        return {name: getattr(self, name) for name in _COUNTS}
 
+    @property
+    def guards(self) -> dict[str, Bool[Array, ""]]:
+        """Which guards acted, by name."""
+        return {name: getattr(self, name) for name in _GUARDS}
 
-class StepInfo(eqx.Module):
-    """What a line search asked for and what it saw; for the record and for the cost.
-
-    **Attributes:**
-
-    - `slope`, `curvature`: as measured, along whichever line the rule looks; `nan`
-        where it did not ask (infinite where `jax_debug_nans` forbids a nan).
-    - `curvatures`, `losses`, `slopes`, `gradients`: how often it asked for
-        `line.curvature()`, `line.at(t)`, `line.slope_at(t)` and `line.grad_at(t)` at
-        run time. The value and gradient at `y` are every step's and not counted.
-    - `guards`: which guards acted.
-    """
-
-    slope: Scalar
-    curvature: Scalar
-    curvatures: Int[Array, ""]
-    losses: Int[Array, ""]
-    slopes: Int[Array, ""]
-    gradients: Int[Array, ""]
-    guards: Guards
-
-    def __init__(
-        self,
-        *,
-        slope: ScalarLike | None = None,
-        curvature: ScalarLike | None = None,
-        curvatures: Any = 0,
-        losses: Any = 0,
-        slopes: Any = 0,
-        gradients: Any = 0,
-        guards: Guards | None = None,
-    ):
-        self.slope = jnp.asarray(not_measured() if slope is None else slope)
-        self.curvature = jnp.asarray(not_measured() if curvature is None else curvature)
-        self.curvatures = jnp.asarray(curvatures, jnp.int32)
-        self.losses = jnp.asarray(losses, jnp.int32)
-        self.slopes = jnp.asarray(slopes, jnp.int32)
-        self.gradients = jnp.asarray(gradients, jnp.int32)
-        self.guards = Guards() if guards is None else guards
-
-    def plus(
-        self,
-        *,
-        curvatures: Any = 0,
-        losses: Any = 0,
-        slopes: Any = 0,
-        gradients: Any = 0,
-        guards: Guards | None = None,
-    ) -> "StepInfo":
-        """The same with more evaluations counted and more guards that acted: what a rule
-        that wraps another one adds."""
-        return StepInfo(
-            slope=self.slope,
-            curvature=self.curvature,
-            curvatures=self.curvatures + curvatures,
-            losses=self.losses + losses,
-            slopes=self.slopes + slopes,
-            gradients=self.gradients + gradients,
-            guards=self.guards if guards is None else self.guards | guards,
-        )
+    def plus(self, other: "StepInfo") -> "StepInfo":
+        """What a rule that wraps another one adds to its record: the counts are added, and
+        the guards are those that acted in either."""
+        counts = {name: n + other.counts[name] for name, n in self.counts.items()}
+        guards = {name: x | other.guards[name] for name, x in self.guards.items()}
+        return StepInfo(slope=self.slope, curvature=self.curvature, **counts, **guards)
 
     def astype(self, dtype: Any) -> "StepInfo":
         """The same with its floating-point numbers in `dtype`."""
@@ -129,19 +116,23 @@ class StepInfo(eqx.Module):
         )
 
 
-class AbstractLineSearch(eqx.Module):
+class AbstractLineSearch(Declared):
     """How far: turns a line into a step size.
 
-    A rule that needs several steps in a row on the same batch says so by a class variable
-    `steps_per_batch: ClassVar[int]`; a rule that wraps it need not repeat it.
+    Its fields are declared by [`curvopt.hyperparameter`][] and its relatives. A rule with
+    memory writes `init` as well.
     """
 
-    def __repr__(self) -> str:
-        return readable(self)
+    @property
+    def steps_per_batch(self) -> int:
+        """How many steps in a row it needs on one batch: the most that a rule which it
+        wraps needs, or 1."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        inner = [x.steps_per_batch for x in values if isinstance(x, AbstractLineSearch)]
+        return max([1, *inner])
 
-    @abc.abstractmethod
     def init(self, y: PyTree[Array]) -> Any:
-        """The state before the first step.
+        """The state before the first step; `None` unless a rule says otherwise.
 
         **Arguments:**
 
@@ -152,6 +143,7 @@ class AbstractLineSearch(eqx.Module):
 
         A pytree of arrays.
         """
+        del y
 
     @abc.abstractmethod
     def step(
@@ -161,7 +153,7 @@ class AbstractLineSearch(eqx.Module):
 
         **Arguments:**
 
-        - `line`: the loss along the direction.
+        - `line`: the loss along `u`.
         - `count`: how many steps were made before this one. It is shared by all lanes
             of a study, so that a `lax.cond` on it stays a branch under `vmap`.
         - `state`: what `init` or the last `step` returned.
@@ -169,13 +161,39 @@ class AbstractLineSearch(eqx.Module):
         **Returns:**
 
         The step size, finite and non-negative for every finite input; a
-        [`curvopt.StepInfo`][]; and the new state, of the same structure and dtypes.
+        [`curvopt.StepInfo`][]; and the new state, of the same structure and shapes.
         """
 
+    def checked_init(self, y: PyTree[Array]) -> Any:
+        """`init` as a solver calls it: the hyper-parameters in the dtype of the scalars,
+        and each array in a buffer of its own, which may be donated."""
+        with promotion():
+            state = cast_hyperparameters(self, scalar_dtype(y)).init(y)
+        return tree_copy(state)
 
-def steps_per_batch(rule: AbstractLineSearch) -> int:
-    """How many steps in a row a rule wants on one batch: the most that it, or a rule which
-    it wraps, asks for."""
-    values = (getattr(rule, field.name) for field in dataclasses.fields(rule))
-    inner = [steps_per_batch(x) for x in values if isinstance(x, AbstractLineSearch)]
-    return max([getattr(rule, "steps_per_batch", 1), *inner])
+    def checked_step(
+        self, line: Line, count: Int[Array, ""], state: Any
+    ) -> tuple[Scalar, StepInfo, Any]:
+        """`step` as a solver calls it: the hyper-parameters in the dtype of the scalars,
+        and what it returns checked.
+
+        **Raises:**
+
+        `ValueError` naming the class and what it returned.
+        """
+        name, dtype = type(self).__name__, scalar_dtype(line.y)
+        with promotion():
+            out = cast_hyperparameters(self, dtype).step(line, count, state)
+        if not (isinstance(out, tuple) and len(out) == 3 and isinstance(out[1], StepInfo)):
+            raise ValueError(
+                f"{name}.step must return (step size, curvopt.StepInfo, state), but it "
+                f"returned {out!r}."
+            )
+        step_size, info, new_state = out
+        if jnp.shape(step_size) != ():
+            raise ValueError(
+                f"{name}.step must return one number as the step size, but it has shape "
+                f"{jnp.shape(step_size)}."
+            )
+        new_state = check_state(name, new_state, state)
+        return jnp.asarray(step_size, dtype), info.astype(dtype), new_state

@@ -1,24 +1,20 @@
 import abc
 from typing import TypeAlias
 
-import equinox as eqx
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
-from ._describe import readable
+from ._declared import Declared
 
 
 Metrics: TypeAlias = dict[str, Scalar]
 
 
-class AbstractProblem(eqx.Module):
+class AbstractProblem(Declared):
     """Data, a model and a loss: what is minimised, over mini-batches.
 
     Its arrays (the data set) live on the device once and are shared by all seeds.
     Everything else is static.
     """
-
-    def __repr__(self) -> str:
-        return readable(self)
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:

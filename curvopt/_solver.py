@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
-from ._checks import check_choice, check_direction, check_instance
+from ._checks import check_choice, check_instance
 from ._curvature import (
     AbstractCurvatureMethod,
     AdjointCurvature,
@@ -18,13 +18,13 @@ from ._curvature import (
     JvpCurvature,
     quadratic_model,
 )
+from ._declared import cast_hyperparameters
 from ._describe import readable
-from ._direction import AbstractDirection, Descent, reads_gradient
+from ._direction import AbstractDirection
 from ._line import Line
 from ._line_search import AbstractLineSearch, not_measured, StepInfo
 from ._tree import (
     at_least_float32,
-    cast_hyperparameters,
     pack_keys,
     promotion,
     scalar_dtype,
@@ -43,12 +43,12 @@ class StrategyState(eqx.Module):
 
 
 class StepRecord(eqx.Module):
-    """One step, for the record.
+    r"""One step, for the record.
 
     **Attributes:**
 
     - `loss`: the loss where the step began.
-    - `step_size`: how far it went, in units of its direction.
+    - `step_size`: the step size $\tau$ in $y + \tau u$.
     - `gradient_norm`: the Euclidean norm of the gradient there; `nan` where the direction
         does not read the gradient.
     - `info`: the line search's [`curvopt.StepInfo`][].
@@ -84,30 +84,13 @@ def _print_nothing(**kwargs: tuple[str, Any]) -> None:
     del kwargs
 
 
-def _kept_types(strategy: Any, new: Any, old: Any) -> Any:
-    """A strategy's new state in the dtypes of the old one.
-
-    In parameters of several dtypes the hyper-parameters have the widest, and promote
-    what they touch; a loop needs a state whose types do not change.
-    """
-    if jtu.tree_structure(new) != jtu.tree_structure(old):
-        raise ValueError(
-            f"{type(strategy).__name__}.step must return a state of the structure that "
-            f"`init` gave it, which is\n  {jtu.tree_structure(old)}\nbut it returned\n  "
-            f"{jtu.tree_structure(new)}"
-        )
-    return jtu.tree_map(
-        lambda n, o: n.astype(o.dtype) if eqx.is_inexact_array(o) else n, new, old
-    )
-
-
 def _alignment(line: Line) -> Scalar:
     """How much of the descent per unit of length that its fresh part offers a direction
     has, at most 1; 1 where there is no memory, or nothing to compare."""
-    if line.direction is line.fresh.direction:
+    if line.u is line.fresh.u:
         return jnp.ones(())
-    own = jnp.abs(line.slope) * tree_norm(line.fresh.direction)
-    offered = jnp.abs(line.fresh.slope) * tree_norm(line.direction)
+    own = jnp.abs(line.slope) * tree_norm(line.fresh.u)
+    offered = jnp.abs(line.fresh.slope) * tree_norm(line.u)
     ratio = own / jnp.where(offered > 0, offered, 1)
     return jnp.where(offered > 0, jnp.minimum(ratio, 1), 1)
 
@@ -145,7 +128,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     - `direction`: which way, a [`curvopt.AbstractDirection`][].
     - `line_search`: how far, a [`curvopt.AbstractLineSearch`][].
     - `rtol`, `atol`, `norm`: tolerances, as in all Optimistix solvers.
-    - `curvature`: how the curvature is had, for rules that ask for it.
+    - `curvature`: the curvature method, used by the line searches that need it.
     - `verbose`: `True` to print each step, or a callable that takes keyword arguments
         `(name, value)`, as in Optimistix.
     """
@@ -197,10 +180,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
         """The states of the two strategies before the first step, which share no buffers:
         they may be donated."""
-        solver = cast_hyperparameters(self, scalar_dtype(y))
-        with promotion():
-            direction = solver.direction.init(y, key=key)
-            return tree_copy(StrategyState(direction, solver.line_search.init(y)))
+        return StrategyState(
+            self.direction.checked_init(y, key), self.line_search.checked_init(y)
+        )
 
     def update(
         self,
@@ -242,37 +224,26 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         args: Any,
         count: Int[Array, ""],
         state: StrategyState,
-        method: AbstractCurvatureMethod,
+        curvature: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line]:
         """`update` by a curvature method, and the line that it followed."""
         dtype = scalar_dtype(y)
-        solver, method = cast_hyperparameters((self, method), dtype)
-        model = quadratic_model(fn, y, args, method, has_aux=True)
-        descent, direction_state = solver.direction.step(model, y, state.direction)
-        if not isinstance(descent, Descent):
-            raise ValueError(
-                f"{type(self.direction).__name__}.step must return (curvopt.Descent, "
-                f"state), but the first is {type(descent).__name__}."
-            )
-        check_direction(descent.direction, y)
-        check_direction(descent.fresh, y)
-        line = Line(y, descent.direction, descent.fresh, model)
-        step_size, info, line_state = solver.line_search.step(
+        curvature = cast_hyperparameters(curvature, dtype)
+        model = quadratic_model(fn, y, args, curvature, has_aux=True)
+        descent, direction = self.direction.checked_step(model, y, state.direction)
+        line = Line(y, descent.u, descent.fresh, model)
+        step_size, info, line_search = self.line_search.checked_step(
             line, count, state.line_search
         )
-        step_size = jnp.asarray(step_size, dtype)
-        read = reads_gradient(self.direction)
+        read = self.direction.reads_gradient
         gradient_norm = tree_norm(model.grad) if read else jnp.array(not_measured())
         record = StepRecord(
             loss=at_least_float32(model.value).astype(dtype),
             step_size=step_size,
             gradient_norm=gradient_norm.astype(dtype),
-            info=info.astype(dtype),
+            info=info,
         )
-        state = StrategyState(
-            _kept_types(self.direction, direction_state, state.direction),
-            _kept_types(self.line_search, line_state, state.line_search),
-        )
+        state = StrategyState(direction, line_search)
         return line.point(step_size), state, record, model.aux, line
 
     def init(
@@ -286,7 +257,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> _SolverState:
         del fn, args, f_struct, aux_struct, tags
-        self._method(options)
+        self._curvature_method(options)
         key = options.get("key", None)
         dtype = scalar_dtype(y)
         return _SolverState(
@@ -314,11 +285,11 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         del tags
-        method = self._method(options)
+        curvature = self._curvature_method(options)
         with promotion() as keeps_setting:
-            return self._step(keeps_setting(fn), y, args, state, method)
+            return self._step(keeps_setting(fn), y, args, state, curvature)
 
-    def _method(self, options: dict[str, Any]) -> AbstractCurvatureMethod:
+    def _curvature_method(self, options: dict[str, Any]) -> AbstractCurvatureMethod:
         """The curvature method, in the mode of differentiation that is asked for."""
         mode = options.get("autodiff_mode", "bwd")
         check_choice("autodiff_mode", mode, ("fwd", "bwd"))
@@ -337,10 +308,10 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         y: PyTree[Array],
         args: Any,
         state: _SolverState,
-        method: AbstractCurvatureMethod,
+        curvature: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], _SolverState, Any]:
         new_y, strategy, record, aux, line = self._update(
-            fn, y, args, state.count, unpack_keys(state.strategy), method
+            fn, y, args, state.count, unpack_keys(state.strategy), curvature
         )
         self.verbose(
             num_steps=("Step", state.count),
@@ -358,19 +329,19 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             lambda u, y: (
                 jnp.abs(record.step_size * u) / (self.atol + self.rtol * jnp.abs(y))
             ),
-            line.direction,
+            line.u,
             y,
         )
-        guards = record.info.guards
+        info = record.info
         stands = record.step_size == 0
         # To stand still is to have found nothing, but where there is nowhere to go; and a
         # direction of zero (while a transformation gathers gradients, say) stands still.
-        length = tree_norm(line.direction)
-        reads = reads_gradient(self.direction)
+        length = tree_norm(line.u)
+        reads = self.direction.reads_gradient
         at_rest = (record.gradient_norm if reads else length) == 0
-        moved = ~(guards.ascent | guards.exhausted) & (~stands & (length > 0) | at_rest)
+        moved = ~(info.ascent | info.exhausted) & (~stands & (length > 0) | at_rest)
         loss_is_finite = jnp.isfinite(record.loss)
-        refused = stands & guards.nonfinite
+        refused = stands & info.nonfinite
         finite = loss_is_finite & ~refused & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,

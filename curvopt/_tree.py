@@ -120,51 +120,6 @@ def tree_allfinite(a: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack(finite)) if finite else jnp.array(True)
 
 
-def cast_hyperparameters(module: PyTree, dtype: Any) -> PyTree:
-    """A module with its floating-point arrays in `dtype`.
-
-    Hyper-parameters are strongly typed, so that a grid of them and a single one are
-    the same program; but a strong float64 number must not promote float32
-    parameters. Inside a step they therefore take the dtype of the scalars.
-    """
-    return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, module)
-
-
-def as_hyperparameter(x: Any) -> Any:
-    """Converter for numeric fields of a strategy: a strongly typed floating array.
-
-    Use it as `eqx.field(converter=curvopt.as_hyperparameter)`. The number becomes
-    data: changing it compiles nothing anew, and a grid of it can be vmapped over. A
-    weakly typed array would be traced a second time as soon as a grid brings strong
-    ones. `None` stays `None`, for hyper-parameters that may be absent.
-
-    **Arguments:**
-
-    - `x`: a number or an array of any real dtype.
-
-    **Returns:**
-
-    An array of the same shape, in `x`'s dtype if that is a floating one, else in
-    jax's default floating dtype.
-
-    **Raises:**
-
-    `ValueError` if `x` is no number.
-    """
-    if x is None:
-        return None
-    if not eqx.is_array_like(x) and not hasattr(x, "dtype"):
-        raise ValueError(
-            f"a hyper-parameter must be a number, but it is {x!r} of type "
-            f"{type(x).__name__}."
-        )
-    dtype = jnp.result_type(x)
-    weak = isinstance(x, (bool, int, float))
-    if weak or not jnp.issubdtype(dtype, jnp.floating):
-        dtype = jnp.result_type(float)
-    return jnp.asarray(x, dtype=dtype)
-
-
 def safe_divide(a: Array, b: Array) -> Array:
     """`a / b`, and zero where `b` is zero."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))

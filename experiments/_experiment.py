@@ -12,6 +12,7 @@ import jax.random as jr
 from jaxtyping import PyTree
 
 import curvopt
+from curvopt._study import seed_numbers
 
 from ._folder import ResultsFolder
 from ._names import UsageError
@@ -32,7 +33,7 @@ def _listed(seeds: Seeds, first: int) -> list[int]:
     `UsageError` if there are more than could be told from those of tuning.
     """
     if not isinstance(seeds, int):
-        return curvopt.seed_numbers(seeds)
+        return seed_numbers(seeds)
     if not 1 <= seeds <= FIRST_TUNING_SEED:
         raise UsageError(
             f"seeds must be at least 1 and at most {FIRST_TUNING_SEED:,}, but they are "

@@ -66,12 +66,12 @@ def origin(without: Sequence[str] = ()) -> dict[str, str]:
 
     - `without`: options of the command that are no part of how a result is made.
     """
-    import curvopt  # not by those who only ask for the hardware
+    from curvopt._environment import versions  # imports jax, which `hardware` does not
 
     return {
         "command": command(without),
         "commit": _commit(),
-        "versions": json.dumps(curvopt.versions()),
+        "versions": json.dumps(versions()),
         "hardware": json.dumps(hardware()),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -1,6 +1,6 @@
 """Directions and line searches. Each is one small module; yours has the same standing."""
 
-from . import optax as optax, recipes as recipes
+from . import recipes as recipes
 from .directions import (
     Adam as Adam,
     DisplacementMomentum as DisplacementMomentum,
@@ -37,8 +37,9 @@ from .line_searches import (
     StepTuned as StepTuned,
     StochasticArmijo as StochasticArmijo,
 )
-
-
-# Not `optax`: a star must not take the name of the library.
-_names = [name for name in dir() if name[0].isupper()]
-__all__ = ["recipes", *_names]  # pyright: ignore[reportUnsupportedDunderAll]
+from .transformations import (
+    scale_by_cdat as scale_by_cdat,
+    scale_by_curvature as scale_by_curvature,
+    scale_by_line_search as scale_by_line_search,
+    ScaleByLineSearchState as ScaleByLineSearchState,
+)

@@ -1,11 +1,9 @@
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .._checks import check_range
+from .._declared import hyperparameter, OptionalNumber
 from .._tree import (
-    as_hyperparameter,
     at_least_float32,
     scalar_dtype,
     tree_cast,
@@ -32,10 +30,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
       where $f$ and $f''''$ are of order one (this project's choice).
     """
 
-    relative_step: Scalar | None = eqx.field(converter=as_hyperparameter, default=None)
-
-    def __check_init__(self) -> None:
-        check_range("relative_step", self.relative_step, above=0, optional=True)
+    relative_step: OptionalNumber = hyperparameter(None, above=0)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         (value, aux), grad = value_and_grad(fn, y, args)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree, Scalar
 
 from .. import _compat
 from .._checks import check_direction
+from .._declared import Declared
 from .._tree import promotion, tree_cast
 from ._report import CurvatureReport
 
@@ -146,7 +147,7 @@ def polarised(curvature: Callable[[PyTree], Scalar]) -> Callable[..., Array]:
     return matrix
 
 
-class AbstractCurvatureMethod(eqx.Module):
+class AbstractCurvatureMethod(Declared):
     """How the curvature along a direction is had."""
 
     @abc.abstractmethod

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import check_model_state, check_parameters
-from .._line_search import steps_per_batch
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
 from .._tree import pack_keys, unpack_keys
@@ -77,7 +76,7 @@ def step(
     count: Int[Array, ""],
 ) -> tuple[Lane, tuple[StepRecord, Metrics]]:
     """One step of one lane, and its record."""
-    batch = count // steps_per_batch(solver.line_search)
+    batch = count // solver.line_search.steps_per_batch
     args = (
         problem.batch(lane.batch_key, batch),
         lane.model_state,

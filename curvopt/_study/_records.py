@@ -67,7 +67,6 @@ COUNTS = {
     "slopes": "slope",
     "gradients": "gradient",
 }
-_GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
 
 
 def storable(name: str, x: Any) -> Array:
@@ -102,11 +101,9 @@ def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
         "gradient_norm": record.gradient_norm,
         "slope": info.slope,
         "curvature": info.curvature,
-        **{f"evaluated_{name}": getattr(info, name) for name in COUNTS},
+        **{f"evaluated_{name}": n for name, n in info.counts.items()},
         # int8: netCDF has no booleans.
-        **{
-            f"guard_{name}": getattr(info.guards, name).astype(jnp.int8) for name in _GUARDS
-        },
+        **{f"guard_{name}": x.astype(jnp.int8) for name, x in info.guards.items()},
         **{f"batch_{name}": storable(name, value) for name, value in metrics.items()},
     }
 

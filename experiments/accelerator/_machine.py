@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-import curvopt
+from curvopt._environment import versions
 
 from .._origin import command, hardware
 
@@ -37,7 +37,7 @@ def machine(device: Any) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": [str(x) for x in jax.devices()],
         "memory": _memory(device),
-        "versions": curvopt.versions(),
+        "versions": versions(),
         "hardware": hardware(),
         "environment": {
             k: x for k, x in os.environ.items() if k.startswith(("XLA_", "JAX_"))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-import curvopt
+from curvopt._environment import versions
 
 from ._measure import Case, Row
 from ._variants import GRADIENT, VARIANTS
@@ -40,7 +40,7 @@ def dataset(
             "title": ("case", [case.label for case in cases]),
             "batch_size": ("case", [case.batch_size for case in cases]),
         },
-        attrs={"versions": json.dumps(curvopt.versions()), **attributes},
+        attrs={"versions": json.dumps(versions()), **attributes},
     )
     ratios = {"flops": "flops", "temporary": "temporary_bytes", "total": "total_bytes"}
     for name, field in ratios.items():

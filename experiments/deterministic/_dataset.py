@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-import curvopt
+from curvopt._environment import versions
 
 from ._measure import Measured, Run
 from ._prices import Prices
@@ -83,7 +83,7 @@ def dataset(
             },
         },
         attrs={
-            "versions": json.dumps(curvopt.versions()),
+            "versions": json.dumps(versions()),
             "tolerance": tolerance,
             **attributes,
         },

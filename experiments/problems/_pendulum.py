@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -57,29 +56,11 @@ class Pendulum(curvopt.AbstractProblem):
     number is not positive.
     """
 
-    horizon: Scalar
-    limit: Scalar
-    penalty: Scalar
-    perturbation: Scalar
-    intervals: int = eqx.field(static=True)
-
-    def __init__(
-        self,
-        intervals: int = 50,
-        horizon: float = 10.0,
-        limit: float = 0.5,
-        penalty: float = 1e4,
-        perturbation: float = 0.1,
-    ):
-        self.intervals = curvopt.check_count("intervals", intervals)
-        curvopt.check_range("horizon", horizon, above=0)
-        curvopt.check_range("limit", limit, above=0)
-        curvopt.check_range("penalty", penalty, above=0)
-        curvopt.check_range("perturbation", perturbation, at_least=0)
-        self.horizon = curvopt.as_hyperparameter(horizon)
-        self.limit = curvopt.as_hyperparameter(limit)
-        self.penalty = curvopt.as_hyperparameter(penalty)
-        self.perturbation = curvopt.as_hyperparameter(perturbation)
+    intervals: int = curvopt.count(50)
+    horizon: curvopt.Number = curvopt.hyperparameter(10.0, above=0)
+    limit: curvopt.Number = curvopt.hyperparameter(0.5, above=0)
+    penalty: curvopt.Number = curvopt.hyperparameter(1e4, above=0)
+    perturbation: curvopt.Number = curvopt.hyperparameter(0.1, at_least=0)
 
     @property
     def _spacing(self) -> Scalar:

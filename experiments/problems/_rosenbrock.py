@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
@@ -36,15 +35,12 @@ class Rosenbrock(curvopt.AbstractProblem):
     negative.
     """
 
-    perturbation: Scalar
-    dimension: int = eqx.field(static=True)
+    dimension: int = curvopt.count(2)
+    perturbation: curvopt.Number = curvopt.hyperparameter(0.1, at_least=0)
 
-    def __init__(self, dimension: int = 2, perturbation: float = 0.1):
-        self.dimension = curvopt.check_count("dimension", dimension)
-        if dimension < 2:
-            raise ValueError(f"dimension must be at least 2, but it is {dimension}.")
-        curvopt.check_range("perturbation", perturbation, at_least=0)
-        self.perturbation = curvopt.as_hyperparameter(perturbation)
+    def __check_init__(self) -> None:
+        if self.dimension < 2:
+            raise ValueError(f"dimension must be at least 2, but it is {self.dimension}.")
 
     def init(self, key: PRNGKeyArray) -> tuple[Float[Array, " n"], None]:
         start = jnp.where(jnp.arange(self.dimension) % 2 == 0, -1.2, 1.0)

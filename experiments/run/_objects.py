@@ -13,6 +13,7 @@ import optax
 
 import curvopt
 import strategies
+from curvopt._declared import Hyperparameter
 
 from .._catalogue import DIRECTIONS, LINE_SEARCHES, TUNED
 from .._names import load, UsageError
@@ -177,7 +178,7 @@ def _arguments(function: Callable) -> tuple[dict[str, _Argument], bool]:
             field = fields.get(name)
             kind = _kind(p.annotation) or (_kind(field.type) if field else None)
             metadata = field.metadata if field else {}
-            number = metadata.get("converter") is curvopt.as_hyperparameter
+            number = isinstance(metadata.get("declared"), Hyperparameter)
             static = bool(metadata.get("static", False))
             found[name] = _Argument(kind, number, static, p.default is p.empty)
     others = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -1,7 +1,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -32,16 +32,10 @@ class Adam(curvopt.AbstractDirection):
     (recalled). The fresh part is this project's notion.
     """
 
-    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    square_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
-    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
-    weight_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("decay", self.decay, at_least=0, below=1)
-        curvopt.check_range("square_decay", self.square_decay, at_least=0, below=1)
-        curvopt.check_range("epsilon", self.epsilon, at_least=0)
-        curvopt.check_range("weight_decay", self.weight_decay, at_least=0)
+    decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    square_decay: curvopt.Number = curvopt.hyperparameter(0.999, at_least=0, below=1)
+    epsilon: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0)
+    weight_decay: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> _State:
         del key

@@ -3,9 +3,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 import curvopt
+
+from .._single_steps import check_single_steps
 
 
 class DisplacementMomentumState(eqx.Module):
@@ -41,17 +43,10 @@ class DisplacementMomentum(curvopt.AbstractDirection):
 
     direction: curvopt.AbstractDirection
     line_search: curvopt.AbstractLineSearch
-    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
+    decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
 
     def __check_init__(self) -> None:
-        curvopt.check_instance("direction", self.direction, curvopt.AbstractDirection)
-        curvopt.check_instance("line_search", self.line_search, curvopt.AbstractLineSearch)
-        curvopt.check_range("decay", self.decay, at_least=0, below=1)
-        if curvopt.steps_per_batch(self.line_search) > 1:
-            raise ValueError(
-                "line_search must look at single steps, but "
-                f"{type(self.line_search).__name__} looks at several in a row on one batch."
-            )
+        check_single_steps("line_search", self.line_search)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> DisplacementMomentumState:
         return DisplacementMomentumState(
@@ -68,13 +63,13 @@ class DisplacementMomentum(curvopt.AbstractDirection):
         state: DisplacementMomentumState,
     ) -> tuple[curvopt.Descent, DisplacementMomentumState]:
         inner, direction = self.direction.step(model, y, state.direction)
-        line = curvopt.Line(y, inner.direction, inner.direction, model)
+        line = curvopt.Line(y, inner.u, inner.u, model)
         step_size, _, line_search = self.line_search.step(
             line, state.count, state.line_search
         )
         fresh = jax.tree.map(
             lambda u, d: (step_size * u).astype(d.dtype),
-            inner.direction,
+            inner.u,
             state.displacement,
         )
         displacement = jax.tree.map(

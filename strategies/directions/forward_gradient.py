@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,9 @@ class ForwardGradient(curvopt.AbstractDirection):
     2408.10419 (read in its code).
     """
 
-    reads_gradient: ClassVar[bool] = False
+    @property
+    def reads_gradient(self) -> bool:
+        return False
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> ForwardGradientState:
         del y

@@ -32,13 +32,6 @@ class FromDescent(curvopt.AbstractDirection):
 
     descent: optx.AbstractDescent
 
-    def __check_init__(self) -> None:
-        if not isinstance(self.descent, optx.AbstractDescent):
-            raise ValueError(
-                "descent must be an optimistix.AbstractDescent, but it is "
-                f"{self.descent!r}."
-            )
-
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
         del key
         value = jnp.zeros((), curvopt.scalar_dtype(y))

@@ -10,6 +10,11 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 import curvopt
 
 
+def _strong(x: Any) -> Array:
+    # Strongly typed: a number and a grid of it are the same program.
+    return jnp.asarray(x, jnp.result_type(float))
+
+
 class FromOptax(curvopt.AbstractDirection):
     r"""Any `optax.GradientTransformation` as a direction: its updates are what is followed.
 
@@ -40,7 +45,7 @@ class FromOptax(curvopt.AbstractDirection):
     fresh: optax.GradientTransformation | None = eqx.field(static=True, default=None)
     hyperparameters: dict[str, Array] = eqx.field(
         default_factory=dict,
-        converter=lambda given: {k: curvopt.as_hyperparameter(x) for k, x in given.items()},
+        converter=lambda given: {k: _strong(x) for k, x in given.items()},
     )
 
     def __check_init__(self) -> None:

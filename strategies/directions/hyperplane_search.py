@@ -1,10 +1,10 @@
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -49,17 +49,16 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     et al. 2014 (recalled); the cutoff is this project's.
     """
 
-    reads_gradient: ClassVar[bool] = False
-
     directions: tuple[curvopt.AbstractDirection, ...] = eqx.field(converter=_as_tuple)
-    cutoff: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=None)
+    cutoff: curvopt.OptionalNumber = curvopt.hyperparameter(None, at_least=0, below=1)
 
     def __check_init__(self) -> None:
         if not self.directions:
             raise ValueError("directions must be at least one, but there is none.")
-        for k, direction in enumerate(self.directions):
-            curvopt.check_instance(f"directions[{k}]", direction, curvopt.AbstractDirection)
-        curvopt.check_range("cutoff", self.cutoff, at_least=0, below=1, optional=True)
+
+    @property
+    def reads_gradient(self) -> bool:
+        return any(direction.reads_gradient for direction in self.directions)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> tuple[Any, ...]:
         keys = jr.split(key, len(self.directions))
@@ -71,7 +70,7 @@ class HyperplaneSearch(curvopt.AbstractDirection):
         us, states = [], []
         for direction, own in zip(self.directions, state, strict=True):
             descent, own = direction.step(model, y, own)
-            us.append(_normalised(descent.direction))
+            us.append(_normalised(descent.u))
             states.append(own)
         slopes = jnp.stack([model.slope(u) for u in us])
         c = self._coefficients(model.curvature_matrix(us), slopes)

@@ -1,10 +1,7 @@
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -43,22 +40,13 @@ class INNAprop(curvopt.AbstractDirection):
     learning*, arXiv 2410.05871 (read in its code).
     """
 
-    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-3)
-    schedule: Callable[[Int[Array, ""]], Any] | None = eqx.field(static=True, default=None)
-    alpha: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.1)
-    beta: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    square_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
-    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
-    weight_decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.01)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("beta", self.beta, above=0)
-        curvopt.check_range("learning_rate", self.learning_rate, above=0, below=self.beta)
-        curvopt.check_schedule(self.schedule)
-        curvopt.check_range("alpha", self.alpha, at_least=0)
-        curvopt.check_range("square_decay", self.square_decay, at_least=0, below=1)
-        curvopt.check_range("epsilon", self.epsilon, at_least=0)
-        curvopt.check_range("weight_decay", self.weight_decay, at_least=0)
+    learning_rate: curvopt.Number = curvopt.hyperparameter(1e-3, above=0, below="beta")
+    schedule: curvopt.Schedule | None = curvopt.schedule(None)
+    alpha: curvopt.Number = curvopt.hyperparameter(0.1, at_least=0)
+    beta: curvopt.Number = curvopt.hyperparameter(0.9, above=0)
+    square_decay: curvopt.Number = curvopt.hyperparameter(0.999, at_least=0, below=1)
+    epsilon: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0)
+    weight_decay: curvopt.Number = curvopt.hyperparameter(0.01, at_least=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> INNApropState:
         del key

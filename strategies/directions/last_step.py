@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -17,7 +15,9 @@ class LastStep(curvopt.AbstractDirection):
     Source: Polyak 1964 (recalled).
     """
 
-    reads_gradient: ClassVar[bool] = False
+    @property
+    def reads_gradient(self) -> bool:
+        return False
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> PyTree[Array]:
         del key

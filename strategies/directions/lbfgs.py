@@ -45,12 +45,8 @@ class LBFGS(curvopt.AbstractDirection):
     would not produce such pairs.
     """
 
-    history: int = eqx.field(static=True, default=10)
-    curvature: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
-
-    def __check_init__(self) -> None:
-        curvopt.check_count("history", self.history)
-        curvopt.check_range("curvature", self.curvature, at_least=0, below=1)
+    history: int = curvopt.count(10)
+    curvature: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0, below=1)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> LBFGSState:
         del key

@@ -1,7 +1,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -28,15 +28,9 @@ class Momentum(curvopt.AbstractDirection):
     project's choice.
     """
 
-    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    dampening: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=None)
+    decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    dampening: curvopt.OptionalNumber = curvopt.hyperparameter(None, at_least=0, at_most=1)
     nesterov: bool = eqx.field(static=True, default=False)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("decay", self.decay, at_least=0, below=1)
-        curvopt.check_range(
-            "dampening", self.dampening, at_least=0, at_most=1, optional=True
-        )
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> PyTree[Array]:
         del key

@@ -1,7 +1,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -33,10 +33,7 @@ class NonlinearCG(curvopt.AbstractDirection):
     Source: Nocedal & Wright, Numerical Optimization, section 5.2 (recalled).
     """
 
-    restart: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=float("inf"))
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("restart", self.restart, above=0)
+    restart: curvopt.Number = curvopt.hyperparameter(float("inf"), above=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> NonlinearCGState:
         del key

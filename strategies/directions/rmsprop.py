@@ -1,7 +1,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 import curvopt
 
@@ -26,12 +26,8 @@ class RMSProp(curvopt.AbstractDirection):
     Source: Hinton 2012 (recalled); the bias correction is Adam's.
     """
 
-    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.999)
-    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-8)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("decay", self.decay, at_least=0, below=1)
-        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+    decay: curvopt.Number = curvopt.hyperparameter(0.999, at_least=0, below=1)
+    epsilon: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> _State:
         del key

@@ -2,16 +2,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, PyTree
 
 import curvopt
 
 
 class SGD(curvopt.AbstractDirection):
     """Steepest descent, $u = -g$."""
-
-    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> None:
-        del y, key
 
     def step(
         self, model: curvopt.QuadraticModel, y: PyTree[Array], state: Any

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Scalar
+from jaxtyping import Array, Bool, Scalar
 
 import curvopt
 
@@ -17,14 +17,12 @@ class Search(eqx.Module):
 
     - `step_size`: the trial that was accepted, else the fallback or zero.
     - `met`: whether it has sufficient decrease.
-    - `trials`: how many losses were evaluated.
-    - `guards`: what the line and the search amount to.
+    - `info`: the slope, the losses that were evaluated and the guards that acted.
     """
 
     step_size: Scalar
     met: Bool[Array, ""]
-    trials: Int[Array, ""]
-    guards: curvopt.Guards
+    info: curvopt.StepInfo
 
 
 def sufficient_decrease(line: curvopt.Line, t: Scalar, sufficient: Scalar) -> Array:
@@ -80,7 +78,9 @@ def backtrack(
     t, trials, met = jax.lax.while_loop(unmet, try_next, start)
     first = jnp.where(met, initial, 0)
     t = with_derivative_of(first * factor ** jnp.where(met, trials - 1, 0), t)
-    guards = curvopt.Guards(
+    info = curvopt.StepInfo(
+        slope=slope,
+        losses=trials,
         ascent=slope > 0,
         limited=met & (trials > 1),
         nonfinite=~finite,
@@ -88,4 +88,4 @@ def backtrack(
     )
     usable = finite & (initial > 0)
     step_size = jnp.where(met, t, jnp.where(usable, fallback, 0))
-    return Search(step_size, met, trials, guards)
+    return Search(step_size, met, info)

@@ -11,7 +11,7 @@ import curvopt
 
 Along: TypeAlias = Literal["direction", "fresh"]
 Negative: TypeAlias = Literal["absolute", "flat"]
-Ascent: TypeAlias = Literal["zero", "absolute", "signed", "last"]
+Ascent: TypeAlias = Literal["zero", "signed"]
 
 
 class Measured(eqx.Module):
@@ -55,10 +55,7 @@ def update_averages(
         return jnp.where(where, mixed, old)
 
     descent, sharpness = -measured.slope, measured.curvature
-    if ascent == "absolute":
-        descent = jnp.abs(descent)
-    elif ascent != "signed":
-        descent = jnp.maximum(descent, 0)
+    descent = descent if ascent == "signed" else jnp.maximum(descent, 0)
     sharpness = jnp.abs(sharpness) if negative == "absolute" else jnp.maximum(sharpness, 0)
     return Averages(
         averaged(old.descent, descent), averaged(old.sharpness, sharpness + floor)

@@ -42,11 +42,9 @@ def rescale(
       step is repeated; before there was any, it is `initial`.
     - Where the averaged descent is zero, or something measured is not finite, the step is
       zero. `ascent` and `negative` say what enters the averages where the slope or the
-      curvature have the wrong sign, and with `ascent="last"` the last step is repeated.
+      curvature have the wrong sign.
     """
     measured = measure(line, along)
-    up = measured.slope > 0
-    used = measured.finite & ~up if ascent == "last" else measured.finite
     averages = update_averages(
         state.averages,
         measured,
@@ -54,30 +52,23 @@ def rescale(
         floor,
         negative=negative,
         ascent=ascent,
-        where=used,
+        where=measured.finite,
     )
     descent, sharpness = averages.descent, averages.sharpness
     kept = jnp.where(state.last > 0, state.last, initial)
     raw = factor * descent / jnp.where(sharpness > 0, sharpness, 1)
     # The division may overflow as well.
     flat = (sharpness <= 0) | ~jnp.isfinite(raw)
-    step_size = jnp.where(flat, kept, raw)
-    if ascent == "last":
-        step_size = jnp.where(up, kept, step_size)
-        descends = up | (descent > 0)
-    else:
-        descends = descent > 0
-    step_size = jnp.where(measured.finite & descends, step_size, 0)
+    usable = measured.finite & (descent > 0)
+    step_size = jnp.where(usable, jnp.where(flat, kept, raw), 0)
     info = curvopt.StepInfo(
         slope=measured.slope,
         curvature=measured.curvature,
         curvatures=1,
-        guards=curvopt.Guards(
-            ascent=up,
-            flat=flat,
-            negative=measured.curvature < 0,
-            nonfinite=~measured.finite,
-        ),
+        ascent=measured.slope > 0,
+        flat=flat,
+        negative=measured.curvature < 0,
+        nonfinite=~measured.finite,
     )
     last = jnp.where(step_size > 0, step_size, state.last)
     return step_size, info, RescalingState(averages, last)

@@ -1,4 +1,3 @@
-import equinox as eqx
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
@@ -30,17 +29,10 @@ class Backtracking(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
-    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    max_trials: int = eqx.field(static=True, default=50)
-
-    def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
-        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
-        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
-        curvopt.check_range("fallback", self.fallback, at_least=0)
-        curvopt.check_count("max_trials", self.max_trials)
+    backtrack: curvopt.Number = curvopt.hyperparameter(0.5, above=0, below=1)
+    sufficient: curvopt.Number = curvopt.hyperparameter(1e-4, at_least=0, below=1)
+    fallback: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0)
+    max_trials: int = curvopt.count(50)
 
     def init(self, y: PyTree[Array]) -> PyTree[Array]:
         return self.inner.init(y)
@@ -57,5 +49,4 @@ class Backtracking(curvopt.AbstractLineSearch):
             fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        info = info.plus(losses=search.trials, guards=search.guards)
-        return search.step_size, info, state
+        return search.step_size, info.plus(search.info), state

@@ -1,7 +1,6 @@
 from typing import Any
 
-import equinox as eqx
-from jaxtyping import Array, Int, PyTree, Scalar
+from jaxtyping import Array, Int, Scalar
 
 import curvopt
 
@@ -27,21 +26,11 @@ class BacktrackingArmijo(curvopt.AbstractLineSearch):
     (recalled).
     """
 
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
-    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    max_trials: int = eqx.field(static=True, default=50)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("initial", self.initial, above=0)
-        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
-        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
-        curvopt.check_range("fallback", self.fallback, at_least=0)
-        curvopt.check_count("max_trials", self.max_trials)
-
-    def init(self, y: PyTree[Array]) -> None:
-        del y
+    initial: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
+    backtrack: curvopt.Number = curvopt.hyperparameter(0.5, above=0, below=1)
+    sufficient: curvopt.Number = curvopt.hyperparameter(1e-4, at_least=0, below=1)
+    fallback: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0)
+    max_trials: int = curvopt.count(50)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: Any
@@ -55,7 +44,4 @@ class BacktrackingArmijo(curvopt.AbstractLineSearch):
             fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        info = curvopt.StepInfo(
-            slope=line.slope, losses=search.trials, guards=search.guards
-        )
-        return search.step_size, info, None
+        return search.step_size, search.info, None

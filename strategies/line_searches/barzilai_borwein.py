@@ -44,16 +44,10 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
     each epoch, here it goes on.
     """
 
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-3)
+    initial: curvopt.Number = curvopt.hyperparameter(1e-3, above=0)
     kind: Literal["long", "short"] = eqx.field(static=True, default="long")
-    every: int = eqx.field(static=True, default=1)
-    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("initial", self.initial, above=0)
-        curvopt.check_choice("kind", self.kind, ("long", "short"))
-        curvopt.check_count("every", self.every)
-        curvopt.check_range("average", self.average, at_least=0, below=1)
+    every: int = curvopt.count(1)
+    average: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0, below=1)
 
     def init(self, y: PyTree[Array]) -> BarzilaiBorweinState:
         zeros = curvopt.tree_zeros(y)
@@ -71,7 +65,7 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
             line.grad,
         )
 
-        def change() -> tuple[BarzilaiBorweinState, curvopt.Guards]:
+        def change() -> tuple[BarzilaiBorweinState, curvopt.StepInfo]:
             y = jax.tree.map(lambda new, old: new.astype(old.dtype), line.y, state.y)
             s = jax.tree.map(jnp.subtract, y, state.y)
             z = jax.tree.map(jnp.subtract, average, state.grad)
@@ -84,19 +78,19 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
             wanted = (ratio / self.every).astype(state.step_size.dtype)
             seen, usable = count > 0, jnp.isfinite(wanted) & (wanted > 0)
             step_size = jnp.where(seen & usable, wanted, state.step_size)
-            guards = curvopt.Guards(
+            info = curvopt.StepInfo(
                 flat=seen & (curvature == 0),
                 negative=seen & (curvature < 0),
                 nonfinite=seen & ~jnp.isfinite(curvature),
             )
-            return BarzilaiBorweinState(y, average, average, step_size), guards
+            return BarzilaiBorweinState(y, average, average, step_size), info
 
-        def keep() -> tuple[BarzilaiBorweinState, curvopt.Guards]:
+        def keep() -> tuple[BarzilaiBorweinState, curvopt.StepInfo]:
             kept = BarzilaiBorweinState(state.y, state.grad, average, state.step_size)
-            return kept, curvopt.Guards()
+            return kept, curvopt.StepInfo()
 
         if self.every == 1:
-            state, guards = change()
+            state, info = change()
         else:
-            state, guards = jax.lax.cond(count % self.every == 0, change, keep)
-        return state.step_size, curvopt.StepInfo(guards=guards), state
+            state, info = jax.lax.cond(count % self.every == 0, change, keep)
+        return state.step_size, info, state

@@ -1,4 +1,3 @@
-import equinox as eqx
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
@@ -28,14 +27,9 @@ class CDAT(curvopt.AbstractLineSearch):
     and $\epsilon$ are this project's choice.
     """
 
-    sigma: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    epsilon: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-6)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("sigma", self.sigma, at_least=0)
-        curvopt.check_range("average", self.average, at_least=0, below=1)
-        curvopt.check_range("epsilon", self.epsilon, at_least=0)
+    sigma: curvopt.Number = curvopt.hyperparameter(2.0, at_least=0)
+    average: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    epsilon: curvopt.Number = curvopt.hyperparameter(1e-6, at_least=0)
 
     def init(self, y: PyTree[Array]) -> RescalingState:
         return RescalingState.start(y)

@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
@@ -18,17 +17,10 @@ class Clipped(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    min_step_size: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    max_step_size: Scalar = eqx.field(
-        converter=curvopt.as_hyperparameter, default=float("inf")
+    min_step_size: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0, kw_only=True)
+    max_step_size: curvopt.Number = curvopt.hyperparameter(
+        float("inf"), above=0, at_least="min_step_size", kw_only=True
     )
-
-    def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
-        curvopt.check_range("min_step_size", self.min_step_size, at_least=0)
-        curvopt.check_range(
-            "max_step_size", self.max_step_size, above=0, at_least=self.min_step_size
-        )
 
     def init(self, y: PyTree[Array]) -> PyTree[Array]:
         return self.inner.init(y)
@@ -39,5 +31,5 @@ class Clipped(curvopt.AbstractLineSearch):
         wanted, info, state = self.inner.step(line, count, state)
         clipped = jnp.clip(wanted, self.min_step_size, self.max_step_size)
         step_size = jnp.where(wanted > 0, clipped, wanted)
-        limited = curvopt.Guards(limited=step_size != wanted)
-        return step_size, info.plus(guards=limited), state
+        limited = curvopt.StepInfo(limited=step_size != wanted)
+        return step_size, info.plus(limited), state

@@ -1,6 +1,3 @@
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
 from jaxtyping import Array, Int, PyTree, Scalar
 
@@ -32,9 +29,8 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
     - `negative`: a negative curvature enters by its absolute value (`"absolute"`), or as
         zero (`"flat"`).
     - `ascent`: a positive slope enters as zero, so that without averages the step is zero
-        (`"zero"`), by its absolute value (`"absolute"`), with its sign, so that the step is
-        zero where the average ascends (`"signed"`), or not at all, and the last step is
-        repeated (`"last"`).
+        (`"zero"`), or with its sign, so that the step is zero where the average ascends
+        (`"signed"`).
     - `initial`: where the curvature is zero the last positive step is repeated; this is
         the step before there was any. (The first step of a network can be as long as this:
         see [`strategies.GrowthLimited`][].)
@@ -46,22 +42,13 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
     part and guards are this project's.
     """
 
-    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    schedule: Callable[[Int[Array, ""]], Any] | None = eqx.field(static=True, default=None)
-    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
+    learning_rate: curvopt.Number = curvopt.hyperparameter(0.5, at_least=0)
+    schedule: curvopt.Schedule | None = curvopt.schedule(None)
+    average: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0, below=1)
     along: Along = eqx.field(static=True, default="direction")
     negative: Negative = eqx.field(static=True, default="absolute")
     ascent: Ascent = eqx.field(static=True, default="zero")
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("learning_rate", self.learning_rate, at_least=0)
-        curvopt.check_schedule(self.schedule)
-        curvopt.check_range("average", self.average, at_least=0, below=1)
-        curvopt.check_choice("along", self.along, ("direction", "fresh"))
-        curvopt.check_choice("negative", self.negative, ("absolute", "flat"))
-        curvopt.check_choice("ascent", self.ascent, ("zero", "absolute", "signed", "last"))
-        curvopt.check_range("initial", self.initial, above=0)
+    initial: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
 
     def init(self, y: PyTree[Array]) -> RescalingState:
         return RescalingState.start(y)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._single_steps import check_single_steps
+from .._single_steps import check_single_steps
 
 
 class EveryKState(eqx.Module):
@@ -40,10 +40,10 @@ class EveryK(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    k: int = eqx.field(static=True, converter=lambda k: curvopt.check_count("k", k))
+    k: int = curvopt.count()
 
     def __check_init__(self) -> None:
-        check_single_steps(self.inner)
+        check_single_steps("inner", self.inner)
 
     def init(self, y: PyTree[Array]) -> EveryKState:
         return EveryKState(jnp.zeros((), curvopt.scalar_dtype(y)), self.inner.init(y))

@@ -37,14 +37,7 @@ class FromSearch(curvopt.AbstractLineSearch):
     """
 
     search: optx.AbstractSearch
-    max_trials: int = eqx.field(static=True, default=50)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.search, optx.AbstractSearch):
-            raise ValueError(
-                f"search must be an optimistix.AbstractSearch, but it is {self.search!r}."
-            )
-        curvopt.check_count("max_trials", self.max_trials)
+    max_trials: int = curvopt.count(50)
 
     def init(self, y: PyTree[Array]) -> FromSearchState:
         dtype = curvopt.scalar_dtype(y)
@@ -97,8 +90,11 @@ class FromSearch(curvopt.AbstractLineSearch):
         step_size = jnp.where(finite & accepted, t, 0)
         # A search that found nothing starts anew.
         state = jax.tree.map(lambda a, b: jnp.where(finite & accepted, a, b), new, started)
-        guards = curvopt.Guards(
-            ascent=line.slope > 0, nonfinite=~finite, exhausted=~accepted
+        info = curvopt.StepInfo(
+            slope=line.slope,
+            losses=trials,
+            ascent=line.slope > 0,
+            nonfinite=~finite,
+            exhausted=~accepted,
         )
-        info = curvopt.StepInfo(slope=line.slope, losses=trials, guards=guards)
         return step_size, info, state

@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
@@ -30,14 +29,9 @@ class GeneralizedNewton(curvopt.AbstractLineSearch):
     the batch of the step, as for every rule.
     """
 
-    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
-    smoothing: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    clip: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("learning_rate", self.learning_rate, above=0)
-        curvopt.check_range("smoothing", self.smoothing, at_least=0, below=1)
-        curvopt.check_range("clip", self.clip, at_least=1)
+    learning_rate: curvopt.Number = curvopt.hyperparameter(1e-4, above=0)
+    smoothing: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    clip: curvopt.Number = curvopt.hyperparameter(2.0, at_least=1)
 
     def init(self, y: PyTree[Array]) -> Scalar:
         return self.learning_rate.astype(curvopt.scalar_dtype(y))
@@ -55,11 +49,12 @@ class GeneralizedNewton(curvopt.AbstractLineSearch):
         target = jnp.clip(exact, state / self.clip, state * self.clip)
         mixed = self.smoothing * state + (1 - self.smoothing) * target
         step_size = jnp.where(accepted & jnp.isfinite(mixed), mixed, state)
-        guards = curvopt.Guards(
+        info = curvopt.StepInfo(
+            losses=2,
             ascent=descent < 0,
             flat=finite & (curvature == 0),
             negative=curvature < 0,
             limited=accepted & (target != exact),
             nonfinite=~finite,
         )
-        return step_size, curvopt.StepInfo(losses=2, guards=guards), step_size
+        return step_size, info, step_size

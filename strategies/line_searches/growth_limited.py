@@ -31,13 +31,8 @@ class GrowthLimited(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    factor: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.1)
-    first: Scalar | None = eqx.field(converter=curvopt.as_hyperparameter, default=1e-3)
-
-    def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
-        curvopt.check_range("factor", self.factor, at_least=1)
-        curvopt.check_range("first", self.first, above=0, optional=True)
+    factor: curvopt.Number = curvopt.hyperparameter(1.1, at_least=1)
+    first: curvopt.OptionalNumber = curvopt.hyperparameter(1e-3, above=0, optional=True)
 
     def init(self, y: PyTree[Array]) -> GrowthLimitedState:
         zero = jnp.zeros((), curvopt.scalar_dtype(y))
@@ -49,12 +44,12 @@ class GrowthLimited(curvopt.AbstractLineSearch):
         wanted, info, inner = self.inner.step(line, count, state.inner)
         bound = jnp.where(state.last > 0, self.factor * state.last, self._first(line))
         step_size = jnp.minimum(wanted, bound)
-        limited = curvopt.Guards(limited=step_size < wanted)
+        limited = curvopt.StepInfo(limited=step_size < wanted)
         last = jnp.where(step_size > 0, step_size, state.last)
-        return step_size, info.plus(guards=limited), GrowthLimitedState(last, inner)
+        return step_size, info.plus(limited), GrowthLimitedState(last, inner)
 
     def _first(self, line: curvopt.Line) -> Scalar:
         if self.first is None:
             return jnp.array(jnp.inf)
-        size, length = curvopt.tree_norm(line.y), curvopt.tree_norm(line.direction)
+        size, length = curvopt.tree_norm(line.y), curvopt.tree_norm(line.u)
         return self.first * jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)

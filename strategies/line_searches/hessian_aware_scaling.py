@@ -1,9 +1,8 @@
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree, Scalar
+from jaxtyping import Array, Int, Scalar
 
 import curvopt
 
@@ -40,27 +39,18 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     project's choice.
     """
 
-    strong: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.1)
-    weak_scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-    negative_scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-4)
-    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    max_trials: int = eqx.field(static=True, default=50)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("strong", self.strong, above=0)
-        # A little more, for 1 / strong is rounded.
-        highest = (1 + 1e-6) / self.strong
-        curvopt.check_range("weak_scale", self.weak_scale, above=0, at_most=highest)
-        curvopt.check_range("negative_scale", self.negative_scale, above=0)
-        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
-        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
-        curvopt.check_range("fallback", self.fallback, at_least=0)
-        curvopt.check_count("max_trials", self.max_trials)
-
-    def init(self, y: PyTree[Array]) -> None:
-        del y
+    strong: curvopt.Number = curvopt.hyperparameter(0.1, above=0)
+    weak_scale: curvopt.Number = curvopt.hyperparameter(
+        1.0,
+        above=0,
+        # A little more than 1 / strong, which is rounded.
+        at_most=lambda rule: (1 + 1e-6) / rule.strong,
+    )
+    negative_scale: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
+    backtrack: curvopt.Number = curvopt.hyperparameter(0.5, above=0, below=1)
+    sufficient: curvopt.Number = curvopt.hyperparameter(1e-4, at_least=0, below=1)
+    fallback: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0)
+    max_trials: int = curvopt.count(50)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: Any
@@ -68,7 +58,7 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
         del count, state
         slope, curvature = line.slope, line.curvature()
         negative = curvature < 0
-        u = line.direction
+        u = line.u
         is_strong = curvature > self.strong * curvopt.tree_dot(u, u)
         exact = -slope / jnp.where(is_strong, curvature, 1)
         scale = jnp.where(negative, self.negative_scale, self.weak_scale)
@@ -82,17 +72,17 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
             fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        farther = search.met & (search.trials == 1) & ~is_strong
+        farther = search.met & (search.info.losses == 1) & ~is_strong
         step_size, forward = self._forward(line, search.step_size, farther)
-        guards = curvopt.Guards(flat=~is_strong & ~negative, negative=negative)
         info = curvopt.StepInfo(
             slope=slope,
             curvature=curvature,
             curvatures=1,
-            losses=search.trials + forward,
-            guards=search.guards | guards,
+            losses=forward,
+            flat=~is_strong & ~negative,
+            negative=negative,
         )
-        return step_size, info, None
+        return step_size, info.plus(search.info), None
 
     def _forward(
         self, line: curvopt.Line, t: Scalar, farther: Array

@@ -1,8 +1,6 @@
-from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-from jaxtyping import Array, Int, PyTree, Scalar
+from jaxtyping import Array, Int, Scalar
 
 import curvopt
 
@@ -18,15 +16,8 @@ class LearningRate(curvopt.AbstractLineSearch):
         schedule for each rate would not.
     """
 
-    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter)
-    schedule: Callable[[Int[Array, ""]], Any] | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("learning_rate", self.learning_rate, at_least=0)
-        curvopt.check_schedule(self.schedule)
-
-    def init(self, y: PyTree[Array]) -> None:
-        del y
+    learning_rate: curvopt.Number = curvopt.hyperparameter(at_least=0)
+    schedule: curvopt.Schedule | None = curvopt.schedule(None)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: Any

@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
@@ -27,18 +26,11 @@ class Polyak(curvopt.AbstractLineSearch):
     iterations (read in its code).
     """
 
-    lower_bound: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.0)
-    scale: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    growth: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-    steps_per_epoch: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("lower_bound", self.lower_bound)
-        curvopt.check_range("scale", self.scale, above=0)
-        curvopt.check_range("growth", self.growth, at_least=1, below=float("inf"))
-        curvopt.check_range("initial", self.initial, above=0)
-        curvopt.check_count("steps_per_epoch", self.steps_per_epoch)
+    lower_bound: curvopt.Number = curvopt.hyperparameter(0.0)
+    scale: curvopt.Number = curvopt.hyperparameter(0.5, above=0)
+    growth: curvopt.Number = curvopt.hyperparameter(2.0, at_least=1, below=float("inf"))
+    initial: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
+    steps_per_epoch: int = curvopt.count(1)
 
     def init(self, y: PyTree[Array]) -> Scalar:
         return self.initial.astype(curvopt.scalar_dtype(y))
@@ -55,8 +47,11 @@ class Polyak(curvopt.AbstractLineSearch):
         # The division may overflow.
         bound = self.growth ** (1 / self.steps_per_epoch) * state
         step_size = jnp.where(finite & descends, jnp.minimum(wanted, bound), 0)
-        guards = curvopt.Guards(
-            ascent=slope > 0, limited=descends & (wanted > bound), nonfinite=~finite
+        info = curvopt.StepInfo(
+            slope=slope,
+            ascent=slope > 0,
+            limited=descends & (wanted > bound),
+            nonfinite=~finite,
         )
         last = jnp.where(step_size > 0, step_size, state)
-        return step_size, curvopt.StepInfo(slope=slope, guards=guards), last
+        return step_size, info, last

@@ -5,7 +5,7 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._single_steps import check_single_steps
+from .._single_steps import check_single_steps
 
 
 class RestartedState(eqx.Module):
@@ -39,7 +39,7 @@ class Restarted(curvopt.AbstractLineSearch):
     inner: curvopt.AbstractLineSearch
 
     def __check_init__(self) -> None:
-        check_single_steps(self.inner)
+        check_single_steps("inner", self.inner)
 
     def init(self, y: PyTree[Array]) -> RestartedState:
         # Before the first step no loss exceeds it, and then it becomes the first loss.

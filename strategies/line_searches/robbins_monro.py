@@ -1,7 +1,6 @@
 from typing import Any
 
-import equinox as eqx
-from jaxtyping import Array, Int, PyTree, Scalar
+from jaxtyping import Array, Int, Scalar
 
 import curvopt
 
@@ -18,15 +17,8 @@ class RobbinsMonro(curvopt.AbstractLineSearch):
     Source: Robbins & Monro 1951 (recalled).
     """
 
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter)
-    exponent: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("initial", self.initial, above=0)
-        curvopt.check_range("exponent", self.exponent, above=0.5, at_most=1)
-
-    def init(self, y: PyTree[Array]) -> None:
-        del y
+    initial: curvopt.Number = curvopt.hyperparameter(above=0)
+    exponent: curvopt.Number = curvopt.hyperparameter(1.0, above=0.5, at_most=1)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: Any

@@ -1,7 +1,3 @@
-from collections.abc import Callable
-from typing import Any
-
-import equinox as eqx
 from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
@@ -20,10 +16,9 @@ class Scheduled(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    schedule: Callable[[Int[Array, ""]], Any] = eqx.field(static=True)
+    schedule: curvopt.Schedule = curvopt.schedule()
 
     def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
         if not callable(self.schedule):
             raise ValueError(
                 "schedule must be a function of the step count (any optax schedule) with "

@@ -30,11 +30,7 @@ class Smoothed(curvopt.AbstractLineSearch):
     """
 
     inner: curvopt.AbstractLineSearch
-    decay: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-
-    def __check_init__(self) -> None:
-        curvopt.check_instance("inner", self.inner, curvopt.AbstractLineSearch)
-        curvopt.check_range("decay", self.decay, at_least=0, below=1)
+    decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
 
     def init(self, y: PyTree[Array]) -> SmoothedState:
         zero = jnp.zeros((), curvopt.scalar_dtype(y))

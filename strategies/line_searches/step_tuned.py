@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -45,22 +43,16 @@ class StepTuned(curvopt.AbstractLineSearch):
     non-convex optimization*, arXiv 2103.03570, algorithm 2 (read).
     """
 
-    steps_per_batch: ClassVar[int] = 2
+    learning_rate: curvopt.Number = curvopt.hyperparameter(above=0)
+    nonconvex: curvopt.Number = curvopt.hyperparameter(2.0, above=0)
+    average: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    lowest: curvopt.Number = curvopt.hyperparameter(0.5, above=0)
+    highest: curvopt.Number = curvopt.hyperparameter(2.0, at_least="lowest")
+    decrease: curvopt.Number = curvopt.hyperparameter(0.001, at_least=0, at_most=0.5)
 
-    learning_rate: Scalar = eqx.field(converter=curvopt.as_hyperparameter)
-    nonconvex: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-    average: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    lowest: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.5)
-    highest: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-    decrease: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.001)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("learning_rate", self.learning_rate, above=0)
-        curvopt.check_range("nonconvex", self.nonconvex, above=0)
-        curvopt.check_range("average", self.average, at_least=0, below=1)
-        curvopt.check_range("lowest", self.lowest, above=0)
-        curvopt.check_range("highest", self.highest, at_least=self.lowest)
-        curvopt.check_range("decrease", self.decrease, at_least=0, at_most=0.5)
+    @property
+    def steps_per_batch(self) -> int:
+        return 2
 
     def init(self, y: PyTree[Array]) -> StepTunedState:
         zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
@@ -78,12 +70,12 @@ class StepTuned(curvopt.AbstractLineSearch):
             (state.y, state.grad),
         )
 
-        def first() -> tuple[StepTunedState, curvopt.Guards]:
+        def first() -> tuple[StepTunedState, curvopt.StepInfo]:
             y, grad = here
             kept = StepTunedState(y, grad, state.average, state.weight, state.gamma)
-            return kept, curvopt.Guards()
+            return kept, curvopt.StepInfo()
 
-        def second() -> tuple[StepTunedState, curvopt.Guards]:
+        def second() -> tuple[StepTunedState, curvopt.StepInfo]:
             s, z = jax.tree.map(jnp.subtract, here, (state.y, state.grad))
             mix = lambda old, new: (self.average * old + (1 - self.average) * new).astype(
                 old.dtype
@@ -101,13 +93,13 @@ class StepTuned(curvopt.AbstractLineSearch):
             new = jax.tree.map(
                 lambda a, b: jnp.where(finite, a, b).astype(b.dtype), new, state
             )
-            guards = curvopt.Guards(
+            info = curvopt.StepInfo(
                 flat=curvature == 0,
                 negative=curvature < 0,
                 limited=finite & (gamma != wanted),
                 nonfinite=~finite,
             )
-            return new, guards
+            return new, info
 
-        state, guards = jax.lax.cond(count % 2 == 0, first, second)
-        return step_size, curvopt.StepInfo(guards=guards), state
+        state, info = jax.lax.cond(count % 2 == 0, first, second)
+        return step_size, info, state

@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, Scalar
 
@@ -32,22 +31,13 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
     code).
     """
 
-    initial: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1.0)
-    backtrack: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.9)
-    sufficient: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=0.1)
-    growth: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=2.0)
-    steps_per_epoch: int = eqx.field(static=True, default=1)
-    fallback: Scalar = eqx.field(converter=curvopt.as_hyperparameter, default=1e-6)
-    max_trials: int = eqx.field(static=True, default=100)
-
-    def __check_init__(self) -> None:
-        curvopt.check_range("initial", self.initial, above=0)
-        curvopt.check_range("backtrack", self.backtrack, above=0, below=1)
-        curvopt.check_range("sufficient", self.sufficient, at_least=0, below=1)
-        curvopt.check_range("growth", self.growth, at_least=1, below=float("inf"))
-        curvopt.check_count("steps_per_epoch", self.steps_per_epoch)
-        curvopt.check_range("fallback", self.fallback, at_least=0)
-        curvopt.check_count("max_trials", self.max_trials)
+    initial: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
+    backtrack: curvopt.Number = curvopt.hyperparameter(0.9, above=0, below=1)
+    sufficient: curvopt.Number = curvopt.hyperparameter(0.1, at_least=0, below=1)
+    growth: curvopt.Number = curvopt.hyperparameter(2.0, at_least=1, below=float("inf"))
+    steps_per_epoch: int = curvopt.count(1)
+    fallback: curvopt.Number = curvopt.hyperparameter(1e-6, at_least=0)
+    max_trials: int = curvopt.count(100)
 
     def init(self, y: PyTree[Array]) -> Scalar:
         # What makes the first search start at `initial`.
@@ -67,9 +57,6 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
             max_trials=self.max_trials,
         )
         # A step of zero would be the start of all searches to come.
-        searched = (search.met | search.guards.exhausted) & (search.step_size > 0)
-        info = curvopt.StepInfo(
-            slope=line.slope, losses=search.trials, guards=search.guards
-        )
+        searched = (search.met | search.info.exhausted) & (search.step_size > 0)
         state = jnp.where(searched, search.step_size, state)
-        return search.step_size, info, state
+        return search.step_size, search.info, state

@@ -23,9 +23,9 @@ from strategies import (
     LBFGS,
     LearningRate,
     NonlinearCG,
+    scale_by_line_search,
     SGD,
 )
-from strategies.optax import scale_by_line_search
 
 
 METHODS = {

@@ -295,7 +295,7 @@ def test_a_step_that_a_guard_refused_is_no_convergence():
             bowl, solver, jnp.zeros(2), ARGS, max_steps=20, throw=False
         )
         assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
-        assert solution.state.record.info.guards.ascent
+        assert solution.state.record.info.ascent
         np.testing.assert_array_equal(solution.value, jnp.zeros(2))
 
 

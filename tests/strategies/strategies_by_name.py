@@ -72,7 +72,7 @@ LINE_SEARCHES = {
     "FromSearch": FromSearch(optx.BacktrackingArmijo()),
     "Backtracking": Backtracking(CurvatureRescaling()),
     "EveryK": EveryK(CurvatureRescaling(0.25, average=0.5), 3),
-    "Clipped": Clipped(CurvatureRescaling(0.25), 1e-3, 0.2),
+    "Clipped": Clipped(CurvatureRescaling(0.25), min_step_size=1e-3, max_step_size=0.2),
     "Smoothed": Smoothed(CurvatureRescaling(0.25), 0.5),
     "Scheduled": Scheduled(CurvatureRescaling(0.25), lambda count: 0.99**count),
     "GrowthLimited": GrowthLimited(CurvatureRescaling(0.25), 1.5, 0.1),

@@ -68,7 +68,7 @@ def test_against_optax(name):
     y = jnp.array([0.3, -1.0, 2.0])
     got = directions_of(direction, GRADIENTS, y)
     for descent, expected in zip(got, updates_of(tx, GRADIENTS, y), strict=True):
-        np.testing.assert_allclose(descent.direction, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(descent.u, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_fresh_parts():
@@ -77,12 +77,12 @@ def test_fresh_parts():
             np.testing.assert_array_equal(descent.fresh, -g)
     for direction in (SGD(), RMSProp()):
         for descent in directions_of(direction, GRADIENTS):
-            np.testing.assert_array_equal(descent.fresh, descent.direction)
+            np.testing.assert_array_equal(descent.fresh, descent.u)
     # Adam without memory of the gradient is RMSProp, and is Adam's fresh part.
     adam = directions_of(Adam(0.9, 0.99), GRADIENTS)
     rmsprop = directions_of(RMSProp(0.99), GRADIENTS)
     for a, r in zip(adam, rmsprop):
-        np.testing.assert_allclose(a.fresh, r.direction, rtol=1e-5)
+        np.testing.assert_allclose(a.fresh, r.u, rtol=1e-5)
     for descent, g in zip(adam, GRADIENTS):
         assert jnp.sum(descent.fresh * g) < 0
 
@@ -90,7 +90,7 @@ def test_fresh_parts():
 @pytest.mark.parametrize("direction", [SGD(), Momentum(), RMSProp(0.9, 0), Adam(epsilon=0)])
 def test_a_zero_gradient_gives_a_finite_direction(direction):
     for descent in directions_of(direction, [jnp.zeros(3)] * 2):
-        np.testing.assert_array_equal(descent.direction, jnp.zeros(3))
+        np.testing.assert_array_equal(descent.u, jnp.zeros(3))
         np.testing.assert_array_equal(descent.fresh, jnp.zeros(3))
 
 

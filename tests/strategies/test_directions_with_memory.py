@@ -95,7 +95,7 @@ class TestNonlinearCG:
         for g in gradients:
             model = curvopt.quadratic_model(lambda y, g: g @ y, jnp.zeros_like(g), g)
             descent, state = direction.step(model, g, state)
-            out.append(descent.direction)
+            out.append(descent.u)
         return out
 
     def test_a_negative_beta_is_a_restart(self):
@@ -159,7 +159,7 @@ class TestLBFGS:
             y = Y * 0.8**k
             model = curvopt.quadratic_model(loss, y, k == 2, has_aux=True)
             descent, state = direction.step(model, y, state)
-        assert jnp.isfinite(descent.direction).all()
+        assert jnp.isfinite(descent.u).all()
 
     @pytest.mark.parametrize("scale", [1e-23, 1e-18, 1e15])
     def test_gradients_whose_squares_are_out_of_range(self, scale):
@@ -226,7 +226,7 @@ class TestForwardGradient:
         model = curvopt.quadratic_model(self.loss, MIXED, has_aux=True)
         step = lambda seed: direction.step(
             model, MIXED, direction.init(MIXED, key=jr.key(seed))
-        )[0].direction["a"]
+        )[0].u["a"]
         np.testing.assert_array_equal(step(0), step(0))
         assert (step(0) != step(1)).all()
 
@@ -337,7 +337,7 @@ class TestFromDescent:
             points_of(solver, Y, MATRIX, 1)
 
     def test_what_is_no_descent(self, unchecked):
-        with pytest.raises(ValueError, match="must be an optimistix.AbstractDescent"):
+        with pytest.raises(ValueError, match="an instance of optimistix.AbstractDescent"):
             FromDescent(optx.LearningRate(0.1))
 
 
@@ -360,7 +360,7 @@ class TestDisplacementMomentum:
         def step(g, state):
             model = curvopt.quadratic_model(lambda y, g: g @ y, jnp.zeros_like(g), g)
             descent, state = moved.step(model, jnp.zeros_like(g), state)
-            return state, (descent.direction, descent.fresh)
+            return state, (descent.u, descent.fresh)
 
         state, out = moved.init(gradients[0], key=jr.key(0)), []
         for g in gradients:
@@ -408,8 +408,8 @@ class TestLastStep:
         model = curvopt.quadratic_model(lambda y, _: quadratic(y), Y)
         first, state = direction.step(model, Y, state)
         second, _ = direction.step(model, 3 * Y, state)
-        np.testing.assert_array_equal(first.direction, jnp.zeros(2))
-        np.testing.assert_array_equal(second.direction, 2 * Y)
+        np.testing.assert_array_equal(first.u, jnp.zeros(2))
+        np.testing.assert_array_equal(second.u, 2 * Y)
 
 
 def test_a_transformation_that_is_none(unchecked):

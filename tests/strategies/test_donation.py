@@ -12,8 +12,7 @@ import pytest
 from strategies_by_name import DIRECTIONS, LINE_SEARCHES
 
 import curvopt
-from strategies import CurvatureRescaling, SGD
-from strategies.optax import scale_by_line_search
+from strategies import CurvatureRescaling, scale_by_line_search, SGD
 
 
 pytestmark = pytest.mark.usefixtures("unoptimised")

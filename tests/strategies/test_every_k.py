@@ -77,7 +77,7 @@ def test_a_rule_of_two_steps_is_refused():
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True])
-def test_k_is_a_count(k):
+def test_k_is_a_count(k, unchecked):
     with pytest.raises(ValueError, match="k must be an integer of at least 1"):
         EveryK(LearningRate(0.1), k)
 

@@ -27,9 +27,11 @@ from strategies import (
     FromOptax,
     GrowthLimited,
     LearningRate,
+    scale_by_cdat,
+    scale_by_curvature,
+    scale_by_line_search,
     SGD,
 )
-from strategies.optax import scale_by_cdat, scale_by_curvature, scale_by_line_search
 
 
 SGD_OF_OPTAX = optax.sgd(0.1)
@@ -204,7 +206,7 @@ class TestFromOptax:
             model = curvopt.quadratic_model(lambda y, _: quadratic(y), Y)
             descent, state = direction.step(model, Y, state)
         np.testing.assert_allclose(descent.fresh, -MATRIX @ Y)
-        np.testing.assert_allclose(descent.direction, -1.9 * MATRIX @ Y, rtol=1e-6)
+        np.testing.assert_allclose(descent.u, -1.9 * MATRIX @ Y, rtol=1e-6)
 
     def test_in_a_study(self, regression_problem):
         tx = optax.chain(
@@ -398,7 +400,7 @@ class TestWrongSign:
         # The second point is beyond the minimum, where the momentum still leads on.
         for y, ascends in ((Y, False), (-0.5 * Y, True)):
             updates, state = step(MATRIX @ y, state, y)
-            assert state[1].info.guards.ascent == ascends
+            assert state[1].info.ascent == ascends
             assert (updates == 0).all() == ascends
 
     def test_momentum_after_it_gathers_steps(self):

@@ -10,8 +10,7 @@ import pytest
 from strategies_by_name import DIRECTIONS, LINE_SEARCHES
 
 import curvopt
-from strategies import CurvatureRescaling, SGD
-from strategies.optax import scale_by_line_search
+from strategies import CurvatureRescaling, scale_by_line_search, SGD
 
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -51,7 +50,7 @@ def start(dtype, other):
 def test_a_healthy_problem_runs(setting, name):
     direction, rule, method = CASES[name]
     solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
-    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, method=method))
+    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, curvature=method))
     y = start(jnp.float32, jnp.float32)
     loss = lambda y, args: quadratic(y, args)  # traced anew under the setting
     with SETTINGS[setting]():
@@ -78,7 +77,7 @@ def test_strict_promotion(name, dtype, x64):
     """Abstractly: it is a matter of types alone."""
     direction, rule, method = CASES[name]
     solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
-    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, method=method))
+    tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, curvature=method))
 
     def both(y):
         loss = lambda y, args: (quadratic(y, args), None)

@@ -33,7 +33,7 @@ from .line_searches import CDAT, CurvatureRescaling
 
 
 class ScaleByLineSearchState(NamedTuple):
-    r"""The state of [`strategies.optax.scale_by_line_search`][], for the tools of
+    r"""The state of [`strategies.scale_by_line_search`][], for the tools of
     optax and Flax to look into (`optax.tree.get(state, "step_size")`).
 
     **Attributes:**
@@ -53,7 +53,7 @@ class ScaleByLineSearchState(NamedTuple):
 def scale_by_line_search(
     line_search: curvopt.AbstractLineSearch,
     *,
-    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+    curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale updates by the step of any line search of this project.
 
@@ -74,45 +74,41 @@ def scale_by_line_search(
 
     - `line_search`: how far; a rule whose state holds the parameters, such as
         `BarzilaiBorwein`, needs the memory for it.
-    - `method`: how `value_fn`'s curvature is had.
+    - `curvature`: the curvature method that `value_fn` is expanded by.
 
     **Returns:**
 
     An `optax.GradientTransformationExtraArgs`, whose state is a
-    [`strategies.optax.ScaleByLineSearchState`][].
+    [`strategies.ScaleByLineSearchState`][].
 
     **Raises:**
 
     `ValueError` without `params`, or if the loss is not to be had. A runtime error if the
-    first updates ascend (later ones may, with momentum: `state.info.guards.ascent`).
+    first updates ascend (later ones may, with momentum: `state.info.ascent`).
     """
     curvopt.check_instance("line_search", line_search, curvopt.AbstractLineSearch)
-    curvopt.check_instance("method", method, curvopt.AbstractCurvatureMethod)
+    curvopt.check_instance("curvature", curvature, curvopt.AbstractCurvatureMethod)
+
+    method = curvature  # `update` has a keyword of that name
 
     def init(params: Any) -> Any:
         dtype = curvopt.scalar_dtype(params)
-        rule = curvopt.cast_hyperparameters(line_search, dtype)
-        with curvopt.promotion():
-            own = rule.init(params)
-        state = ScaleByLineSearchState(
+        own = line_search.checked_init(params)
+        return ScaleByLineSearchState(
             count=jnp.array(0, jnp.int32),
             line_search=tuple(jax.tree.leaves(own)),
             step_size=jnp.zeros((), dtype),
             info=_named(curvopt.StepInfo().astype(dtype)),
         )
-        return curvopt.tree_copy(state)
 
     def scale(
         updates: Any, state: Any, params: Any, model: curvopt.QuadraticModel
     ) -> tuple[Any, Any]:
         state = jax.tree.map(jnp.asarray, state)  # files hold NumPy's
-        dtype = state.step_size.dtype
-        rule = curvopt.cast_hyperparameters(line_search, dtype)
         line = curvopt.Line(params, updates, updates, model)
-        structure = jax.tree.structure(jax.eval_shape(rule.init, params))
+        structure = jax.tree.structure(jax.eval_shape(line_search.checked_init, params))
         before = jax.tree.unflatten(structure, state.line_search)
-        step_size, info, own = rule.step(line, state.count, before)
-        step_size = jnp.asarray(step_size, dtype)
+        step_size, info, own = line_search.checked_step(line, state.count, before)
         step_size = eqx.error_if(
             step_size,
             (state.count == 0) & (line.slope > 0),
@@ -120,13 +116,14 @@ def scale_by_line_search(
             "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
             "scale_by_curvature()), or after optax.scale(-1.0).",
         )
-        own = jax.tree.map(lambda new, old: new.astype(old.dtype), own, before)
         # A step of zero is one, whatever the updates are.
         scaled = jax.tree.map(
             lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
         )
-        leaves, info = tuple(jax.tree.leaves(own)), _named(info.astype(dtype))
-        return scaled, ScaleByLineSearchState(state.count + 1, leaves, step_size, info)
+        leaves = tuple(jax.tree.leaves(own))
+        return scaled, ScaleByLineSearchState(
+            state.count + 1, leaves, step_size, _named(info)
+        )
 
     def update(
         updates: Any,
@@ -160,8 +157,7 @@ def scale_by_line_search(
                 "value_fn=loss), or hand over model=curvopt.quadratic_model(loss, params), "
                 "or curvature= and grad=."
             )
-        with curvopt.promotion():
-            return scale(updates, state, params, model)
+        return scale(updates, state, params, model)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -170,13 +166,13 @@ def scale_by_curvature(
     learning_rate: ScalarLike | optax.Schedule = 0.5,
     *,
     average: ScalarLike = 0.0,
-    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+    curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale updates $u$ by the curvature rescaling,
     $\tau = 2 \ell \max(-\langle g, u \rangle, 0) / |\langle u, H u \rangle|$.
 
     See [`strategies.CurvatureRescaling`][] for the rule, and
-    [`strategies.optax.scale_by_line_search`][] for what `update` takes; with that, any
+    [`strategies.scale_by_line_search`][] for what `update` takes; with that, any
     composition (`GrowthLimited(CurvatureRescaling(...))`) serves as well.
 
     **Arguments:**
@@ -184,13 +180,13 @@ def scale_by_curvature(
     - `learning_rate`: $\ell$, a number or an optax schedule of it.
     - `average`: the decay in $[0, 1)$ of the averages of slope and curvature. For
         mini-batches take 0.9.
-    - `method`: how `value_fn`'s curvature is had.
+    - `curvature`: the curvature method that `value_fn` is expanded by.
     """
     if callable(learning_rate):
         rule = CurvatureRescaling(1.0, learning_rate, average=average)
     else:
         rule = CurvatureRescaling(learning_rate, average=average)
-    return scale_by_line_search(rule, method=method)
+    return scale_by_line_search(rule, curvature=curvature)
 
 
 def scale_by_cdat(
@@ -198,11 +194,11 @@ def scale_by_cdat(
     *,
     average: ScalarLike = 0.9,
     epsilon: ScalarLike = 1e-6,
-    method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+    curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
 ) -> optax.GradientTransformationExtraArgs:
     """Scale updates by CDAT's step: [`strategies.CDAT`][], whose arguments these are, as
-    [`strategies.optax.scale_by_line_search`][]."""
-    return scale_by_line_search(CDAT(sigma, average, epsilon), method=method)
+    [`strategies.scale_by_line_search`][]."""
+    return scale_by_line_search(CDAT(sigma, average, epsilon), curvature=curvature)
 
 
 @functools.cache
@@ -310,7 +306,7 @@ def _model_from(
         )
 
     return curvopt.QuadraticModel(
-        value=jnp.asarray(curvopt.not_measured() if value is None else value),
+        value=jnp.asarray(jnp.nan if value is None else value),
         grad=grad,
         aux=None,
         _loss=unknown,

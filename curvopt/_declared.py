@@ -1,0 +1,206 @@
+"""Fields that are declared once: default, range and kind in one line, and checked."""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TYPE_CHECKING, TypeAlias
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
+
+from ._checks import check_choice, check_count, check_instance, check_number, check_range
+from ._describe import readable
+
+
+Schedule: TypeAlias = Callable[[Int[Array, ""]], Any]
+
+if TYPE_CHECKING:
+    # A descriptor tells a type checker that a number becomes an array.
+    class Number:
+        def __get__(self, instance: Any, owner: Any) -> Array: ...
+        def __set__(self, instance: Any, value: ScalarLike) -> None: ...
+
+    class OptionalNumber:
+        def __get__(self, instance: Any, owner: Any) -> Array | None: ...
+        def __set__(self, instance: Any, value: ScalarLike | None) -> None: ...
+else:
+    Number: TypeAlias = Scalar
+    OptionalNumber: TypeAlias = Scalar | None
+
+_REQUIRED: Any = dataclasses.MISSING
+
+
+def as_hyperparameter(x: Any) -> Any:
+    """A number as a strongly typed floating array, which is data: another value compiles
+    nothing anew, and a grid of it can be vmapped over. (A weakly typed array would be
+    traced a second time as soon as a grid brings strong ones.) What is no number is left
+    to the check, which knows the name of the field."""
+    if x is None or isinstance(x, complex) or not eqx.is_array_like(x):
+        return x
+    dtype = jnp.result_type(x)
+    weak = isinstance(x, (bool, int, float))
+    if weak or not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.result_type(float)
+    return jnp.asarray(x, dtype=dtype)
+
+
+def cast_hyperparameters(module: PyTree, dtype: Any) -> PyTree:
+    """A module with its floating-point arrays in `dtype`.
+
+    Hyper-parameters are strongly typed, so that a grid of them and a single one are
+    the same program; but a strong float64 number must not promote float32
+    parameters. Inside a step they therefore take the dtype of the scalars.
+    """
+    return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, module)
+
+
+# A number, the name of another field, or a function of the object.
+Bound: TypeAlias = ScalarLike | str | Callable[[Any], ScalarLike]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """The range of a number."""
+
+    above: Bound | None
+    at_least: Bound | None
+    below: Bound | None
+    at_most: Bound | None
+    optional: bool
+
+    def check(self, name: str, value: Any, owner: Any) -> None:
+        if value is None and self.optional:
+            return
+        check_number(name, value)
+        ends = ("above", "at_least", "below", "at_most")
+        bounds = {end: _bound(getattr(self, end), owner) for end in ends}
+        check_range(name, value, **bounds)
+
+
+def _bound(bound: Bound | None, owner: Any) -> Any:
+    if isinstance(bound, str):
+        return getattr(owner, bound)
+    return bound(owner) if callable(bound) else bound
+
+
+@dataclasses.dataclass(frozen=True)
+class _Count:
+    """A static integer of at least 1."""
+
+    def check(self, name: str, value: Any, owner: Any) -> None:
+        del owner
+        check_count(name, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Schedule:
+    """A function of the step count."""
+
+    optional: bool
+
+    def check(self, name: str, value: Any, owner: Any) -> None:
+        del owner
+        if not callable(value) and not (value is None and self.optional):
+            raise ValueError(
+                f"{name} must be a function of the step count (any optax schedule) with "
+                f"peak 1, but it is {value!r}."
+            )
+
+
+def hyperparameter(
+    default: ScalarLike | None = _REQUIRED,
+    *,
+    above: Bound | None = None,
+    at_least: Bound | None = None,
+    below: Bound | None = None,
+    at_most: Bound | None = None,
+    optional: bool | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """Declare a number of a strategy or of a problem, with its range.
+
+    ```python
+    class Momentum(curvopt.AbstractDirection):
+        decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
+    ```
+
+    The number becomes data, a strongly typed floating array: changing it compiles nothing
+    anew, and a grid of it can be vmapped over. Its range is checked when the object is
+    made, but for traced values. Study files read default and range from here.
+
+    **Arguments:**
+
+    - `default`: a number; without one the field must be given.
+    - `above`, `at_least`, `below`, `at_most`: the range. Each bound is a number, the name
+        of another field, or a function of the object.
+    - `optional`: whether it may be `None`; by default if `default` is.
+    - `kw_only`: whether it is given by name only.
+
+    **Returns:**
+
+    A field for a dataclass, as `equinox.field` makes it.
+    """
+    optional = default is None if optional is None else optional
+    declared = Hyperparameter(above, at_least, below, at_most, optional)
+    return _field(declared, default, converter=as_hyperparameter, kw_only=kw_only)
+
+
+def count(default: int = _REQUIRED) -> Any:
+    """Declare an integer of at least 1 that is part of the program: static."""
+    return _field(_Count(), default, static=True)
+
+
+def schedule(default: Schedule | None = _REQUIRED) -> Any:
+    """Declare a [`curvopt.Schedule`][], a function of the step count that is part of the
+    program: static. It may be `None` if `default` is."""
+    return _field(_Schedule(default is None), default, static=True)
+
+
+def _field(declared: Any, default: Any, **kwargs: Any) -> Any:
+    given = {} if default is _REQUIRED else {"default": default}
+    return eqx.field(metadata={"declared": declared}, **given, **kwargs)
+
+
+def declared(field: dataclasses.Field) -> Any:
+    """What a field was declared as, or `None`."""
+    return field.metadata.get("declared")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except NameError:  # names of a function's own, under postponed annotations
+        return {}
+
+
+class Declared(eqx.Module):
+    """A module that checks its fields when it is made, and shows their values.
+
+    Checked are numbers, counts and schedules that were declared as such, choices (fields
+    annotated as a `Literal`), and Equinox modules (by their annotated class, alone or in a
+    tuple).
+    """
+
+    def __repr__(self) -> str:
+        return readable(self)
+
+    def __check_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if (known := declared(field)) is not None:
+                known.check(name, value, self)
+            _check_annotation(name, value, _hints(type(self)).get(name))
+
+
+def _check_annotation(name: str, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is Literal:
+        check_choice(name, value, typing.get_args(hint))
+    elif isinstance(hint, type) and issubclass(hint, eqx.Module):
+        check_instance(name, value, hint)
+    elif typing.get_origin(hint) is tuple and isinstance(value, tuple):
+        for k, item in enumerate(value):
+            _check_annotation(f"{name}[{k}]", item, typing.get_args(hint)[0])
