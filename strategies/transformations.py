@@ -239,11 +239,11 @@ def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.Quadrat
         value=model.value,
         grad=over(lambda a, g: a if _is_masked(a) else g, updates, model.grad),
         aux=model.aux,
-        _loss=loss,
-        _slope=lambda u: model.slope(fill(u)),
-        _curvature=lambda u: model.curvature(fill(u)),
-        _matrix=lambda us: model.curvature_matrix([fill(u) for u in us]),
-        _report=model.report,
+        loss=loss,
+        slope=lambda u: model.slope(fill(u)),
+        curvature=lambda u: model.curvature(fill(u)),
+        curvature_matrix=lambda us: model.curvature_matrix([fill(u) for u in us]),
+        report=model.report,
     )
 
 
@@ -306,14 +306,9 @@ def _model_from(
         )
 
     return curvopt.QuadraticModel(
-        value=jnp.asarray(jnp.nan if value is None else value),
+        value=value,
         grad=grad,
-        aux=None,
-        _loss=unknown,
-        _slope=lambda u: curvopt.tree_dot(grad, u),
-        _curvature=lambda u: jnp.asarray(
-            curvature(u) if callable(curvature) else curvature
-        ),
-        _matrix=unknown,
-        _report=unknown,
+        loss=unknown,
+        curvature=lambda u: jnp.asarray(curvature(u) if callable(curvature) else curvature),
+        curvature_matrix=unknown,
     )

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 from ._products import ProductRule, Products
 from ._report import CurvatureReport
@@ -78,9 +77,8 @@ class AdjointCurvature(AbstractCurvatureMethod):
             value=recorded.value,
             grad=grad,
             aux=recorded.aux,
-            _loss=lambda y: fn(y, args)[0],
-            _slope=lambda u: tree_dot(grad, u),
-            _curvature=curvature,
-            _matrix=matrix,
-            _report=lambda: CurvatureReport.of(tape, how, self),
+            loss=lambda y: fn(y, args)[0],
+            curvature=curvature,
+            curvature_matrix=matrix,
+            report=lambda: CurvatureReport.of(tape, how),
         )

@@ -7,12 +7,9 @@ from .._tree import (
     at_least_float32,
     scalar_dtype,
     tree_cast,
-    tree_dot,
     tree_norm,
 )
-from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
-from ._refs import value_and_grad
-from ._report import CurvatureReport
+from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 
 
 class FiniteDifferenceCurvature(AbstractCurvatureMethod):
@@ -33,8 +30,6 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
     relative_step: OptionalNumber = hyperparameter(None, above=0)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = value_and_grad(fn, y, args)
-
         def curvature(u: PyTree[Array]) -> Scalar:
             dtype = scalar_dtype(y)
             rho = self.relative_step
@@ -47,17 +42,9 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
                 moved = jtu.tree_map(
                     lambda y, u: at_least_float32(y) + t * at_least_float32(u), y, u
                 )
-                return at_least_float32(fn(tree_cast(moved, y), args)[0])
+                return at_least_float32(model.loss(tree_cast(moved, y)))
 
-            return (loss(h) - 2 * at_least_float32(value) + loss(-h)) / h**2
+            return (loss(h) - 2 * at_least_float32(model.value) + loss(-h)) / h**2
 
-        return QuadraticModel(
-            value=value,
-            grad=grad,
-            aux=aux,
-            _loss=lambda y: fn(y, args)[0],
-            _slope=lambda u: tree_dot(grad, u),
-            _curvature=curvature,
-            _matrix=polarised(curvature),
-            _report=lambda: CurvatureReport((), type(self).__name__),
-        )
+        model = QuadraticModel.of_loss(fn, y, args, curvature=curvature)
+        return model

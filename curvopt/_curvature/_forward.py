@@ -11,7 +11,6 @@ from ._model import (
     AbstractCurvatureMethod,
     ClosedLoss,
     Loss,
-    polarised,
     QuadraticModel,
 )
 from ._products import ProductRule, Products
@@ -21,11 +20,7 @@ from ._tape import record, Recorded
 
 
 def forward_model(
-    method: AbstractCurvatureMethod,
-    fn: ClosedLoss,
-    recorded: Recorded,
-    sweep: AbstractSweep,
-    how: ProductRule,
+    fn: ClosedLoss, recorded: Recorded, sweep: AbstractSweep, how: ProductRule
 ) -> QuadraticModel:
     r"""A model whose curvature is what a sweep of tangents $(\dot z, \ddot z)$ brings to
     the loss as $\ddot z$."""
@@ -47,11 +42,10 @@ def forward_model(
         value=recorded.value,
         grad=grad,
         aux=recorded.aux,
-        _loss=lambda y: fn(y)[0],
-        _slope=slope,
-        _curvature=curvature,
-        _matrix=polarised(curvature),
-        _report=lambda: CurvatureReport.of(recorded.tape, how, method),
+        loss=lambda y: fn(y)[0],
+        slope=slope,
+        curvature=curvature,
+        report=lambda: CurvatureReport.of(recorded.tape, how),
     )
 
 
@@ -82,4 +76,4 @@ class ForwardCurvature(AbstractCurvatureMethod):
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
         how = ProductRule(self.products, self.product_dtype)
         closed = lambda y: fn(y, args)
-        return forward_model(self, closed, record(closed, y), SecondOrder(how), how)
+        return forward_model(closed, record(closed, y), SecondOrder(how), how)

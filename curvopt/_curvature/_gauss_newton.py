@@ -72,7 +72,7 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
         how = ProductRule(self.products, self.product_dtype)
         closed = lambda y: fn(y, args)
         sweep = _CutAtOutput(SecondOrder(how))
-        model = forward_model(self, closed, record(closed, y), sweep, how)
+        model = forward_model(closed, record(closed, y), sweep, how)
         if not any(line.primitive == "tag_output" for line in model.report().equations):
             raise ValueError(
                 "GaussNewtonCurvature must know where in the loss the model's output is, "

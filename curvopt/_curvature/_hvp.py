@@ -6,8 +6,6 @@ from jaxtyping import Array, PyTree
 
 from .._tree import tree_dot
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
-from ._refs import value_and_grad
-from ._report import CurvatureReport
 
 
 class HvpCurvature(AbstractCurvatureMethod):
@@ -22,8 +20,6 @@ class HvpCurvature(AbstractCurvatureMethod):
     """
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = value_and_grad(fn, y, args)
-
         def product(u: PyTree[Array]) -> PyTree[Array]:
             return jax.jvp(jax.grad(lambda y: fn(y, args)[0]), (y,), (u,))[1]
 
@@ -31,13 +27,7 @@ class HvpCurvature(AbstractCurvatureMethod):
             products = [product(u) for u in us]
             return jnp.stack([jnp.stack([tree_dot(u, p) for p in products]) for u in us])
 
-        return QuadraticModel(
-            value=value,
-            grad=grad,
-            aux=aux,
-            _loss=lambda y: fn(y, args)[0],
-            _slope=lambda u: tree_dot(grad, u),
-            _curvature=lambda u: tree_dot(u, product(u)),
-            _matrix=matrix,
-            _report=lambda: CurvatureReport((), type(self).__name__),
+        curvature = lambda u: tree_dot(u, product(u))
+        return QuadraticModel.of_loss(
+            fn, y, args, curvature=curvature, curvature_matrix=matrix
         )

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree, Scalar
 
 from .._tree import at_least_float32
-from ._model import AbstractCurvatureMethod, Loss, polarised, QuadraticModel
-from ._report import CurvatureReport
+from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 
 
 class JvpCurvature(AbstractCurvatureMethod):
@@ -29,9 +28,7 @@ class JvpCurvature(AbstractCurvatureMethod):
             value=value,
             grad=jax.jacfwd(loss)(y),
             aux=aux,
-            _loss=loss,
-            _slope=lambda u: at_least_float32(slope_at(y, u)),
-            _curvature=curvature,
-            _matrix=polarised(curvature),
-            _report=lambda: CurvatureReport((), type(self).__name__),
+            loss=loss,
+            slope=lambda u: at_least_float32(slope_at(y, u)),
+            curvature=curvature,
         )

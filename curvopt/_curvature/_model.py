@@ -2,17 +2,20 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, PyTree, Scalar, ScalarLike
 
 from .. import _compat
 from .._checks import check_direction
 from .._declared import Declared
-from .._tree import promotion, tree_cast
+from .._tree import promotion, tree_cast, tree_dot
+from ._refs import check_refs_of_scans
 from ._report import CurvatureReport
 
 
@@ -26,9 +29,9 @@ class QuadraticModel(eqx.Module):
     r"""The loss near `y` to second order,
     $f(y + t u) \approx f + t \langle g, u \rangle + \tfrac{t^2}{2} \langle u, H u \rangle$.
 
-    Made by [`curvopt.quadratic_model`][]. It closes over what its sweeps kept, in the
-    idiom of `jax.linearize`: ask it for as many directions as you like, inside the
-    same trace. Under `jax.jit`, what is not asked for is not computed.
+    Asked for by [`curvopt.quadratic_model`][], made by a curvature method. It closes over
+    what its sweeps kept, in the idiom of `jax.linearize`: ask it for as many directions as
+    you like, inside the same trace. Under `jax.jit`, what is not asked for is not computed.
 
     **Attributes:**
 
@@ -43,8 +46,61 @@ class QuadraticModel(eqx.Module):
     _loss: Callable[[PyTree], Scalar]
     _slope: Callable[[PyTree], Scalar]
     _curvature: Callable[[PyTree], Scalar]
-    _matrix: Callable[[Sequence[PyTree]], Array]
+    _curvature_matrix: Callable[[Sequence[PyTree]], Array]
     _report: Callable[[], CurvatureReport]
+
+    def __init__(
+        self,
+        *,
+        grad: PyTree[Array],
+        curvature: Callable[[PyTree], Scalar],
+        value: ScalarLike | None = None,
+        aux: PyTree = None,
+        loss: Callable[[PyTree], Scalar] | None = None,
+        slope: Callable[[PyTree], Scalar] | None = None,
+        curvature_matrix: Callable[[Sequence[PyTree]], Array] | None = None,
+        report: Callable[[], CurvatureReport] | None = None,
+    ):
+        r"""**Arguments:**
+
+        - `grad`: the gradient.
+        - `curvature`: `curvature(u)`, the curvature along a direction, which comes checked
+            and in the dtypes of the parameters.
+        - `value`: the loss. `None`: not measured (`nan`).
+        - `aux`: its auxiliary output.
+        - `loss`: `loss(y)`, the loss at another point. `None`: asking for it is an error.
+        - `slope`: `slope(u)`. `None`: the inner product with the gradient.
+        - `curvature_matrix`: `curvature_matrix(us)`. `None`: by the curvature along sums,
+            $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$.
+        - `report`: `report()`, where the method goes through the loss equation by equation.
+        """
+        self.value = jnp.asarray(jnp.nan if value is None else value)
+        self.grad = grad
+        self.aux = aux
+        self._loss = _unknown_loss if loss is None else loss
+        self._slope = partial(tree_dot, grad) if slope is None else slope
+        self._curvature = curvature
+        self._curvature_matrix = (
+            partial(_polarised, curvature) if curvature_matrix is None else curvature_matrix
+        )
+        self._report = CurvatureReport if report is None else report
+
+    @classmethod
+    def of_loss(
+        cls, fn: Loss, y: PyTree[Array], args: PyTree, **known: Any
+    ) -> "QuadraticModel":
+        """The model whose value, gradient and loss are had by jax's own reverse mode: what
+        most curvature methods need beside the curvature.
+
+        **Arguments:**
+
+        - `fn`, `y`, `args`: as [`curvopt.AbstractCurvatureMethod`][] is given them.
+        - `known`: the `curvature`, and whatever else is special: see the class.
+        """
+        loss = lambda y: fn(y, args)[0]
+        check_refs_of_scans(jax.make_jaxpr(loss)(y))
+        (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
+        return cls(value=value, grad=grad, aux=aux, loss=loss, **known)
 
     def loss(self, y: PyTree[Array]) -> Scalar:
         """The loss itself, $f$, at another point, on the same data and the same
@@ -111,7 +167,7 @@ class QuadraticModel(eqx.Module):
                 f"{what}. For one direction: `curvature_matrix([u])`."
             )
         with promotion():
-            return self._total(self._matrix([self._tangent(u) for u in us]))
+            return self._total(self._curvature_matrix([self._tangent(u) for u in us]))
 
     def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
         """A direction, checked, as a tangent of the parameters."""
@@ -131,24 +187,48 @@ class QuadraticModel(eqx.Module):
         return self._report()
 
 
-def polarised(curvature: Callable[[PyTree], Scalar]) -> Callable[..., Array]:
+def _unknown_loss(y: PyTree) -> Scalar:
+    del y
+    raise ValueError(
+        "this model knows the loss at one point alone, and the line search asks for it "
+        "elsewhere. Make the model with `curvopt.quadratic_model(loss, y)`, or with "
+        "`curvopt.QuadraticModel(..., loss=...)`."
+    )
+
+
+def _polarised(curvature: Callable[[PyTree], Scalar], us: Sequence[PyTree[Array]]) -> Array:
     r"""The curvature matrix by $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$."""
-
-    def matrix(us: Sequence[PyTree[Array]]) -> Array:
-        own = jnp.stack([curvature(u) for u in us])
-        result = jnp.diag(own)
-        for i, u in enumerate(us):
-            for j, w in enumerate(us[:i]):
-                both = curvature(jtu.tree_map(jnp.add, u, w))
-                entry = (both - own[i] - own[j]) / 2
-                result = result.at[i, j].set(entry).at[j, i].set(entry)
-        return result
-
-    return matrix
+    own = jnp.stack([curvature(u) for u in us])
+    result = jnp.diag(own)
+    for i, u in enumerate(us):
+        for j, w in enumerate(us[:i]):
+            both = curvature(jtu.tree_map(jnp.add, u, w))
+            entry = (both - own[i] - own[j]) / 2
+            result = result.at[i, j].set(entry).at[j, i].set(entry)
+    return result
 
 
 class AbstractCurvatureMethod(Declared):
-    """How the curvature along a direction is had."""
+    """How the curvature along a direction is had.
+
+    A method of one's own says what is special about it, and no more:
+
+    ```python
+    class Secant(curvopt.AbstractCurvatureMethod):
+        h: float = 1e-3
+
+        def model(self, fn, y, args):
+            gradient = jax.grad(lambda y: fn(y, args)[0])
+
+            def curvature(u):
+                slope_at = lambda t: curvopt.tree_dot(
+                    gradient(jax.tree.map(lambda y, u: y + t * u, y, u)), u
+                )
+                return (slope_at(self.h) - slope_at(-self.h)) / (2 * self.h)
+
+            return curvopt.QuadraticModel.of_loss(fn, y, args, curvature=curvature)
+    ```
+    """
 
     @abc.abstractmethod
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:

@@ -83,7 +83,7 @@ def refusal(operation: AbstractOperation, error: Exception) -> TypeError:
     if eqn is not None and _compat.contains_custom_vjp(eqn):
         remedy = (
             "Its backward rule must have a reverse mode of its own. Where it has a forward "
-            "mode, use method=curvopt.HvpCurvature(); where it has neither, "
+            "mode, use curvature=curvopt.HvpCurvature(); where it has neither, "
             "curvopt.FiniteDifferenceCurvature(), which needs the gradient alone, or, in "
             "Diffrax, adjoint=diffrax.DirectAdjoint()"
         )

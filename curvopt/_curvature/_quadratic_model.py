@@ -36,7 +36,7 @@ def quadratic_model(
     fn: Callable[[PyTree, Any], Any],
     y: PyTree,
     args: PyTree = None,
-    method: AbstractCurvatureMethod = AdjointCurvature(),
+    curvature: AbstractCurvatureMethod = AdjointCurvature(),
     has_aux: bool = False,
 ) -> QuadraticModel:
     r"""Expand a loss at `y` to second order: value, gradient, and for any direction
@@ -54,7 +54,7 @@ def quadratic_model(
         traced as `jax.jit` would trace it.
     - `y`: the parameters, a pytree of real floating-point arrays of any shapes.
     - `args`: whatever else the loss needs; passed on as it is.
-    - `method`: how the curvature is had (a solver's is its `curvature`):
+    - `curvature`: how the curvature is had:
       [`curvopt.AdjointCurvature`][] (the default), [`curvopt.ForwardCurvature`][],
       [`curvopt.HvpCurvature`][], [`curvopt.FiniteDifferenceCurvature`][],
       [`curvopt.GaussNewtonCurvature`][], or any of them on a part of the batch,
@@ -72,6 +72,6 @@ def quadratic_model(
     if the loss is not a real floating-point scalar.
     """
     check_parameters(y)
-    check_instance("method", method, AbstractCurvatureMethod)
+    check_instance("curvature", curvature, AbstractCurvatureMethod)
     with promotion() as keeps_setting:
-        return method.model(_with_aux(keeps_setting(fn), has_aux), y, args)
+        return curvature.model(_with_aux(keeps_setting(fn), has_aux), y, args)

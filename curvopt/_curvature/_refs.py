@@ -4,11 +4,7 @@ sweeps nor, in the body of a scan, jax's reverse mode follow. It is refused, not
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-from jaxtyping import Array, PyTree, Scalar
-
 from .. import _compat
-from ._model import Loss
 
 
 def _made_in_scans(jaxpr: Any) -> Iterator[Any]:
@@ -48,12 +44,4 @@ def check_no_refs(jaxpr: Any) -> None:
     check_refs_of_scans(jaxpr)
     for eqn in _compat.on_refs(jaxpr):
         why = "whose derivative the curvature's sweeps would lose"
-        raise _refusal(eqn, why, ", or use method=curvopt.HvpCurvature()")
-
-
-def value_and_grad(
-    fn: Loss, y: PyTree[Array], args: PyTree
-) -> tuple[tuple[Scalar, PyTree], PyTree[Array]]:
-    """Value, auxiliary output and gradient by jax's own reverse mode."""
-    check_refs_of_scans(jax.make_jaxpr(lambda y: fn(y, args)[0])(y))
-    return jax.value_and_grad(fn, has_aux=True)(y, args)
+        raise _refusal(eqn, why, ", or use curvature=curvopt.HvpCurvature()")

@@ -25,21 +25,19 @@ class CurvatureReport:
 
     - `equations`: a tuple of [`curvopt.EquationReport`][], in the order of evaluation.
         Empty for a method that takes the loss as a whole.
-    - `method`: the name of the method.
     """
 
-    equations: tuple[EquationReport, ...]
-    method: str
+    equations: tuple[EquationReport, ...] = ()
 
     @staticmethod
-    def of(tape: Any, products: Any, method: Any) -> "CurvatureReport":
+    def of(tape: Any, products: Any) -> "CurvatureReport":
         """The report of a method that sweeps over a tape."""
         lines = (line for equation in tape.equations for line in equation.report(products))
-        return CurvatureReport(tuple(lines), type(method).__name__)
+        return CurvatureReport(tuple(lines))
 
     def __str__(self) -> str:
         if not self.equations:
-            return f"{self.method}: the loss as a whole; no equation depends on a rule."
+            return "The loss as a whole: no equation depends on a rule."
         counts = collections.Counter(self.equations)
         rows = [("count", "primitive", "rule", "source")]
         rows += [(str(n), *line) for line, n in counts.items()]
@@ -48,4 +46,4 @@ class CurvatureReport:
             "  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]])
             for row in rows
         ]
-        return "\n".join([f"{self.method}, {len(self.equations)} equations:", *lines])
+        return "\n".join([f"{len(self.equations)} equations:", *lines])

@@ -279,9 +279,9 @@ class ReverseOverReverse(AbstractRule):
     def _refuse(self, equation: Any) -> Any:
         raise TypeError(
             f"{equation.operation.described} is or contains a jax.custom_vjp, which has "
-            "no forward mode. Use method=curvopt.AdjointCurvature(), which needs none; or, "
-            "where its backward rule has no derivative (Diffrax's default adjoint), "
-            "method=curvopt.FiniteDifferenceCurvature()."
+            "no forward mode. Use curvature=curvopt.AdjointCurvature(), which needs none; "
+            "or, where its backward rule has no derivative (Diffrax's default adjoint), "
+            "curvature=curvopt.FiniteDifferenceCurvature()."
         )
 
     def tangent(self, equation, dx, adjoint, how):

@@ -9,10 +9,8 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from .._checks import check_instance
-from .._tree import tree_dot
 from ._forward import ForwardCurvature
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
-from ._refs import value_and_grad
 
 
 class SubsampledCurvature(AbstractCurvatureMethod):
@@ -37,7 +35,7 @@ class SubsampledCurvature(AbstractCurvatureMethod):
     - `batch`: which part of the loss's `args` holds the examples: a function from `args`
         to a pytree of arrays, whose leading axes are all that of the examples. The default
         is `args[0]`, the data in [`curvopt.AbstractProblem`][].
-    - `method`: how the curvature of the part is had.
+    - `curvature`: how the curvature of the part is had.
 
     **Raises:**
 
@@ -47,7 +45,7 @@ class SubsampledCurvature(AbstractCurvatureMethod):
 
     fraction: float = eqx.field(static=True)
     batch: Callable[[Any], PyTree] = eqx.field(static=True, default=operator.itemgetter(0))
-    method: AbstractCurvatureMethod = ForwardCurvature()
+    curvature: AbstractCurvatureMethod = ForwardCurvature()
 
     def __check_init__(self) -> None:
         number = isinstance(self.fraction, (int, float))
@@ -58,9 +56,9 @@ class SubsampledCurvature(AbstractCurvatureMethod):
         if not callable(self.batch):
             raise ValueError(
                 "batch must be a function that picks the examples out of the loss's args, "
-                f"but it is {self.batch!r}. (A curvature method is given as `method=`.)"
+                f"but it is {self.batch!r}. (A curvature method is given as `curvature=`.)"
             )
-        check_instance("method", self.method, AbstractCurvatureMethod)
+        check_instance("curvature", self.curvature, AbstractCurvatureMethod)
 
     def _part(self, args: PyTree) -> PyTree:
         try:
@@ -106,20 +104,14 @@ class SubsampledCurvature(AbstractCurvatureMethod):
                 )
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        (value, aux), grad = value_and_grad(fn, y, args)
         part = self._part(args)
-
         # Made when it is asked for: what is not asked for is not even traced.
-        def of_part() -> QuadraticModel:
-            return self.method.model(fn, y, part)
-
-        return QuadraticModel(
-            value=value,
-            grad=grad,
-            aux=aux,
-            _loss=lambda y: fn(y, args)[0],
-            _slope=lambda u: tree_dot(grad, u),
-            _curvature=lambda u: of_part().curvature(u),
-            _matrix=lambda us: of_part().curvature_matrix(us),
-            _report=lambda: of_part().report(),
+        of_part = lambda: self.curvature.model(fn, y, part)
+        return QuadraticModel.of_loss(
+            fn,
+            y,
+            args,
+            curvature=lambda u: of_part().curvature(u),
+            curvature_matrix=lambda us: of_part().curvature_matrix(us),
+            report=lambda: of_part().report(),
         )

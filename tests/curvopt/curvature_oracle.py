@@ -58,7 +58,7 @@ def check(fn, y, methods=METHODS):
 
         @partial(jax.jit, compiler_options=QUICKLY)
         def run(y, directions, method=method):
-            model = curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
+            model = curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
             slopes = [model.slope(u) for u in directions]
             return (
                 model.value,
@@ -90,7 +90,7 @@ def check_along(fn, y, methods=BY_EQUATION, rtol=1e-9):
     def run(y, u):
         product = jax.jvp(jax.grad(fn), (y,), (u,))[1]
         models = [
-            curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
+            curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
             for method in methods
         ]
         return curvopt.tree_dot(product, u), [model.curvature(u) for model in models]

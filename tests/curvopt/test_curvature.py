@@ -279,7 +279,7 @@ def test_vmap_and_scan(method, x64):
 
     @jax.jit
     def curvature(p):
-        model = curvopt.quadratic_model(lambda y, _: loss(y), p, method=method)
+        model = curvopt.quadratic_model(lambda y, _: loss(y), p, curvature=method)
         return model.curvature(model.grad)
 
     one_by_one = [curvature(jax.tree.map(lambda p, k=k: p[k], stacked)) for k in range(3)]
@@ -304,7 +304,7 @@ def test_low_precision_is_accumulated_in_float32(method):
     """A bfloat16 sum of 4,096 equal terms would stop growing at 256 of them."""
     y = jnp.full(4096, 0.5, jnp.bfloat16)
     fn = lambda y, _: jnp.sum((y * y).astype(jnp.float32))
-    model = curvopt.quadratic_model(fn, y, method=method)
+    model = curvopt.quadratic_model(fn, y, curvature=method)
     u = jnp.ones_like(y)
     assert model.grad.dtype == jnp.bfloat16
     for got, expected in ((model.slope(u), 4096.0), (model.curvature(u), 8192.0)):
@@ -318,7 +318,7 @@ def test_forward_model_without_its_gradient_runs_no_backward_sweep():
 
     def slope(p):
         method = curvopt.ForwardCurvature()
-        return curvopt.quadratic_model(lambda y, _: loss(y), p, method=method).slope(p)
+        return curvopt.quadratic_model(lambda y, _: loss(y), p, curvature=method).slope(p)
 
     jvp = lambda p: jax.jvp(loss, (p,), (p,))[1]
     ratio = (
@@ -361,7 +361,7 @@ class TestBadInput:
     )
     def test_loss_that_is_no_real_scalar(self, fn, message, method):
         with pytest.raises(ValueError, match=message):
-            curvopt.quadratic_model(fn, jnp.ones(2), method=method)
+            curvopt.quadratic_model(fn, jnp.ones(2), curvature=method)
 
     def test_aux_that_is_missing(self):
         with pytest.raises(ValueError, match="must return a pair"):

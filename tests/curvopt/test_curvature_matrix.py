@@ -38,7 +38,7 @@ def in_columns(us):
 
 
 def matrix(fn, y, us, method=curvopt.AdjointCurvature()):
-    model = curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
+    model = curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
     return model.curvature_matrix(us)
 
 
@@ -99,7 +99,7 @@ def test_a_backward_rule_need_not_be_symmetric(where, x64):
 def test_one_direction_is_the_curvature(method, x64):
     fn = lambda y, _: jnp.sum(jnp.tanh(y @ y.T) * jnp.exp(y))
     y, u = jr.normal(jr.key(0), (2, 3, 3))
-    model = curvopt.quadratic_model(fn, y, method=method)
+    model = curvopt.quadratic_model(fn, y, curvature=method)
     got = model.curvature_matrix([u])
     assert got.shape == (1, 1)
     np.testing.assert_allclose(got[0, 0], model.curvature(u), rtol=1e-12)
@@ -129,7 +129,9 @@ def test_vmap_and_low_precision(method, x64):
 
 @pytest.mark.parametrize("method", METHODS, ids=name)
 def test_bad_directions(method):
-    model = curvopt.quadratic_model(lambda y, _: jnp.sum(y**2), jnp.ones(2), method=method)
+    model = curvopt.quadratic_model(
+        lambda y, _: jnp.sum(y**2), jnp.ones(2), curvature=method
+    )
     with pytest.raises(ValueError, match="at least one direction.*an empty one"):
         model.curvature_matrix([])
     for bad in (jnp.ones(3), {"a": jnp.ones(2)}, jnp.arange(2)):
@@ -197,7 +199,7 @@ def test_products_of_other_kinds(name):
     y = jnp.arange(6.0).reshape(3, 2) / 7
     us = [jnp.ones_like(y), y, jnp.cos(3 * y)]
     matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
-    reference = curvopt.quadratic_model(loss, y, method=curvopt.HvpCurvature())
+    reference = curvopt.quadratic_model(loss, y, curvature=curvopt.HvpCurvature())
     expected = reference.curvature_matrix(us)
     np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-5)
 
@@ -217,5 +219,5 @@ def test_scans_of_stacked_directions(x64):
     y = {name: jr.normal(jr.key(k), s) for k, (name, s) in enumerate(shapes.items())}
     us = [random_like(y, seed) for seed in (4, 5)]
     matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
-    reference = curvopt.quadratic_model(loss, y, method=curvopt.HvpCurvature())
+    reference = curvopt.quadratic_model(loss, y, curvature=curvopt.HvpCurvature())
     np.testing.assert_allclose(matrix, reference.curvature_matrix(us), rtol=1e-9)

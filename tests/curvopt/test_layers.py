@@ -167,6 +167,6 @@ def test_dropout_is_the_same_in_all_sweeps(method, x64):
     """Guards against a mask drawn anew: the curvature of a quadratic is its Hessian."""
     dropout, y = eqx.nn.Dropout(0.5), jnp.arange(1.0, 9.0)
     loss = lambda y, _: jnp.sum(dropout(y, key=jr.key(0)) ** 2)
-    model = curvopt.quadratic_model(loss, y, method=method)
+    model = curvopt.quadratic_model(loss, y, curvature=method)
     kept = dropout(jnp.ones(8), key=jr.key(0))
     assert model.curvature(jnp.ones(8)) == 2 * jnp.sum(kept**2)

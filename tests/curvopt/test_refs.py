@@ -102,7 +102,7 @@ IN_SCANS = {
 
 def expand(loss, method):
     def run(y):
-        model = curvopt.quadratic_model(lambda y, _: loss(y), y, method=method)
+        model = curvopt.quadratic_model(lambda y, _: loss(y), y, curvature=method)
         return model.grad, model.curvature(jnp.ones(3))
 
     return run

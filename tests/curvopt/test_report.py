@@ -17,7 +17,7 @@ Y = jnp.linspace(0.1, 0.9, 9).reshape(3, 3)
 
 
 def model_of(fn, y=Y, method=curvopt.AdjointCurvature()):
-    return curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
+    return curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
 
 
 def rules(fn, y=Y, method=curvopt.AdjointCurvature()):
@@ -91,13 +91,13 @@ def test_equations_that_the_loss_does_not_need_are_left_out():
 def test_printing(method):
     text = str(model_of(lambda y: jnp.sum(jnp.sin(y)) + jnp.sum(y), method=method).report())
     first, *rest = text.splitlines()
-    assert first.startswith(type(method).__name__)
     if method is FORWARD:
-        assert first.endswith("4 equations:") and len(rest) == 5
+        assert first == "4 equations:" and len(rest) == 5
         assert rest[0].split() == ["count", "primitive", "rule", "source"]
         assert rest[1].split()[:3] == ["1", "sin", "elementwise"]
     else:
-        assert model_of(jnp.sum, method=method).report().equations == () and not rest
+        assert first.startswith("The loss as a whole") and not rest
+        assert model_of(jnp.sum, method=method).report().equations == ()
 
 
 def test_equal_equations_are_printed_once():
@@ -170,6 +170,6 @@ def test_the_remedy_of_keeping_parameters_out_works(fn):
 
 def test_forward_mode_refuses_a_backward_rule():
     model = model_of(lambda y: jnp.sum(backward_rule(y) ** 2), method=FORWARD)
-    pattern = rf"`custom_vjp_call` \(.*{HERE}.*\).*method=curvopt\.AdjointCurvature\(\)"
+    pattern = rf"`custom_vjp_call` \(.*{HERE}.*\).*curvature=curvopt\.AdjointCurvature\(\)"
     with pytest.raises(TypeError, match=pattern):
         model.curvature(Y)

@@ -177,7 +177,7 @@ def test_curvature_is_exact(fn, x64):
         expected = [[curvopt.tree_dot(along(u), w) for w in us] for u in us]
         got = []
         for method in METHODS:
-            model = curvopt.quadratic_model(lambda y, _: fn(y), y, method=method)
+            model = curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
             got.append((model.value, model.grad, model.curvature(us[0])))
         matrix = curvopt.quadratic_model(lambda y, _: fn(y), y).curvature_matrix(us)
         return jax.value_and_grad(fn)(y), jnp.array(expected), got, matrix
