@@ -4,18 +4,13 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from . import statistics as statistics
+from . import cost as cost, statistics as statistics
 from ._checks import (
     check_count as check_count,
     check_instance as check_instance,
     check_range as check_range,
 )
 from ._compare import compare as compare, Comparison as Comparison
-from ._cost import (
-    compile_and_analyse as compile_and_analyse,
-    CompiledFunction as CompiledFunction,
-    EvaluationCosts as EvaluationCosts,
-)
 from ._curvature import (
     AbstractCurvatureMethod as AbstractCurvatureMethod,
     AdjointCurvature as AdjointCurvature,
@@ -28,6 +23,7 @@ from ._curvature import (
     HvpCurvature as HvpCurvature,
     quadratic_model as quadratic_model,
     QuadraticModel as QuadraticModel,
+    register_rule as register_rule,
     SubsampledCurvature as SubsampledCurvature,
     tag_output as tag_output,
 )

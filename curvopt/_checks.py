@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree, Scalar
+from jaxtyping import PyTree
 
 from . import _compat
 
@@ -50,48 +50,6 @@ def check_parameters(y: PyTree) -> None:
             "there are no parameters: the pytree has no floating-point array. Was the "
             "model partitioned the right way round?"
         )
-
-
-def unpack_aux(out: Any) -> tuple[Any, Any]:
-    """What a loss with `has_aux=True` returned, as a pair."""
-    if not (isinstance(out, (tuple, list)) and len(out) == 2):
-        raise ValueError(
-            "with `has_aux=True` the loss must return a pair (loss, aux), but it "
-            f"returned {type(out).__name__}. Return a pair, or drop `has_aux`."
-        )
-    return out[0], out[1]
-
-
-def check_loss(value: Any) -> Scalar:
-    """What a loss returned, as an array; refuse what is not a real scalar.
-
-    **Raises:**
-
-    `ValueError` naming the shape and dtype.
-    """
-    if isinstance(value, (tuple, list)):
-        raise ValueError(
-            f"the loss must be a scalar, but it returned a {type(value).__name__} of "
-            f"length {len(value)}. Pass `has_aux=True` if it returns (loss, aux)."
-        )
-    try:
-        value = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"the loss must be a scalar, but it returned {value!r} of type "
-            f"{type(value).__name__}."
-        ) from error
-    if value.shape != ():
-        raise ValueError(
-            f"the loss must be a scalar, but it has shape {value.shape}. Reduce it, "
-            "for example with `jnp.mean`."
-        )
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(
-            "the loss must be a real floating-point number, but its dtype is "
-            f"{value.dtype}. Take its real part or convert it."
-        )
-    return value
 
 
 def check_direction(u: PyTree, y: PyTree, name: str = "u") -> None:
@@ -215,16 +173,6 @@ def check_count(name: str, n: Any) -> int:
     return int(n)
 
 
-def check_key(name: str, key: Any) -> None:
-    """Refuse what is not one random key."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape != ():
-        shape = f"{key.dtype} of shape {key.shape}" if hasattr(key, "shape") else repr(key)
-        raise ValueError(
-            f"{name} must be one typed random key, `jax.random.key(0)`, but it is {shape}."
-        )
-
-
 _RESERVED = frozenset(
     "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
     "compile_seconds execution finite_parameters steps_made strategy seed step "
@@ -261,24 +209,6 @@ def check_scalars(what: str, metrics: Any) -> None:
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         if shape != ():
             raise ValueError(f"{what} must be scalars, but {name!r} has shape {shape}.")
-
-
-def check_metrics(metrics: Any, taken: tuple[str, ...] = ()) -> None:
-    """Refuse metrics of a problem's `evaluate` that are no scalars, or whose names mean
-    something else in a dataset.
-
-    **Arguments:**
-
-    - `metrics`: what it returned, or the shapes of that.
-    - `taken`: names that are hyper-parameters.
-    """
-    check_scalars("a problem's metrics", metrics)
-    for name in metrics:
-        if is_reserved(name) or name in taken:
-            raise ValueError(
-                f"a problem's metric cannot be called {name!r}: the name is taken in the "
-                "dataset. Call it, for example, 'train_loss'."
-            )
 
 
 def check_model_state(state: Any) -> None:

@@ -12,13 +12,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from . import _compat
+from . import _jaxpr
 from ._checks import (
     check_instance,
-    check_metrics,
     check_model_state,
     check_parameters,
     check_scalars,
+    is_reserved,
 )
 from ._problem import AbstractProblem
 
@@ -157,5 +157,23 @@ def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
     lossy = _traced_twice(problem, "loss", loss, params, batched.out, state, key)
     _check_state(problem, state, lossy.out[1])
     evaluated = _traced_twice(problem, "evaluate", problem.evaluate, params, state)
-    check_metrics(evaluated.out, taken)
-    return Checked(problem, _compat.contains_convolution(lossy.jaxpr))
+    _check_metrics(evaluated.out, taken)
+    return Checked(problem, _jaxpr.jaxpr_contains(lossy.jaxpr, "conv_general_dilated"))
+
+
+def _check_metrics(metrics: Any, taken: tuple[str, ...] = ()) -> None:
+    """Refuse metrics of a problem's `evaluate` that are no scalars, or whose names mean
+    something else in a dataset.
+
+    **Arguments:**
+
+    - `metrics`: what it returned, or the shapes of that.
+    - `taken`: names that are hyper-parameters.
+    """
+    check_scalars("a problem's metrics", metrics)
+    for name in metrics:
+        if is_reserved(name) or name in taken:
+            raise ValueError(
+                f"a problem's metric cannot be called {name!r}: the name is taken in the "
+                "dataset. Call it, for example, 'train_loss'."
+            )

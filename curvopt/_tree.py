@@ -12,7 +12,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree, Scalar
 
-from . import _compat
+from . import _sharding
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def at_least_float32(x: Array) -> Array:
 
 
 def _leaf_dot(a: Array, b: Array) -> Scalar:
-    if _compat.is_split(a) or _compat.is_split(b):
+    if _sharding.is_split(a) or _sharding.is_split(b):
         # To flatten it would be to gather it.
         return jnp.real(jnp.sum(at_least_float32(a) * at_least_float32(b)))
     # HIGHEST: without it an accelerator may round the factors to bfloat16 or TF32.
@@ -83,7 +83,7 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
     leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
     with promotion():
         dots = (_leaf_dot(x, z) for x, z in leaves)
-        return functools.reduce(_compat.add_parts, dots, jnp.zeros((), jnp.float32))
+        return functools.reduce(_sharding.add_parts, dots, jnp.zeros((), jnp.float32))
 
 
 def tree_norm(a: PyTree) -> Scalar:
@@ -101,7 +101,7 @@ def tree_norm(a: PyTree) -> Scalar:
 
 def tree_zeros(y: PyTree) -> PyTree:
     """Zeros shaped like `y`, in float32 or wider: where averages over steps begin."""
-    return jtu.tree_map(lambda x: _compat.zeros_like(at_least_float32(x)), y)
+    return jtu.tree_map(lambda x: _sharding.zeros_like(at_least_float32(x)), y)
 
 
 def tree_copy(a: PyTree) -> PyTree:

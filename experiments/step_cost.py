@@ -48,7 +48,7 @@ class StepCost:
     """Where the data sets are that do not come with the project."""
 
 
-def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
+def _programs(config: StepCost) -> dict[str, curvopt.cost.CompiledFunction]:
     """The gradient, optax's step, and every step of the table."""
     problem = problem_named(config.problem, config.data_dir)
     key = jr.key(0)
@@ -68,13 +68,13 @@ def _programs(config: StepCost) -> dict[str, curvopt.CompiledFunction]:
     def step(solver: curvopt.LineSearchMinimiser, state: Any, y: Any, args: Any) -> Any:
         return solver.update(problem.loss, y, args, jnp.array(0, jnp.int32), state)
 
-    def compiled_step(solver: curvopt.LineSearchMinimiser) -> curvopt.CompiledFunction:
+    def compiled_step(solver: curvopt.LineSearchMinimiser) -> curvopt.cost.CompiledFunction:
         state = solver.init_strategy(params, key)
-        return curvopt.compile_and_analyse(step, solver, state, *point)
+        return curvopt.cost.compile_and_analyse(step, solver, state, *point)
 
     programs = {
-        "value and gradient": curvopt.compile_and_analyse(gradient, *point),
-        "optax.sgd": curvopt.compile_and_analyse(optax_step, *point),
+        "value and gradient": curvopt.cost.compile_and_analyse(gradient, *point),
+        "optax.sgd": curvopt.cost.compile_and_analyse(optax_step, *point),
         "SGD, learning rate": compiled_step(
             curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
         ),

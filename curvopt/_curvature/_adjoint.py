@@ -1,3 +1,5 @@
+"""The curvature by three sweeps, and the sweeps that are the third."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -6,12 +8,67 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
+from .. import _sharding
+from ._equation import AbstractSweep
+from ._model import AbstractCurvatureMethod, CurvatureReport, Loss, QuadraticModel
+from ._primitive import PrimitiveEquation
 from ._products import ProductRule, Products
-from ._report import CurvatureReport
 from ._rules import along_each
-from ._sweeps import Curvature, CurvatureMatrix, SplitCurvature
 from ._tape import record
+
+
+class Curvature(AbstractSweep):
+    r"""The third sweep: tangents $\dot z$, adding up
+    $\langle \hat z, D^2F[\dot z, \dot z] \rangle$."""
+
+    products: ProductRule
+    stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
+
+    def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
+        return equation.rule.tangent(equation.function, tuple(carried), kept, self.products)
+
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+        return _sharding.zeros(struct) if carried is None else carried
+
+
+class SplitCurvature(AbstractSweep):
+    r"""The third sweep where a `custom_vjp` sets tangents and duals apart: $(\dot z, d)$,
+    the same two arrays until it does."""
+
+    products: ProductRule
+    stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
+
+    def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
+        dx, dual = (tuple(c[k] for c in carried) for k in (0, 1))
+        if all(a is b for a, b in zip(dx, dual)) and not equation.splits:
+            tangents, term = equation.rule.tangent(
+                equation.function, dx, kept, self.products
+            )
+            duals = tangents
+        else:
+            tangents, duals, term = equation.rule.split(equation.function, dx, dual, kept)
+        return list(zip(tangents, duals, strict=True)), term
+
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+        if carried is None:
+            zeros = _sharding.zeros(struct)
+            return zeros, zeros
+        return carried
+
+
+class CurvatureMatrix(AbstractSweep):
+    r"""The third sweep along $k$ directions at once, stacked along the first axis, adding
+    up the matrix $\langle \hat z, D^2F[\dot z_i, \dot z_j] \rangle$."""
+
+    products: ProductRule
+    stack: tuple[int, ...] = eqx.field(static=True, kw_only=True)
+
+    def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
+        return equation.rule.gram(equation.function, tuple(carried), kept, self.products)
+
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+        (size,) = self.stack
+        return jnp.stack([_sharding.zeros(struct)] * size) if carried is None else carried
 
 
 class AdjointCurvature(AbstractCurvatureMethod):
@@ -68,7 +125,9 @@ class AdjointCurvature(AbstractCurvatureMethod):
         def matrix(us: Sequence[PyTree[Array]]) -> Array:
             stacks = [jnp.stack(s) for s in zip(*map(jtu.tree_leaves, us))]
             if not tape.splits:
-                return recorded.sweep(CurvatureMatrix(how, len(us)), kept, stacks)[0]
+                return recorded.sweep(CurvatureMatrix(how, stack=(len(us),)), kept, stacks)[
+                    0
+                ]
             # Duals along one direction, tangents along the other: each pair on its own.
             row = lambda u: along_each(lambda dual: split_along(u, dual), stacks)
             return along_each(row, stacks).T

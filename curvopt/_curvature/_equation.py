@@ -1,13 +1,14 @@
-"""One step of the tape, and what every kind of step can do."""
+"""One step of the tape, and what every kind of step and of sweep can do."""
 
 import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
-from jaxtyping import Array, PyTree, Scalar
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
-from .. import _compat
+from .. import _sharding
 
 
 Arrays: TypeAlias = tuple[Array, ...]
@@ -28,6 +29,21 @@ class EquationReport(NamedTuple):
     source: str
 
 
+class Value(NamedTuple):
+    """An array of the tape.
+
+    **Attributes:**
+
+    - `array`: the array; `None` where it is not known yet.
+    - `number`: its number if it depends on the parameters.
+    - `known`: in a loop's body, whether it is the same in all iterations.
+    """
+
+    array: Any
+    number: int | None
+    known: bool = True
+
+
 # What is kept of an equation that the loss does not depend on after all.
 UNREACHED = None
 
@@ -39,7 +55,7 @@ class AbstractEquation(eqx.Module):
     inputs: eqx.AbstractVar[tuple[int, ...]]
     outputs: eqx.AbstractVar[tuple[int, ...]]
     # The types of the outputs.
-    structs: eqx.AbstractVar[tuple[_compat.Struct, ...]]
+    structs: eqx.AbstractVar[tuple[_sharding.Struct, ...]]
     # Whether it sets tangents and duals apart: see `_rules.py`.
     splits: eqx.AbstractVar[bool]
 
@@ -64,21 +80,22 @@ class AbstractSweep(eqx.Module):
     """A sweep forward over a tape: what travels along with each value, and what is
     added up on the way. Steps with a body (`scan`, `remat`) run it inside."""
 
-    # How many axes the arrays that travel have in front of those of the value.
-    leading: ClassVar[int]
+    # How many directions travel at once: `(k,)`, the axis in front of a value's own; `()`
+    # for one.
+    stack: eqx.AbstractVar[tuple[int, ...]]
 
     @abc.abstractmethod
     def through(self, equation: Any, kept: PyTree, carried: list[PyTree]) -> Any:
         """One primitive equation: what travels with its outputs, and what it adds."""
 
     @abc.abstractmethod
-    def instantiate(self, carried: PyTree, struct: _compat.Struct) -> PyTree:
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
         """What travels with a value, with zeros for whatever is known to be zero
         (all of it, if `carried` is `None`): a loop's carry has one structure."""
 
-    @abc.abstractmethod
-    def zero(self) -> Scalar | Array:
-        """The total of no equations."""
+    def zero(self) -> Array:
+        """The total of no equations: a number, or one for each pair of directions."""
+        return jnp.zeros((*self.stack, *self.stack), jnp.float32)
 
     def run(
         self,
@@ -98,7 +115,7 @@ class AbstractSweep(eqx.Module):
             inputs = [carried[number] for number in equation.inputs]
             outputs, term = equation.advance(self, own, inputs)
             carried.update(zip(equation.outputs, outputs, strict=True))
-            total = _compat.add_parts(total, term)
+            total = _sharding.add_parts(total, term)
         return total
 
 
@@ -117,7 +134,7 @@ def run_backward(
             kept.append(UNREACHED)
             continue
         adjoint = tuple(
-            adjoints[number] if number in adjoints else _compat.zeros(s)
+            adjoints[number] if number in adjoints else _sharding.zeros(s)
             for number, s in zip(equation.outputs, equation.structs)
         )
         parts, own = equation.pullback(adjoint)

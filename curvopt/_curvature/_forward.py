@@ -1,22 +1,59 @@
+"""The curvature by second-order forward mode, and the sweeps that carry its tangents."""
+
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
+from .. import _sharding
 from .._tree import at_least_float32
 from ._equation import AbstractSweep
 from ._model import (
     AbstractCurvatureMethod,
     ClosedLoss,
+    CurvatureReport,
     Loss,
     QuadraticModel,
 )
+from ._primitive import PrimitiveEquation
 from ._products import ProductRule, Products
-from ._report import CurvatureReport
-from ._sweeps import FirstOrder, SecondOrder
 from ._tape import record, Recorded
+
+
+class FirstOrder(AbstractSweep):
+    r"""The tangents $\dot z$ alone."""
+
+    products: ProductRule
+    stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
+
+    def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
+        fn = equation.function.rounded(self.products)
+        tangents = jax.jvp(fn, equation.function.primals, tuple(carried))[1]
+        return list(tangents), self.zero()
+
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+        return _sharding.zeros(struct) if carried is None else carried
+
+
+class SecondOrder(AbstractSweep):
+    r"""Tangents and second tangents: $(\dot z, \ddot z)$; `None` is a second tangent that
+    is known to be zero, as those of the parameters are."""
+
+    products: ProductRule
+    stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
+
+    def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
+        dx, ddx = (tuple(c[k] for c in carried) for k in (0, 1))
+        first, second = equation.rule.second(equation.function, dx, ddx, self.products)
+        return list(zip(first, second, strict=True)), self.zero()
+
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+        zeros = lambda x: _sharding.zeros(struct) if x is None else x
+        first, second = (None, None) if carried is None else carried
+        return zeros(first), zeros(second)
 
 
 def forward_model(

@@ -1,37 +1,88 @@
-from typing import Any, ClassVar
+"""The Gauss-Newton curvature, and how a loss says where its model ends."""
+
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, PyTree, Scalar
+import jax.tree_util as jtu
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, PyTree
 
-from .. import _compat
+from .. import _sharding
 from ._equation import AbstractSweep
-from ._forward import forward_model
+from ._forward import forward_model, SecondOrder
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
-from ._output import OUTPUT
 from ._primitive import PrimitiveEquation
 from ._products import ProductRule, Products
-from ._sweeps import SecondOrder
+from ._program import OUTPUT
 from ._tape import record
+
+
+def tag_output(z: PyTree) -> PyTree:
+    """Tells [`curvopt.GaussNewtonCurvature`][] that `z` is what the model puts out, and
+    what follows in the loss is the loss function.
+
+    ```python
+    def loss(params, args):
+        x, labels = args
+        logits = curvopt.tag_output(jax.vmap(eqx.combine(params, static))(x))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    ```
+
+    It may stand inside `jit`, `vmap` and `scan`, and costs nothing. Go on with what it
+    returns: the tag is on that. Where several outputs are tagged, one after the other,
+    the curvature of what lies before the last is left out.
+
+    **Arguments:**
+
+    - `z`: a pytree of arrays, any shapes and dtypes.
+
+    **Returns:**
+
+    `z`.
+
+    **Raises:**
+
+    `ValueError` if `z` holds anything but arrays.
+    """
+    if not all(eqx.is_array_like(x) for x in jtu.tree_leaves(z)):
+        raise ValueError(
+            "tag_output takes what the model puts out, arrays, but it was given "
+            f"{jtu.tree_structure(z)}. Tag the model's output, not the model."
+        )
+    return jtu.tree_map(lambda x: checkpoint_name(x, OUTPUT), z)
+
+
+class CompositeLoss(eqx.Module):
+    """The loss `loss(output(y, args), args)`, with its output tagged.
+
+    **Arguments:**
+
+    - `output`: `output(y, args) -> z`, the model.
+    - `loss`: `loss(z, args) -> scalar`, or `(scalar, aux)`.
+    """
+
+    output: Callable[[PyTree, Any], PyTree]
+    loss: Callable[[PyTree, Any], Any]
+
+    def __call__(self, y: PyTree, args: Any) -> Any:
+        return self.loss(tag_output(self.output(y, args)), args)
 
 
 class _CutAtOutput(AbstractSweep):
     """Second-order forward mode that forgets second tangents at the tagged output."""
 
-    leading: ClassVar[int] = 0
-
     inner: SecondOrder
+    stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
 
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
         outputs, term = self.inner.through(equation, kept, carried)
-        if equation.operation.is_named(OUTPUT):
+        if equation.operation.is_output:
             outputs = [(first, None) for first, _ in outputs]
         return outputs, term
 
-    def instantiate(self, carried: PyTree, struct: _compat.Struct) -> PyTree:
+    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
         return self.inner.instantiate(carried, struct)
-
-    def zero(self) -> Scalar:
-        return self.inner.zero()
 
 
 class GaussNewtonCurvature(AbstractCurvatureMethod):

@@ -1,6 +1,9 @@
-"""The quadratic model of a loss, and what a method for its curvature provides."""
+"""The quadratic model of a loss, its report, and what a method for its curvature
+provides."""
 
 import abc
+import collections
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,18 +14,60 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree, Scalar, ScalarLike
 
-from .. import _compat
+from .. import _sharding
 from .._checks import check_direction
 from .._declared import Declared
 from .._tree import promotion, tree_cast, tree_dot
+from ._equation import EquationReport
 from ._refs import check_refs_of_scans
-from ._report import CurvatureReport
 
 
 # `fn(y, args) -> (loss, aux)`, whatever the user's own returned; and the same with the
 # arguments closed over.
 Loss: TypeAlias = Callable[[PyTree, PyTree], tuple[Scalar, PyTree]]
 ClosedLoss: TypeAlias = Callable[[PyTree], tuple[Scalar, PyTree]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvatureReport:
+    """How the curvature of a loss is had, equation by equation.
+
+    `print` it for a table of what occurs how often. The rules, cheapest first:
+
+    - `linear`: nothing to add;
+    - `bilinear`, `bilinear, two products`, `bilinear, three products`: a product of two
+        values that both depend on the parameters;
+    - `elementwise`: a chain of elementwise operations, evaluated once more;
+    - `generic`: exact, at the cost of a nested `jvp` of this equation;
+    - `scan`, `remat`: the sweeps run inside; the equations of the body follow;
+    - `reverse over reverse`: it contains a `jax.custom_vjp`.
+
+    **Attributes:**
+
+    - `equations`: a tuple of [`curvopt.EquationReport`][], in the order of evaluation.
+        Empty for a method that takes the loss as a whole.
+    """
+
+    equations: tuple[EquationReport, ...] = ()
+
+    @staticmethod
+    def of(tape: Any, products: Any) -> "CurvatureReport":
+        """The report of a method that sweeps over a tape."""
+        lines = (line for equation in tape.equations for line in equation.report(products))
+        return CurvatureReport(tuple(lines))
+
+    def __str__(self) -> str:
+        if not self.equations:
+            return "The loss as a whole: no equation depends on a rule."
+        counts = collections.Counter(self.equations)
+        rows = [("count", "primitive", "rule", "source")]
+        rows += [(str(n), *line) for line, n in counts.items()]
+        widths = [max(len(row[k]) for row in rows) for k in range(3)]
+        lines = [
+            "  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]])
+            for row in rows
+        ]
+        return "\n".join([f"{len(self.equations)} equations:", *lines])
 
 
 class QuadraticModel(eqx.Module):
@@ -172,14 +217,14 @@ class QuadraticModel(eqx.Module):
     def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
         """A direction, checked, as a tangent of the parameters."""
         check_direction(u, self.grad)
-        spread = lambda x, g: _compat.of_struct(x, _compat.struct_of(g))
+        spread = lambda x, g: _sharding.of_struct(x, _sharding.struct_of(g))
         return jtu.tree_map(spread, tree_cast(u, self.grad), self.grad)
 
     def _total(self, x: Array) -> Array:
         """Inside `jax.shard_map`, the sum over the devices whose parameters one loss has;
         where each device has a loss and parameters of its own, they are kept apart."""
-        own = [_compat.varying(g) for g in jtu.tree_leaves(self.grad)]
-        return _compat.sum_of_parts(x, _compat.varying(self.value).intersection(*own))
+        own = [_sharding.varying(g) for g in jtu.tree_leaves(self.grad)]
+        return _sharding.sum_of_parts(x, _sharding.varying(self.value).intersection(*own))
 
     def report(self) -> CurvatureReport:
         """Which rule differentiates which equation of the loss, and where that is in the

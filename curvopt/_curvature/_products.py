@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Scalar
 
-from .. import _compat
+from .. import _jaxpr
 from .._checks import check_choice
 from .._tree import at_least_float32, tree_norm
 
@@ -52,6 +52,13 @@ def _multiplications(eqn: Any) -> int:
         return math.prod(operand.shape[k] for k in contracted)
     features = eqn.params["dimension_numbers"].rhs_spec[0]
     return operand.size // max(operand.shape[features], 1)
+
+
+def _has_highest_precision(eqn: Any) -> bool:
+    """Whether a product is asked for in full precision on every backend."""
+    precision = eqn.params.get("precision")
+    pair = precision if isinstance(precision, tuple) else (precision,)
+    return all(p == jax.lax.Precision.HIGHEST for p in pair)
 
 
 class ProductRule(eqx.Module):
@@ -82,14 +89,14 @@ class ProductRule(eqx.Module):
     def uses_two(self, operation: Any) -> bool:
         """Whether two products serve a bilinear operation better than three."""
         eqn = operation.eqn
-        if not _compat.is_product(eqn):  # an elementwise one: nothing to save
+        if not _jaxpr.is_product(eqn):  # an elementwise one: nothing to save
             return False
         if self.products != "auto":
             return self.products == "two"
         avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
         wide = all(jnp.finfo(aval.dtype).bits >= 32 for aval in avals)
         # Elsewhere the default precision of float32 may be TF32 or bfloat16.
-        exact = jax.default_backend() == "cpu" or _compat.has_highest_precision(eqn)
+        exact = jax.default_backend() == "cpu" or _has_highest_precision(eqn)
         multiplications = eqn.outvars[0].aval.size * _multiplications(eqn)
         worthwhile = multiplications >= _WORTHWHILE * sum(aval.size for aval in avals)
         return self.dtype is None and wide and exact and worthwhile

@@ -9,8 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .. import _compat
-from ._output import OUTPUT
+from .. import _compat, _jaxpr
+
+
+# The tag, of `jax.ad_checkpoint.checkpoint_name`, of what a model puts out.
+OUTPUT = "curvopt.output"
 
 
 class Variable:
@@ -23,6 +26,10 @@ class Variable:
     def is_differentiable(self) -> bool:
         """Whether it can carry a derivative; integers and booleans cannot."""
         return jnp.issubdtype(self.aval.dtype, jnp.inexact)
+
+
+def is_variable(atom: Any) -> bool:
+    return isinstance(atom, Variable)
 
 
 class AbstractOperation(abc.ABC):
@@ -40,34 +47,69 @@ class AbstractOperation(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def name(self) -> str:
-        """The name of jax's primitive."""
+    def members(self) -> Sequence["Operation"]:
+        """The equations that it is made of, in order."""
 
     @abc.abstractmethod
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         """Evaluate it; its outputs always as a sequence. `product_dtype` as for
-        `_compat.bind`."""
-
-    @property
-    def described(self) -> str:
-        """Name and source, for an error message."""
-        return f"the primitive `{self.name}` ({self.source})"
-
-    @abc.abstractmethod
-    def is_named(self, name: str) -> bool:
-        """Whether it is the tag of that name, of `jax.ad_checkpoint.checkpoint_name`."""
+        `_jaxpr.bind`."""
 
     @property
     def variables(self) -> list[Variable]:
         """The operands that are no constants."""
         return [v for v in self.invars if isinstance(v, Variable)]
 
+    @property
+    def name(self) -> str:
+        """The names of its primitives."""
+        return ", ".join(dict.fromkeys(member.primitive for member in self.members))
+
+    @property
+    def described(self) -> str:
+        """Name and source, for an error message."""
+        return f"the primitive `{self.name}` ({self.source})"
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether it does something beside its outputs (printing, say)."""
+        return any(member.eqn.effects for member in self.members)
+
+    @property
+    def stops_gradient(self) -> bool:
+        """Whether its outputs are to be taken as constants."""
+        return any(member.primitive == "stop_gradient" for member in self.members)
+
+    @property
+    def scan_parts(self) -> _compat.ScanParts | None:
+        """Its body and the rest, if it is a `scan`."""
+        return _compat.scan_parts(self.members[0].eqn)
+
+    @property
+    def is_remat(self) -> bool:
+        """Whether it is a `jax.checkpoint`."""
+        return _jaxpr.is_remat(self.members[0].eqn)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a matrix product or a convolution."""
+        return _jaxpr.is_product(self.members[0].eqn)
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it tags what the model puts out."""
+        return any(member.primitive == "tag_output" for member in self.members)
+
+    def contains(self, primitive: str) -> bool:
+        """Whether a primitive of that name is somewhere in it."""
+        return any(_jaxpr.contains(member.eqn, primitive) for member in self.members)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation(AbstractOperation):
     """One equation of a jaxpr. A product may have transpositions around it, the
     permutations `before`, of each operand, and `after`; and its factors the other way
-    round, `swapped`: see `_transposition.py`."""
+    round, `swapped`: see `_rewrites.py`."""
 
     eqn: Any
     source: str
@@ -78,18 +120,27 @@ class Operation(AbstractOperation):
     swapped: bool = False
 
     @property
-    def name(self) -> str:
-        if self.is_named(OUTPUT):
-            return "tag_output"
-        return "checkpoint" if _compat.is_remat(self.eqn) else self.eqn.primitive.name
+    def members(self) -> Sequence["Operation"]:
+        return (self,)
 
-    def is_named(self, name: str) -> bool:
-        return _compat.is_named(self.eqn, name)
+    @property
+    def primitive(self) -> str:
+        """The name of jax's primitive, or of what the user wrote where jax's tells less."""
+        name = self.eqn.primitive.name
+        if name == "name" and self.eqn.params["name"] == OUTPUT:
+            return "tag_output"
+        return "checkpoint" if _jaxpr.is_remat(self.eqn) else name
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether an operand is complex."""
+        dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in self.invars]
+        return any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
 
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         if self.before is not None:
             operands = tuple(map(_transposed, operands, self.before))
-        outs = _compat.bind(
+        outs = _jaxpr.bind(
             self.eqn, *operands, product_dtype=product_dtype, swapped=self.swapped
         )
         return outs if self.after is None else [_transposed(outs[0], self.after)]
@@ -112,9 +163,29 @@ class Program:
         used = [v for operation in self.operations for v in operation.variables]
         return collections.Counter(used + [v for v in self.outvars if is_variable(v)])
 
+    def live(self, outputs: Sequence[bool]) -> set[Variable]:
+        """The variables through which a derivative can flow to the live outputs.
 
-def is_variable(atom: Any) -> bool:
-    return isinstance(atom, Variable)
+        What only auxiliary outputs need is not among them: it is evaluated, never
+        differentiated.
+        """
+        pairs = zip(self.outvars, outputs, strict=True)
+        live = {v for v, is_live in pairs if is_live and is_variable(v)}
+        for operation in reversed(self.operations):
+            if operation.stops_gradient:
+                continue
+            if any(v in live and v.is_differentiable for v in operation.outvars):
+                live.update(operation.variables)
+        return live
+
+    def active(self, inputs: Sequence[bool]) -> set[Variable]:
+        """The variables that depend on the active inputs, differentiably."""
+        pairs = zip(self.invars, inputs, strict=True)
+        active = {v for v, is_active in pairs if is_active}
+        for operation in self.operations:
+            if not operation.stops_gradient and not active.isdisjoint(operation.variables):
+                active.update(v for v in operation.outvars if v.is_differentiable)
+        return active
 
 
 def flatten(jaxpr: Any, source: str = "") -> Program:
@@ -126,14 +197,14 @@ def flatten(jaxpr: Any, source: str = "") -> Program:
     """
 
     def walk(jaxpr: Any, operands: Sequence[Any], source: str) -> list[Any]:
-        jaxpr, consts = _compat.open_jaxpr(jaxpr)
+        jaxpr, consts = _jaxpr.open_jaxpr(jaxpr)
         env = dict(zip(jaxpr.constvars, consts, strict=True))
         env |= zip(jaxpr.invars, operands, strict=True)
-        read = lambda atom: atom.val if _compat.is_literal(atom) else env[atom]
+        read = lambda atom: atom.val if _jaxpr.is_literal(atom) else env[atom]
         for eqn in jaxpr.eqns:
             invars = [read(atom) for atom in eqn.invars]
-            own_source = _compat.source(eqn) or source
-            inner = _compat.inlined(eqn)
+            own_source = _jaxpr.source(eqn) or source
+            inner = _jaxpr.inlined(eqn)
             if inner is None:
                 outvars = [Variable(v.aval) for v in eqn.outvars]
                 operations.append(Operation(eqn, own_source, invars, outvars))
@@ -143,7 +214,7 @@ def flatten(jaxpr: Any, source: str = "") -> Program:
         return [read(atom) for atom in jaxpr.outvars]
 
     operations: list[AbstractOperation] = []
-    opened, _ = _compat.open_jaxpr(jaxpr)
+    opened, _ = _jaxpr.open_jaxpr(jaxpr)
     invars = [Variable(v.aval) for v in opened.invars]
     outvars = walk(jaxpr, invars, source)
     return Program(operations, invars, outvars)

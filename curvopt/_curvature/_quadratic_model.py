@@ -1,10 +1,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .._checks import check_instance, check_loss, check_parameters, unpack_aux
+from .._checks import check_instance, check_parameters
 from .._tree import promotion
 from ._adjoint import AdjointCurvature
 from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
@@ -16,13 +17,55 @@ def _fresh_copy(args: PyTree) -> PyTree:
     return jtu.tree_map(lambda x: x, args)
 
 
+def _unpack_aux(out: Any) -> tuple[Any, Any]:
+    """What a loss with `has_aux=True` returned, as a pair."""
+    if not (isinstance(out, (tuple, list)) and len(out) == 2):
+        raise ValueError(
+            "with `has_aux=True` the loss must return a pair (loss, aux), but it "
+            f"returned {type(out).__name__}. Return a pair, or drop `has_aux`."
+        )
+    return out[0], out[1]
+
+
+def _check_loss(value: Any) -> Scalar:
+    """What a loss returned, as an array; refuse what is not a real scalar.
+
+    **Raises:**
+
+    `ValueError` naming the shape and dtype.
+    """
+    if isinstance(value, (tuple, list)):
+        raise ValueError(
+            f"the loss must be a scalar, but it returned a {type(value).__name__} of "
+            f"length {len(value)}. Pass `has_aux=True` if it returns (loss, aux)."
+        )
+    try:
+        value = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the loss must be a scalar, but it returned {value!r} of type "
+            f"{type(value).__name__}."
+        ) from error
+    if value.shape != ():
+        raise ValueError(
+            f"the loss must be a scalar, but it has shape {value.shape}. Reduce it, "
+            "for example with `jnp.mean`."
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            "the loss must be a real floating-point number, but its dtype is "
+            f"{value.dtype}. Take its real part or convert it."
+        )
+    return value
+
+
 def _with_aux(fn: Callable, has_aux: bool) -> Loss:
     """A user's loss, checked, as one that always returns `(loss, aux)`."""
 
     def loss(y: PyTree[Array], args: PyTree) -> tuple[Scalar, PyTree]:
         out = fn(y, _fresh_copy(args))
-        value, aux = unpack_aux(out) if has_aux else (out, None)
-        return check_loss(value), aux
+        value, aux = _unpack_aux(out) if has_aux else (out, None)
+        return _check_loss(value), aux
 
     return loss
 

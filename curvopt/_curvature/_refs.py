@@ -4,21 +4,37 @@ sweeps nor, in the body of a scan, jax's reverse mode follow. It is refused, not
 from collections.abc import Iterator
 from typing import Any
 
-from .. import _compat
+from .. import _compat, _jaxpr
+
+
+def _is_ref(atom: Any) -> bool:
+    return hasattr(getattr(atom, "aval", None), "inner_aval")
+
+
+def on_refs(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr that make, read or write a `jax.Ref`, also inside others;
+    not the body of a kernel, which has refs of its own for the arrays that it is given."""
+    for eqn in _jaxpr.open_jaxpr(jaxpr)[0].eqns:
+        if any(map(_is_ref, (*eqn.invars, *eqn.outvars))):
+            yield eqn
+        for inner in _jaxpr.inner_jaxprs(eqn):
+            if not any(map(_is_ref, inner.invars)):
+                yield from on_refs(inner)
 
 
 def _made_in_scans(jaxpr: Any) -> Iterator[Any]:
-    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+    for eqn in _jaxpr.open_jaxpr(jaxpr)[0].eqns:
         is_scan = _compat.scan_parts(eqn) is not None
-        for inner in _compat.inner_jaxprs(eqn):
-            made = filter(_compat.makes_ref, _compat.on_refs(inner))
+        for inner in _jaxpr.inner_jaxprs(eqn):
+            made = (own for own in on_refs(inner) if any(map(_is_ref, own.outvars)))
             yield from made if is_scan else _made_in_scans(inner)
 
 
 def _refusal(eqn: Any, why: str, remedy: str) -> TypeError:
+    ref = next(v.aval for v in (*eqn.outvars, *eqn.invars) if _is_ref(v))
     return TypeError(
-        f"the loss uses a jax.Ref, {_compat.ref_type(eqn)} ({_compat.source(eqn)}), {why}. "
-        f"Let the loss pass on its number as an array{remedy}."
+        f"the loss uses a jax.Ref, {ref} ({_jaxpr.source(eqn)}), {why}. Let the loss pass "
+        f"on its number as an array{remedy}."
     )
 
 
@@ -42,6 +58,6 @@ def check_no_refs(jaxpr: Any) -> None:
     `TypeError` naming the ref, and the line of the loss.
     """
     check_refs_of_scans(jaxpr)
-    for eqn in _compat.on_refs(jaxpr):
+    for eqn in on_refs(jaxpr):
         why = "whose derivative the curvature's sweeps would lose"
         raise _refusal(eqn, why, ", or use curvature=curvopt.HvpCurvature()")

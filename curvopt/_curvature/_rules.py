@@ -1,4 +1,5 @@
-r"""How a primitive equation contributes to the sweeps: a table that can grow.
+r"""How a primitive equation contributes to the sweeps: rules, and a table of which
+primitive has which. A user adds to it by `register_rule`.
 
 For the equation $F$ with inputs $x$, tangents $\dot x$ and adjoints $\hat z$ of the
 outputs, a rule gives the tangents of the outputs $DF[\dot x]$ with the term
@@ -27,24 +28,22 @@ project's own.)
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, TYPE_CHECKING
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree, Scalar
 
-from .. import _compat
+from .. import _sharding
+from .._checks import check_choice
 from .._tree import at_least_float32, tree_dot
-from ._elementwise import Elementwise, is_elementwise
 from ._equation import Arrays
 from ._products import ProductRule, three_products, two_products
 from ._program import AbstractOperation, is_variable, Operation
 from ._refs import check_refs_of_scans
-
-
-if TYPE_CHECKING:
-    from ._primitive import PrimitiveEquation
+from ._rewrites import is_elementwise
 
 
 def _zero() -> Scalar:
@@ -55,19 +54,19 @@ def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
     """All inner products of two stacks of directions, whose axis is the first."""
     total = jnp.zeros((), jnp.float32)
     for x, z in zip(a, b):
-        if _compat.is_split(x) or _compat.is_split(z):
+        if _sharding.is_split(x) or _sharding.is_split(z):
             product = jax.vmap(jax.vmap(tree_dot, (None, 0)), (0, None))(x, z)
         else:
             rows = [at_least_float32(s).reshape(len(s), -1) for s in (x, z)]
             product = jnp.matmul(rows[0], rows[1].T, precision=jax.lax.Precision.HIGHEST)
-        total = _compat.add_parts(total, jnp.real(product))
+        total = _sharding.add_parts(total, jnp.real(product))
     return total
 
 
 def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
     r"""$\langle \hat z, s \rangle$ for an $s$ that is cheap to compute: it is not to be
     kept."""
-    if jax.default_backend() != "cpu" or any(map(_compat.is_split, second)):
+    if jax.default_backend() != "cpu" or any(map(_sharding.is_split, second)):
         return tree_dot(adjoint, second)
     # On CPUs XLA hands a sum to a library with each array of the chain that leads to it,
     # all written to memory. A product with ones makes it write the summand alone. On an
@@ -79,8 +78,43 @@ def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
         if summand.ndim > 1 and summand.size > 0:
             rows = summand.reshape(summand.shape[0], -1)
             summand = jnp.ones(len(rows), rows.dtype) @ rows
-        total = _compat.add_parts(total, jnp.sum(summand))
+        total = _sharding.add_parts(total, jnp.sum(summand))
     return total
+
+
+class PrimitiveFunction(eqx.Module):
+    """An operation as the function $F(x)$ of its *active* operands, those that depend on
+    the parameters: all that a rule sees of an equation."""
+
+    operation: AbstractOperation = eqx.field(static=True)
+    active: tuple[int, ...] = eqx.field(static=True)
+    # The outputs through which the loss depends on it.
+    chosen: tuple[int, ...] = eqx.field(static=True)
+    operands: tuple[Any, ...]
+    # $F(x)$, once the first sweep has it.
+    values: Arrays = ()
+
+    @property
+    def primals(self) -> Arrays:
+        """$x$."""
+        return tuple(self.operands[k] for k in self.active)
+
+    def bind(
+        self, *primals: Array, product_dtype: Any = None
+    ) -> tuple[Arrays, Sequence[Array]]:
+        """The outputs that are chosen, and all of them."""
+        operands = list(self.operands)
+        for k, primal in zip(self.active, primals, strict=True):
+            operands[k] = primal
+        outs = self.operation.bind(*operands, product_dtype=product_dtype)
+        return tuple(outs[k] for k in self.chosen), outs
+
+    def __call__(self, *primals: Array) -> Arrays:
+        return self.bind(*primals)[0]
+
+    def rounded(self, how: ProductRule) -> Callable[..., Arrays]:
+        """The same with the operands of products in the precision asked for."""
+        return lambda *primals: self.bind(*primals, product_dtype=how.dtype)[0]
 
 
 class AbstractRule(eqx.Module):
@@ -92,20 +126,20 @@ class AbstractRule(eqx.Module):
 
     @abc.abstractmethod
     def tangent(
-        self, equation: "PrimitiveEquation", dx: Arrays, adjoint: Arrays, how: ProductRule
+        self, f: PrimitiveFunction, dx: Arrays, adjoint: Arrays, how: ProductRule
     ) -> tuple[Arrays, Scalar]:
         r"""$DF[\dot x]$ and $\langle \hat z, D^2F[\dot x, \dot x] \rangle$."""
 
     @abc.abstractmethod
     def split(
-        self, equation: "PrimitiveEquation", dx: Arrays, dual: Arrays, adjoint: Arrays
+        self, f: PrimitiveFunction, dx: Arrays, dual: Arrays, adjoint: Arrays
     ) -> tuple[Arrays, Arrays, Scalar]:
         r"""Tangents, duals and the term, where tangents and duals differ."""
 
     @abc.abstractmethod
     def second(
         self,
-        equation: "PrimitiveEquation",
+        f: PrimitiveFunction,
         dx: Arrays,
         ddx: Sequence[Array | None],
         how: ProductRule,
@@ -115,14 +149,14 @@ class AbstractRule(eqx.Module):
 
     @abc.abstractmethod
     def gram(
-        self, equation: "PrimitiveEquation", dx: Arrays, adjoint: Arrays, how: ProductRule
+        self, f: PrimitiveFunction, dx: Arrays, adjoint: Arrays, how: ProductRule
     ) -> tuple[Arrays, Array]:
         r"""For $k$ directions at once, stacked along the first axis: the tangents, and
         the matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
 
 
 def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
-    return tuple(_compat.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
+    return tuple(_sharding.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
 
 
 def along_each(fn: Callable, directions: PyTree) -> Any:
@@ -144,51 +178,51 @@ class Linear(AbstractRule):
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return "linear"
 
-    def tangent(self, equation, dx, adjoint, how):
-        return jax.jvp(equation.bind_as(how), equation.primals, dx)[1], _zero()
+    def tangent(self, f, dx, adjoint, how):
+        return jax.jvp(f.rounded(how), f.primals, dx)[1], _zero()
 
-    def split(self, equation, dx, dual, adjoint):
-        along = lambda d: jax.jvp(equation.fn, equation.primals, d)[1]
+    def split(self, f, dx, dual, adjoint):
+        along = lambda d: jax.jvp(f, f.primals, d)[1]
         return along(dx), along(dual), _zero()
 
-    def second(self, equation, dx, ddx, how):
-        fn, x = equation.bind_as(how), equation.primals
+    def second(self, f, dx, ddx, how):
+        fn, x = f.rounded(how), f.primals
         tangents = jax.jvp(fn, x, dx)[1]
         if all(dd is None for dd in ddx):
             return tangents, [None] * len(tangents)
         return tangents, jax.jvp(fn, x, _known(ddx, dx))[1]
 
-    def gram(self, equation, dx, adjoint, how):
-        return _stacked_tangents(equation.bind_as(how), equation.primals, dx), _zero()
+    def gram(self, f, dx, adjoint, how):
+        return _stacked_tangents(f.rounded(how), f.primals, dx), _zero()
 
 
 class Bilinear(AbstractRule):
     r"""$F(x_1, x_2)$ linear in each: $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$."""
 
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
-        if operation.name == "mul":
+        if not operation.is_product:
             return "bilinear"
         return f"bilinear, {'two' if products.uses_two(operation) else 'three'} products"
 
-    def _products(self, equation, dx, how):
-        product = lambda a, b: equation.bind_as(how)(a, b)[0]
-        if how.uses_two(equation.operation):
-            return two_products(product, equation.values[0], *equation.primals, *dx)
-        return three_products(product, *equation.primals, *dx)
+    def _products(self, f, dx, how):
+        product = lambda a, b: f.rounded(how)(a, b)[0]
+        if how.uses_two(f.operation):
+            return two_products(product, f.values[0], *f.primals, *dx)
+        return three_products(product, *f.primals, *dx)
 
-    def tangent(self, equation, dx, adjoint, how):
-        tangent, q = self._products(equation, dx, how)
+    def tangent(self, f, dx, adjoint, how):
+        tangent, q = self._products(f, dx, how)
         return (tangent,), 2 * tree_dot(adjoint[0], q)
 
-    def split(self, equation, dx, dual, adjoint):
-        x, fn = equation.primals, equation.fn
-        along = lambda d: jax.jvp(fn, x, d)[1]
-        (a,), (b,) = fn(dx[0], dual[1]), fn(dual[0], dx[1])
+    def split(self, f, dx, dual, adjoint):
+        x = f.primals
+        along = lambda d: jax.jvp(f, x, d)[1]
+        (a,), (b,) = f(dx[0], dual[1]), f(dual[0], dx[1])
         return along(dx), along(dual), tree_dot(adjoint[0], a + b)
 
-    def second(self, equation, dx, ddx, how):
-        tangent, q = self._products(equation, dx, how)
-        (x1, x2), (ddx1, ddx2), fn = equation.primals, ddx, equation.bind_as(how)
+    def second(self, f, dx, ddx, how):
+        tangent, q = self._products(f, dx, how)
+        (x1, x2), (ddx1, ddx2), fn = f.primals, ddx, f.rounded(how)
         second = 2 * q
         if ddx1 is not None:
             second = second + fn(ddx1, x2)[0]
@@ -196,8 +230,8 @@ class Bilinear(AbstractRule):
             second = second + fn(x1, ddx2)[0]
         return (tangent,), (second,)
 
-    def gram(self, equation, dx, adjoint, how):
-        fn, x = equation.bind_as(how), equation.primals
+    def gram(self, f, dx, adjoint, how):
+        fn, x = f.rounded(how), f.primals
 
         def half(d2: Array) -> Array:
             """The transpose of $F(\\cdot, d_2)$, at the adjoint."""
@@ -217,32 +251,32 @@ class Generic(AbstractRule):
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return self.name
 
-    def tangent(self, equation, dx, adjoint, how):
-        fn, x = equation.fn, equation.primals
-        tangents, second = jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
+    def tangent(self, f, dx, adjoint, how):
+        x = f.primals
+        tangents, second = jax.jvp(lambda *x: jax.jvp(f, x, dx)[1], x, dx)
         return tangents, _pairing(adjoint, second)
 
-    def split(self, equation, dx, dual, adjoint):
-        fn, x = equation.fn, equation.primals
-        (_, duals), (tangents, second) = jax.jvp(lambda *x: jax.jvp(fn, x, dual), x, dx)
+    def split(self, f, dx, dual, adjoint):
+        x = f.primals
+        (_, duals), (tangents, second) = jax.jvp(lambda *x: jax.jvp(f, x, dual), x, dx)
         return tangents, duals, _pairing(adjoint, second)
 
-    def second(self, equation, dx, ddx, how):
-        fn, x = equation.fn, equation.primals
+    def second(self, f, dx, ddx, how):
+        x = f.primals
         if all(dd is None for dd in ddx):
-            return jax.jvp(lambda *x: jax.jvp(fn, x, dx)[1], x, dx)
-        along = lambda x, dx: jax.jvp(fn, x, dx)[1]
+            return jax.jvp(lambda *x: jax.jvp(f, x, dx)[1], x, dx)
+        along = lambda x, dx: jax.jvp(f, x, dx)[1]
         return jax.jvp(along, (x, dx), (dx, _known(ddx, dx)))
 
-    def gram(self, equation, dx, adjoint, how):
-        fn, x = equation.fn, equation.primals
+    def gram(self, f, dx, adjoint, how):
+        x = f.primals
 
         def adjoints(*x: Array) -> Arrays:
-            return jax.vjp(fn, *x)[1](adjoint)
+            return jax.vjp(f, *x)[1](adjoint)
 
         along = lambda d: jax.jvp(adjoints, x, d)[1]
         products = along_each(along, dx)
-        return _stacked_tangents(fn, x, dx), _gram(dx, products)
+        return _stacked_tangents(f, x, dx), _gram(dx, products)
 
 
 class ReverseOverReverse(AbstractRule):
@@ -257,14 +291,14 @@ class ReverseOverReverse(AbstractRule):
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return "reverse over reverse"
 
-    def split(self, equation, dx, dual, adjoint):
-        fn, x = equation.fn, equation.primals
+    def split(self, f, dx, dual, adjoint):
+        x = f.primals
 
         def values(*x: Array) -> Arrays:
-            return jax.vjp(fn, *x)[0]
+            return jax.vjp(f, *x)[0]
 
         def paired(x: Arrays, adjoint: Arrays) -> Scalar:
-            _, pullback = jax.vjp(fn, *x)
+            _, pullback = jax.vjp(f, *x)
             return tree_dot(pullback(adjoint), dual)
 
         def paired_values(adjoint: Arrays) -> Scalar:
@@ -276,72 +310,118 @@ class ReverseOverReverse(AbstractRule):
         tangents = jax.grad(paired_values)(adjoint)
         return tangents, duals, tree_dot(along_x, dx)
 
-    def _refuse(self, equation: Any) -> Any:
+    def _refuse(self, f: PrimitiveFunction) -> Any:
         raise TypeError(
-            f"{equation.operation.described} is or contains a jax.custom_vjp, which has "
+            f"{f.operation.described} is or contains a jax.custom_vjp, which has "
             "no forward mode. Use curvature=curvopt.AdjointCurvature(), which needs none; "
             "or, where its backward rule has no derivative (Diffrax's default adjoint), "
             "curvature=curvopt.FiniteDifferenceCurvature()."
         )
 
-    def tangent(self, equation, dx, adjoint, how):
-        return self._refuse(equation)
+    def tangent(self, f, dx, adjoint, how):
+        return self._refuse(f)
 
-    def second(self, equation, dx, ddx, how):
-        return self._refuse(equation)
+    def second(self, f, dx, ddx, how):
+        return self._refuse(f)
 
-    def gram(self, equation, dx, adjoint, how):
-        return self._refuse(equation)
+    def gram(self, f, dx, adjoint, how):
+        return self._refuse(f)
 
 
-# Linear in all their floating-point operands together; or piecewise so, which is the
-# same wherever there is a second derivative at all.
-_LINEAR = frozenset(
-    "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
-    "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
-    "optimization_barrier pad real reduce_precision reduce_sum reduce_window_sum reshape "
-    "rev scatter scatter-add scatter-sub select_and_scatter_add select_n "
-    "sharding_constraint slice split squeeze sub transpose "
-    "abs clamp cummax cummin max min reduce_max reduce_min sort top_k".split()
-)
-
-# Linear in each of two operands, so linear where only one of them is active.
-_BILINEAR = frozenset({"conv_general_dilated", "dot_general", "mul"})
-
-# Linear in one operand, as long as the others do not depend on the parameters.
-_LINEAR_IN = {"div": 0, "triangular_solve": 1}
+# What is known of a primitive, by its name; of others the derivatives are found by jax.
+_TABLE: dict[str, Literal["linear", "bilinear"] | int] = {
+    # Linear in all their floating-point operands together; or piecewise so, which is the
+    # same wherever there is a second derivative at all.
+    **dict.fromkeys(
+        "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
+        "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
+        "optimization_barrier pad real reduce_precision reduce_sum reduce_window_sum "
+        "reshape rev scatter scatter-add scatter-sub select_and_scatter_add select_n "
+        "sharding_constraint slice split squeeze sub transpose "
+        "abs clamp cummax cummin max min reduce_max reduce_min sort top_k".split(),
+        "linear",
+    ),
+    # Linear in each of two operands, so linear where only one of them is active.
+    **dict.fromkeys(("conv_general_dilated", "dot_general", "mul"), "bilinear"),
+    # Linear in the operand of that number, as long as the others do not depend on the
+    # parameters.
+    "div": 0,
+    "triangular_solve": 1,
+}
 
 # Not linear for complex operands.
 _REAL_ONLY = frozenset({"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "sort"})
 
 
+def register_rule(
+    primitive: jex.Primitive,
+    rule: Literal["linear", "bilinear"],
+    operand: int | None = None,
+) -> None:
+    r"""Tell the curvature's sweeps what is known of a primitive of your own: this spares
+    them its second derivative.
+
+    ```python
+    curvopt.register_rule(my_stencil_p, "linear")
+    ```
+
+    Without a rule a primitive is `generic`: exact, at the cost of a `jvp` of its `jvp`. A
+    rule that does not hold makes the curvature wrong. What is compiled already does not
+    change; `model.report()` says which rule served which equation.
+
+    **Arguments:**
+
+    - `primitive`: a primitive that jax can differentiate. Rules go by its name.
+    - `rule`: `"linear"` for $D^2F = 0$; `"bilinear"` for an $F(x_1, x_2)$ of two operands
+        and one output that is linear in each,
+        $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$.
+    - `operand`: for `"linear"`, the number of the one operand in which it is so (a solve
+        is, in its right-hand side). `None` (the default): in all floating-point operands
+        together.
+
+    **Raises:**
+
+    `ValueError` if a primitive of that name has another rule, if there is no such rule, or
+    if a bilinear primitive is given an `operand`.
+    """
+    check_choice("rule", rule, ("linear", "bilinear"))
+    if rule == "bilinear" and operand is not None:
+        raise ValueError(
+            f"operand must be None for a bilinear primitive, but it is {operand!r}."
+        )
+    entry = rule if operand is None else operand
+    if _TABLE.setdefault(primitive.name, entry) != entry:
+        raise ValueError(
+            f"a primitive of the name {primitive.name!r} has another rule already, "
+            f"{_TABLE[primitive.name]!r}. Give yours another name."
+        )
+
+
 def find_rule(operation: AbstractOperation, active: Sequence[int]) -> AbstractRule:
     """The cheapest rule that is exact for an operation whose operands number `active`
     depend on the parameters."""
-    if isinstance(operation, Elementwise):
-        return _rule_of_chain(operation, active)
-    assert isinstance(operation, Operation)
-    name = operation.name
-    dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in operation.invars]
-    is_complex = any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes)
-    if name in _LINEAR and not (is_complex and name in _REAL_ONLY):
-        return Linear()
-    if name in _BILINEAR:
-        return Bilinear() if len(active) == 2 else Linear()
-    if list(active) == [_LINEAR_IN.get(name)]:
-        return Linear()
-    if _compat.contains_custom_vjp(operation.eqn):
-        return ReverseOverReverse()
-    return Generic("elementwise") if is_elementwise(operation) else Generic()
-
-
-def _rule_of_chain(chain: Elementwise, active: Sequence[int]) -> AbstractRule:
-    """Linear if all its members are."""
-    reached = {chain.invars[k] for k in active}
-    for member in chain.members:
+    if len(operation.members) == 1:
+        return _rule_of_member(operation.members[0], active)
+    # A chain is linear if all its members are.
+    reached = {operation.invars[k] for k in active}
+    for member in operation.members:
         own = [k for k, v in enumerate(member.invars) if is_variable(v) and v in reached]
         if own and any(v.is_differentiable for v in member.outvars):
-            if not isinstance(find_rule(member, own), Linear):
+            if not isinstance(_rule_of_member(member, own), Linear):
                 return Generic("elementwise")
             reached.update(v for v in member.outvars if v.is_differentiable)
     return Linear()
+
+
+def _rule_of_member(member: Operation, active: Sequence[int]) -> AbstractRule:
+    name = member.eqn.primitive.name
+    entry = _TABLE.get(name)
+    if entry == "linear" and not (name in _REAL_ONLY and member.is_complex):
+        return Linear()
+    if entry == "bilinear":
+        return Bilinear() if len(active) == 2 else Linear()
+    if list(active) == [entry]:
+        return Linear()
+    if member.contains("custom_vjp_call"):
+        return ReverseOverReverse()
+    return Generic("elementwise") if is_elementwise(member) else Generic()

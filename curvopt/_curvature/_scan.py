@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
-from .. import _compat
-from ._analysis import active_variables, live_variables
+from .. import _sharding
+from .._compat import is_traced, ScanParts
 from ._equation import (
     AbstractEquation,
     AbstractSweep,
@@ -24,19 +24,66 @@ from ._equation import (
     Arrays,
     EquationReport,
     run_backward,
+    Value,
 )
-from ._prepare import prepare
 from ._products import ProductRule
 from ._program import flatten, is_variable, Program
-from ._stacking import Stacked, Stacking
-from ._value import Value
+from ._rewrites import prepare
+
+
+class Stacked(eqx.Module):
+    """A pytree of which there is one for each iteration of a loop: its arrays stacked,
+    save those that all iterations share. An array that occurs several times is
+    kept once."""
+
+    stacked: list[Array]
+    shared: list[Any]
+    # For each leaf: whether it is stacked, and its place.
+    places: tuple[tuple[bool, int], ...] = eqx.field(static=True)
+    treedef: Any = eqx.field(static=True)
+
+    def at(self, slices: Sequence[Any]) -> PyTree:
+        """The pytree of one iteration, from that iteration's slices of `stacked`."""
+        leaves = [(slices if own else self.shared)[k] for own, k in self.places]
+        return jtu.tree_unflatten(self.treedef, leaves)
+
+
+class Stacking:
+    """Takes a pytree apart inside a loop's body, and puts the stack together outside.
+
+    **Arguments:**
+
+    - `outside`: arrays of the surrounding trace that the body may close over.
+    """
+
+    def __init__(self, outside: PyTree):
+        self._outside = {id(leaf) for leaf in jtu.tree_leaves(outside)}
+
+    def take_apart(self, tree: PyTree) -> list[Array]:
+        """The arrays that each iteration has its own of: to be returned by the body."""
+        leaves, self._treedef = jtu.tree_flatten(tree)
+        own: dict[int, tuple[int, Array]] = {}
+        self._shared, places = [], []
+        for leaf in leaves:
+            if id(leaf) in self._outside or not is_traced(leaf):
+                places.append((False, len(self._shared)))
+                self._shared.append(leaf)
+            else:
+                place, _ = own.setdefault(id(leaf), (len(own), leaf))
+                places.append((True, place))
+        self._places = tuple(places)
+        return [leaf for _, leaf in own.values()]
+
+    def put_together(self, stacked: list[Array]) -> Stacked:
+        """The stack, from what the loop made of `take_apart`'s."""
+        return Stacked(stacked, self._shared, self._places, self._treedef)
 
 
 class Constant(NamedTuple):
     """An active value outside that every iteration uses."""
 
     number: int
-    struct: _compat.Struct
+    struct: _sharding.Struct
 
 
 class Carry(NamedTuple):
@@ -48,7 +95,7 @@ class Carry(NamedTuple):
     begin: int
     end: int | None
     after: int | None
-    struct: _compat.Struct
+    struct: _sharding.Struct
 
 
 class Slice(NamedTuple):
@@ -56,7 +103,7 @@ class Slice(NamedTuple):
 
     outside: int
     inside: int
-    struct: _compat.Struct  # of one iteration's
+    struct: _sharding.Struct  # of one iteration's
 
 
 class ScanEquation(AbstractEquation):
@@ -74,7 +121,7 @@ class ScanEquation(AbstractEquation):
     # In order: constants, carries before, scanned; carries after, put out.
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
-    structs: tuple[_compat.Struct, ...] = eqx.field(static=True)
+    structs: tuple[_sharding.Struct, ...] = eqx.field(static=True)
     splits: bool = eqx.field(static=True)
 
     def _scan(self, body: Callable, init: PyTree, xs: PyTree, backward: bool) -> Any:
@@ -89,7 +136,7 @@ class ScanEquation(AbstractEquation):
 
     def pullback(self, adjoint: Arrays) -> tuple[Arrays, PyTree]:
         given = dict(zip(self.outputs, adjoint, strict=True))
-        zeros = lambda s: _compat.zeros(s.struct)
+        zeros = lambda s: _sharding.zeros(s.struct)
         carries = [zeros(c) if c.after is None else given[c.after] for c in self.carries]
         constants = [zeros(c) for c in self.constants]
         stacking = Stacking(self.body.shared)
@@ -125,8 +172,9 @@ class ScanEquation(AbstractEquation):
             full(None if c.before is None else given[c.before], c) for c in self.carries
         ]
         # A loop runs over the first axis.
-        first = lambda a: jnp.moveaxis(a, sweep.leading, 0)
-        last = lambda a: jnp.moveaxis(a, 0, sweep.leading)
+        leading = len(sweep.stack)
+        first = lambda a: jnp.moveaxis(a, leading, 0)
+        last = lambda a: jnp.moveaxis(a, 0, leading)
         scanned = jtu.tree_map(first, [given[s.outside] for s in self.scanned])
 
         def body(carries: Any, x: Any) -> Any:
@@ -174,14 +222,14 @@ def _round_the_loop(
     ends = program.outvars[:n_carry]
     begins = program.invars[n_const : n_const + n_carry]
     while True:
-        reached = active_variables(program, [*consts, *carries, *xs])
+        reached = program.active([*consts, *carries, *xs])
         grown = [a or (is_variable(v) and v in reached) for a, v in zip(carries, ends)]
         if grown == carries:
             break
         carries = grown
     live_carries, live_ys = list(live[:n_carry]), list(live[n_carry:])
     while True:
-        needed = live_variables(program, [*live_carries, *live_ys])
+        needed = program.live([*live_carries, *live_ys])
         grown = [is_live or v in needed for is_live, v in zip(live_carries, begins)]
         if grown == live_carries:
             return carries, [*live_carries, *live_ys]
@@ -189,7 +237,7 @@ def _round_the_loop(
 
 
 def record_scan(
-    parts: Any,
+    parts: ScanParts,
     operands: Sequence[Value],
     live: Sequence[bool],
     source: str,
@@ -199,7 +247,7 @@ def record_scan(
 
     **Arguments:**
 
-    - `parts`: the scan, as `_compat.scan_parts` takes it apart.
+    - `parts`: the scan, taken apart.
     - `operands`: its operands as values of the tape.
     - `live`: which outputs are differentiated.
     - `source`: where the scan stands in the user's code.
@@ -230,8 +278,8 @@ def record_scan(
     insides = [None if x.number is None else tape.number() for x in xs]
     stacking = Stacking([consts, hoisted])
     ends: list[int | None] = []
-    structs: list[_compat.Struct] = []
-    slice_structs: list[_compat.Struct] = []
+    structs: list[_sharding.Struct] = []
+    slice_structs: list[_sharding.Struct] = []
     equations: list[AbstractEquation] = []
 
     def body(carry: Any, x: Any) -> Any:
@@ -245,8 +293,8 @@ def record_scan(
         # A scan may trace its body more than once; all traces are alike.
         ends[:], equations[:] = [o.number for o in outs], inner.equations
         arrays = [jnp.asarray(o.array) for o in outs]
-        structs[:] = map(_compat.struct_of, arrays)
-        slice_structs[:] = map(_compat.struct_of, x)
+        structs[:] = map(_sharding.struct_of, arrays)
+        slice_structs[:] = map(_sharding.struct_of, x)
         return arrays[:n_carry], (arrays[n_carry:], stacking.take_apart(inner.equations))
 
     carry, (ys, stacked) = jax.lax.scan(
@@ -262,7 +310,7 @@ def record_scan(
     common = [v for group in (consts, *hoisted) for v in group]
     shared = {v.number: v.array for v in common if v.number is not None}
     constants = [
-        Constant(number, _compat.struct_of(shared[number]))
+        Constant(number, _sharding.struct_of(shared[number]))
         for number in sorted(shared.keys() & used)
     ]
     carries, outputs = [], []
@@ -270,7 +318,7 @@ def record_scan(
         after = None
         if begin is not None:
             after = tape.number() if needed else None
-            struct = _compat.struct_of(last)
+            struct = _sharding.struct_of(last)
             carries.append(Carry(value.number, begin, end, after, struct))
         outputs.append(Value(last, after))
     scanned = [
@@ -306,7 +354,7 @@ def record_scan(
         outputs=(*(c.after for c in lasts), *(s.outside for s in put_out)),
         structs=(
             *(c.struct for c in lasts),
-            *map(_compat.struct_of, put_out_arrays),
+            *map(_sharding.struct_of, put_out_arrays),
         ),
         splits=any(e.splits for e in equations),
     )

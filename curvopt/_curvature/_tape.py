@@ -1,20 +1,5 @@
-r"""The tape of a loss, and the sweeps over it.
-
-Write the loss as a sequence of equations $z_i = F_i(\text{inputs})$, one for each
-primitive of its jaxpr. Then
-
-1. `record` evaluates it forward and keeps what the other sweeps need;
-2. `run_backward` carries the adjoints $\hat z_i = \partial f / \partial z_i$ back;
-3. the `Curvature` sweep carries the tangents $\dot z_i$ along $u$ forward and adds up
-
-$$\langle u, H u \rangle = \sum_i \langle \hat z_i, D^2 F_i[\dot z, \dot z] \rangle .$$
-
-No second tangent $\ddot z$ is needed: the adjoints have already carried every
-second-order contribution to the output. That is what this saves over a nested `jvp`.
-
-The idea of three sweeps is that of de Gournay & Gossard (arXiv 2210.14520); its
-form here, on jaxprs, is this project's own.
-"""
+"""The tape of a loss: recorded by the first sweep, walked by the others. What it is for
+stands in the package's own docstring."""
 
 import dataclasses
 import itertools
@@ -27,16 +12,14 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .. import _compat
-from ._analysis import live_variables, stops_gradient
-from ._equation import AbstractEquation, run_backward
-from ._prepare import prepare
+from .. import _sharding
+from ._equation import AbstractEquation, run_backward, Value
 from ._primitive import record_primitive
-from ._program import AbstractOperation, flatten, is_variable, Operation, Program, Variable
+from ._program import AbstractOperation, flatten, is_variable, Program, Variable
 from ._refs import check_no_refs
 from ._remat import RematEquation
+from ._rewrites import prepare
 from ._scan import record_scan
-from ._value import Value
 
 
 class Tape:
@@ -65,19 +48,18 @@ class Tape:
         arrays = [operand.array for operand in operands]
         needed = [v in live and v.is_differentiable for v in operation.outvars]
         active = any(number is not None for number in numbers)
-        if not active or not any(needed) or stops_gradient(operation):
+        if not active or not any(needed) or operation.stops_gradient:
             return [Value(out, None) for out in operation.bind(*arrays)]
-        eqn = operation.eqn if isinstance(operation, Operation) else None
-        parts = None if eqn is None else _compat.scan_parts(eqn)
-        if parts is not None:
-            equation, outs = record_scan(parts, operands, needed, operation.source, self)
+        scan = operation.scan_parts
+        if scan is not None:
+            equation, outs = record_scan(scan, operands, needed, operation.source, self)
             self.equations.append(equation)
             return outs
         chosen = [k for k, is_needed in enumerate(needed) if is_needed]
         equation, outs = record_primitive(operation, arrays, numbers, chosen, self.number)
         own = dict(zip(chosen, equation.outputs))
-        if eqn is not None and _compat.is_remat(eqn):
-            equation = RematEquation(equation, eqn, Tape)
+        if operation.is_remat:
+            equation = RematEquation(equation, Tape)
         self.equations.append(equation)
         return [Value(out, own.get(k)) for k, out in enumerate(outs)]
 
@@ -95,7 +77,7 @@ class Tape:
         - `live_outputs`: which outputs are differentiated.
         - `hoisted`: in a loop's body, the outputs of the operations that `hoist` has run.
         """
-        live = live_variables(program, live_outputs)
+        live = program.live(live_outputs)
 
         def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if hoisted is None:
@@ -116,7 +98,7 @@ class Tape:
 
         The outputs of each of these operations, in order.
         """
-        live, hoisted = live_variables(program, live_outputs), []
+        live, hoisted = program.live(live_outputs), []
 
         def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if not _is_hoisted(operation, operands):
@@ -139,8 +121,8 @@ def _walk(program: Program, inputs: Sequence[Value], step: Callable) -> list[Val
 
 
 def _is_hoisted(operation: AbstractOperation, operands: Sequence[Value]) -> bool:
-    effects = isinstance(operation, Operation) and operation.eqn.effects
-    return not effects and all(operand.known for operand in operands)
+    known = all(operand.known for operand in operands)
+    return known and not operation.has_effects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,10 +147,10 @@ class Recorded:
         """Sweep 2: the gradient, and what the third sweep needs of each equation."""
         adjoints: dict[int, Array] = {}
         if self.number is not None:
-            adjoints[self.number] = 1 + _compat.zeros_like(self.value)
+            adjoints[self.number] = 1 + _sharding.zeros_like(self.value)
         kept = run_backward(self.tape.equations, adjoints)
         grad = [
-            adjoints[k] if k in adjoints else _compat.zeros_like(leaf)
+            adjoints[k] if k in adjoints else _sharding.zeros_like(leaf)
             for k, leaf in enumerate(self.leaves)
         ]
         return jtu.tree_unflatten(self.treedef, grad), kept

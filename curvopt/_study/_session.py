@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import xarray as xr
 
-from .._cost import EvaluationCosts
 from .._describe import differences, fields, readable
 from .._environment import settings, versions
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
+from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
 from ._engine import run, Saver, Work
 from ._execution import Choice, choose, Execution

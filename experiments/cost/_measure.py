@@ -48,7 +48,7 @@ class Row(NamedTuple):
         in the same repetition.
     - `flops`: by XLA's count, of the form without loops.
     - `temporary_bytes`, `total_bytes`, `compile_seconds`: as in
-        [`curvopt.CompiledFunction`][].
+        [`curvopt.cost.CompiledFunction`][].
     - `curvature`: the curvature along the variant's own negative gradient.
     - `relative_error`: against the same in float64.
     - `repetitions`: how many runs were timed.
@@ -77,12 +77,12 @@ def _first_line(error: Exception) -> str:
 def _compile(
     expand: Callable[..., Any], instance: Instance, counted: Instance | None
 ) -> tuple[Callable[[], Any], Row]:
-    program = curvopt.compile_and_analyse(
+    program = curvopt.cost.compile_and_analyse(
         partial(expand, instance.loss), instance.y, instance.args
     )
     flops = program.flops
     if counted is not None:
-        flops = curvopt.compile_and_analyse(
+        flops = curvopt.cost.compile_and_analyse(
             partial(expand, counted.loss), counted.y, counted.args
         ).flops
     row = Row(

@@ -79,7 +79,7 @@ def _run(
     prices: Prices,
     budget: int,
 ) -> Run:
-    program = curvopt.compile_and_analyse(
+    program = curvopt.cost.compile_and_analyse(
         partial(drive, problem.fn, minimiser, budget=budget), y0, args, jnp.array(prices)
     )
     began = time.perf_counter()

@@ -79,11 +79,11 @@ def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
     - `fn`: `fn(y, args)`.
     - `y`, `args`: where.
     """
-    unit = curvopt.compile_and_analyse(_value_and_gradient, fn, y, args)
+    unit = curvopt.cost.compile_and_analyse(_value_and_gradient, fn, y, args)
     value, grad = unit.run()
 
     def price(kind: str, program: Callable, paid: float = 0.0) -> float:
-        flops = curvopt.compile_and_analyse(program, fn, y, args).flops
+        flops = curvopt.cost.compile_and_analyse(program, fn, y, args).flops
         ratio = flops / unit.flops - paid if unit.flops > 0 else 0.0
         return ratio if 0 < ratio < float("inf") else getattr(_BY_SWEEPS, kind)
 

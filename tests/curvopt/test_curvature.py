@@ -322,8 +322,8 @@ def test_forward_model_without_its_gradient_runs_no_backward_sweep():
 
     jvp = lambda p: jax.jvp(loss, (p,), (p,))[1]
     ratio = (
-        curvopt.compile_and_analyse(slope, params).flops
-        / curvopt.compile_and_analyse(jvp, params).flops
+        curvopt.cost.compile_and_analyse(slope, params).flops
+        / curvopt.cost.compile_and_analyse(jvp, params).flops
     )
     assert ratio <= 1.001
 

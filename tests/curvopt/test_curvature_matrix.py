@@ -146,7 +146,7 @@ def test_all_entries_cost_what_the_diagonal_does():
     us = directions(y, 4)
 
     def flops(fn):
-        return curvopt.compile_and_analyse(fn, y, us, x).flops
+        return curvopt.cost.compile_and_analyse(fn, y, us, x).flops
 
     def run(ask, products="two"):
         def fn(y, us, x):

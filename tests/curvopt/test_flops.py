@@ -8,7 +8,7 @@ import jax.random as jr
 import pytest
 
 import curvopt
-from curvopt._cost import on_host
+from curvopt.cost._compiled import on_host
 
 
 WIDTH, BATCH, LENGTH = 256, 128, 7
@@ -23,7 +23,7 @@ W, X = array(WIDTH, WIDTH), array(BATCH, WIDTH)
 
 
 def flops(fn, *args):
-    return curvopt.compile_and_analyse(fn, *args).flops
+    return curvopt.cost.compile_and_analyse(fn, *args).flops
 
 
 def products(fn, *args):
@@ -213,7 +213,7 @@ def test_a_cost_does_not_depend_on_where_arrays_are(unoptimised):
     committed = jax.device_put(data, jax.devices()[-1])
     assert committed.committed and not data.committed
     free, bound = (
-        curvopt.EvaluationCosts(Anchored(False, x), curvopt.AdjointCurvature())
+        curvopt.cost.EvaluationCosts(Anchored(False, x), curvopt.AdjointCurvature())
         for x in (data, committed)
     )
     for kind in ("curvature", "loss", "slope"):
@@ -223,7 +223,7 @@ def test_a_cost_does_not_depend_on_where_arrays_are(unoptimised):
 def test_the_cost_of_a_step(unoptimised):
     """With one turn of each loop, what lies outside of them would count too much."""
     loop, unrolled = (
-        curvopt.EvaluationCosts(Recurrent(unroll), curvopt.AdjointCurvature())
+        curvopt.cost.EvaluationCosts(Recurrent(unroll), curvopt.AdjointCurvature())
         for unroll in (False, True)
     )
     for kind in ("curvature", "loss"):

@@ -150,5 +150,5 @@ def test_cost_is_that_of_a_tangent_sweep():
         along = jax.jvp(lambda p: output(p, None), (p,), (p,))[1]
         return jax.value_and_grad(lambda p: fn(p, None))(p), jnp.mean(along**2)
 
-    flops = lambda f: curvopt.compile_and_analyse(f, params).flops
+    flops = lambda f: curvopt.cost.compile_and_analyse(f, params).flops
     assert flops(curvature) <= 1.02 * flops(tangent)

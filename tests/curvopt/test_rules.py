@@ -12,11 +12,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 import curvopt
 from curvopt._curvature import _rules
-from curvopt._curvature._elementwise import Elementwise, with_chains
 from curvopt._curvature._primitive import record_primitive
 from curvopt._curvature._products import ProductRule, two_products
 from curvopt._curvature._program import flatten, is_variable
-from curvopt._curvature._transposition import with_transpositions
+from curvopt._curvature._rewrites import Elementwise, with_chains, with_transpositions
 
 
 X = (2, 3)
@@ -87,7 +86,7 @@ EXAMPLES = {
 
 def test_every_rule_of_the_table_has_an_example():
     """`add_any` is `add` as jax's own transformations write it."""
-    assert (_rules._LINEAR | _rules._BILINEAR) - {"add_any"} <= EXAMPLES.keys()
+    assert _rules._TABLE.keys() - {"add_any"} <= EXAMPLES.keys()
 
 
 def _program(fn, shape=X):
@@ -124,29 +123,28 @@ def _same(got, expected):
 
 def _compare(equation, keys, how=ProductRule()):
     """Every sweep's step by the equation's rule, and by the generic one."""
-    x, special, generic = equation.primals, equation.rule, _rules.Generic()
+    f, special, generic = equation.function, equation.rule, _rules.Generic()
+    x = f.primals
     like = lambda a: jr.normal(next(keys), a.shape).astype(a.dtype)
     dx, dual, ddx = (tuple(map(like, x)) for _ in range(3))
-    adjoint = tuple(jnp.cos(1 + v) for v in equation.values)
+    adjoint = tuple(jnp.cos(1 + v) for v in f.values)
     stack = tuple(jnp.stack([a, b, c]) for a, b, c in zip(dx, dual, ddx))
     exactly = ProductRule(products="three")
     _same(
-        special.tangent(equation, dx, adjoint, how),
-        generic.tangent(equation, dx, adjoint, exactly),
+        special.tangent(f, dx, adjoint, how),
+        generic.tangent(f, dx, adjoint, exactly),
     )
     _same(
-        special.split(equation, dx, dual, adjoint),
-        generic.split(equation, dx, dual, adjoint),
+        special.split(f, dx, dual, adjoint),
+        generic.split(f, dx, dual, adjoint),
     )
-    _same(
-        special.second(equation, dx, ddx, how), generic.second(equation, dx, ddx, exactly)
-    )
-    tangents, matrix = special.gram(equation, stack, adjoint, how)
-    expected, expected_matrix = generic.gram(equation, stack, adjoint, exactly)
+    _same(special.second(f, dx, ddx, how), generic.second(f, dx, ddx, exactly))
+    tangents, matrix = special.gram(f, stack, adjoint, how)
+    expected, expected_matrix = generic.gram(f, stack, adjoint, exactly)
     _same((tangents, matrix + jnp.zeros((3, 3))), (expected, expected_matrix))
     # Parameters have no second tangent: then `None` must mean zero.
-    nothing = special.second(equation, dx, [None] * len(x), how)[1]
-    wanted = generic.second(equation, dx, [None] * len(x), exactly)[1]
+    nothing = special.second(f, dx, [None] * len(x), how)[1]
+    wanted = generic.second(f, dx, [None] * len(x), exactly)[1]
     for a, b in zip(nothing, wanted, strict=True):
         _same(jnp.zeros_like(b) if a is None else a, b)
 
@@ -163,8 +161,8 @@ def test_special_rules_agree_with_the_generic_one(name, x64):
             for k, atom in enumerate(operation.invars)
             if is_variable(atom) and atom.is_differentiable
         ]
-        only = _rules._LINEAR_IN.get(name)
-        if only is not None:
+        only = _rules._TABLE[name]
+        if isinstance(only, int):
             active = [only]
         equation = _record(operation, operands, active)
         assert isinstance(equation.rule, _rules.Linear | _rules.Bilinear)
@@ -286,3 +284,59 @@ def test_an_elementwise_product_is_never_taken_in_two():
     """Guards against norms and shifted operands where there is no product to save."""
     (operation,) = flatten(jax.make_jaxpr(lax.mul)(jnp.ones(X), jnp.ones(X))).operations
     assert not ProductRule(products="two").uses_two(operation)
+
+
+def test_a_chain_with_one_active_member_is_not_that_member():
+    """Guards against a rule of the product's two operands for a chain of three."""
+    (chain,) = with_chains(_program(lambda a: (a * a) * 2 + 1), [True], [True]).operations
+    assert isinstance(chain, Elementwise)
+    assert isinstance(_rules.find_rule(chain, [0]), _rules.Generic)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_pairings_of_every_backend_are_the_inner_product(backend, monkeypatch, x64):
+    """On a CPU by a product with ones, elsewhere by a dot product; both exact."""
+    shapes = [(), (5,), (3, 4), (2, 3, 4), (0, 3), (3, 0)]
+    keys = jr.split(jr.key(0), 2 * len(shapes))
+    a = tuple(jr.normal(k, s) for k, s in zip(keys[::2], shapes))
+    s = tuple(jr.normal(k, s) for k, s in zip(keys[1::2], shapes))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    expected = sum(np.vdot(x, z) for x, z in zip(a, s))
+    np.testing.assert_allclose(_rules._pairing(a, s), expected, rtol=1e-13)
+    # By the form that is meant: the summand is made before the product, or is the product.
+    first = jax.make_jaxpr(lambda x, z: _rules._pairing((x,), (z,)))(a[2], s[2]).eqns[0]
+    assert (first.primitive.name == "mul") == (backend == "cpu")
+
+
+def test_pairings_of_every_backend_add_up_in_float32(monkeypatch):
+    ones = (jnp.ones((300, 300), jnp.bfloat16),)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        total = _rules._pairing(ones, ones)
+        assert total.dtype == jnp.float32 and total == 90000
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_two_products_only_where_float32_is_float32(backend, monkeypatch):
+    """Guards against cancellation in TF32 or bfloat16, which accelerators may round to."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+    def product(precision):
+        x, w = jnp.zeros((256, 512)), jnp.zeros((512, 256))
+        dot = lambda x, w: lax.dot(x, w, precision=precision)
+        (operation,) = flatten(jax.make_jaxpr(dot)(x, w)).operations
+        return operation
+
+    assert ProductRule().uses_two(product(None)) == (backend == "cpu")
+    assert ProductRule().uses_two(product("highest"))
+    assert ProductRule("two").uses_two(product(None))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_curvature_by_what_each_backend_does(backend, monkeypatch, x64):
+    y, u = jr.normal(jr.key(0), (2, 48, 48))
+    loss = lambda y, _: jnp.sum(jnp.tanh(y @ y.T) ** 2)
+    expected = curvopt.quadratic_model(loss, y, curvature=curvopt.HvpCurvature())
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    model = curvopt.quadratic_model(loss, y)
+    np.testing.assert_allclose(model.curvature(u), expected.curvature(u), rtol=1e-9)

@@ -53,7 +53,7 @@ def test_the_dataset(regression):
     assert json.loads(data.attrs["versions"])["jax"] == jax.__version__
     assert "CurvatureRescaling" in json.loads(data.attrs["strategies"])["b"]
     costs = data.gradient_equivalents.isel(step=-1, seed=0)
-    of = curvopt.EvaluationCosts(regression, curvopt.AdjointCurvature())
+    of = curvopt.cost.EvaluationCosts(regression, curvopt.AdjointCurvature())
     value_and_gradient = 6 * of.of_direction(SGD())
     np.testing.assert_allclose(costs.sel(strategy="a"), value_and_gradient)
     np.testing.assert_allclose(

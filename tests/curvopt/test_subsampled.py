@@ -72,7 +72,7 @@ def test_it_costs_a_fraction():
         u = jax.tree.map(jnp.negative, model.grad)
         return model.value, model.grad, model.curvature(u)
 
-    flops = lambda f: curvopt.compile_and_analyse(f, y, jnp.ones((256, 128))).flops
+    flops = lambda f: curvopt.cost.compile_and_analyse(f, y, jnp.ones((256, 128))).flops
     gradient = flops(lambda y, x: jax.value_and_grad(fn)(y, (x,)))
     eighth = flops(lambda y, x: run(curvopt.SubsampledCurvature(1 / 8), y, x))
     assert eighth <= 1.2 * gradient

@@ -24,7 +24,7 @@ def array(*shape):
 
 
 def cost(fn, *args):
-    return curvopt.compile_and_analyse(fn, *args)
+    return curvopt.cost.compile_and_analyse(fn, *args)
 
 
 def value_and_grad(loss, y, x):

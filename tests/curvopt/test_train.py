@@ -38,7 +38,7 @@ def test_training_makes_progress_and_keeps_its_history(regression):
     assert (history.evaluated_curvatures == 1).all()
     assert np.isfinite(history.step_size).all()
     # A value-and-gradient and a curvature at every step.
-    costs = curvopt.EvaluationCosts(regression, RESCALED.curvature)
+    costs = curvopt.cost.EvaluationCosts(regression, RESCALED.curvature)
     each = costs.of_direction(SGD()) + costs["curvature"]
     np.testing.assert_allclose(history.gradient_equivalents[-1], 60 * each, rtol=1e-6)
     assert 1.2 < each < 2.5
@@ -76,7 +76,7 @@ def test_two_steps_on_a_batch(regression):
 def test_a_curvature_that_the_direction_asks_for_is_paid(regression):
     """A plane's matrix is part of the cost in gradients."""
     plane = HyperplaneSearch((SGD(), Momentum()))
-    costs = curvopt.EvaluationCosts(regression, curvopt.AdjointCurvature())
+    costs = curvopt.cost.EvaluationCosts(regression, curvopt.AdjointCurvature())
     both = costs.of_direction(plane)
     assert both > costs.of_direction(SGD()) + costs["curvature"]
     solver = curvopt.LineSearchMinimiser(plane, LearningRate(0.5))

@@ -85,7 +85,7 @@ def test_flops_are_those_of_the_form_that_is_given_for_counting():
     looped, count = WORKLOADS["mlp"].tiny, WORKLOADS["deep-mlp"].tiny
     row = measure(Case("", "", looped, count, 2), {}, seconds=0.01, repeats=1)[GRADIENT]
     run, counted = (
-        curvopt.compile_and_analyse(partial(gradient, i.loss), i.y, i.args)
+        curvopt.cost.compile_and_analyse(partial(gradient, i.loss), i.y, i.args)
         for i in (looped(2), count(2))
     )
     assert row.flops == counted.flops > run.flops

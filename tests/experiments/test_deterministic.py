@@ -175,12 +175,12 @@ def test_prices(x64, monkeypatch):
     assert start.prices.gradient == 1 and 0 < start.prices.loss < 1
     assert start.prices.curvature > 0 and start.prices.slope > start.prices.loss
 
-    compiled = _prices.curvopt.compile_and_analyse
+    compiled = _prices.curvopt.cost.compile_and_analyse
 
     def without_flops(*args):
         return dataclasses.replace(compiled(*args), flops=float("nan"))
 
-    monkeypatch.setattr(_prices.curvopt, "compile_and_analyse", without_flops)
+    monkeypatch.setattr(_prices.curvopt.cost, "compile_and_analyse", without_flops)
     assert evaluate(quadratic, y, args).prices == Prices(1.0, 1 / 3, 2 / 3, 2 / 3)
 
 

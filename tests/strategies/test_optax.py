@@ -354,7 +354,7 @@ class TestWhatUpdateIsGiven:
             grad = jax.grad(loss)(w, None)
             return tx.update(grad, tx.init(w), w, value_fn=lambda w: loss(w, None))[0]
 
-        count = lambda fn: curvopt.compile_and_analyse(fn, weight).flops
+        count = lambda fn: curvopt.cost.compile_and_analyse(fn, weight).flops
         product = 2 * 128 * 64 * 256
         assert count(by_model) < 3.3 * product
         assert count(by_model) <= count(by_value_fn)

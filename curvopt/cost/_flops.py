@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+from jax.interpreters import partial_eval
 
-from ._compat import branches, inner_jaxprs, open_jaxpr, scan_parts, without_dead_code
+from .._compat import scan_parts
+from .._jaxpr import inner_jaxprs, open_jaxpr
 
 
 def counted_flops(program: Any) -> float:
@@ -36,7 +38,10 @@ def uncounted_flops(jaxpr: Any) -> float:
 
     - `jaxpr`: the program, as `jax.make_jaxpr` gives it.
     """
-    return _of_jaxpr(without_dead_code(jaxpr))
+    own, _ = open_jaxpr(jaxpr)
+    # Inside its equations as well: XLA drops what no output needs before it counts.
+    needed, _ = partial_eval.dce_jaxpr(own, [True] * len(own.outvars))
+    return _of_jaxpr(needed)
 
 
 def _of_jaxpr(jaxpr: Any) -> float:
@@ -51,7 +56,7 @@ def _of_equation(eqn: Any) -> float:
         written = length if unroll >= length else unroll + length % unroll
         rest = length * _of_jaxpr(scan.jaxpr)
         return rest if written == length else rest + (length - written) * _turn(scan)
-    either = branches(eqn)
+    either = eqn.params["branches"] if eqn.primitive.name == "cond" else None
     inside = [_of_jaxpr(jaxpr) for jaxpr in either or inner_jaxprs(eqn)]
     if either is None or not any(inside):
         return sum(inside, 0.0)

@@ -1,10 +1,17 @@
-"""Chains of elementwise operations, taken as one.
+r"""A program, rewritten for the tape: fewer operations, each cheap to differentiate.
 
-An activation is a handful of primitives. Taken one by one, each keeps the adjoint of its
-own output and adds a sum of its own to the curvature, and each of these becomes an array
-in memory. Taken as one function $z = F(x_1, x_2, \\dots)$ of what goes into the chain, only
-the adjoints of what comes out of it are kept, and the third sweep evaluates the rest
-again from the chain's operands.
+**Products take the transpositions beside them along.** `jax.vmap` and `einsum` put
+transpositions beside matrix products. XLA folds one into the product that it stands beside;
+but the tangent of a product is a sum of products, and the transposition of a sum becomes
+strided reads in all that follows. So a product and its transpositions are one bilinear
+operation; and where the transposition only changes the order of the factors, so is the
+product, and nothing is transposed at all.
+
+**Chains of elementwise operations are taken as one.** An activation is a handful of
+primitives. Taken one by one, each keeps the adjoint of its own output and adds a sum of its
+own to the curvature, and each of these becomes an array in memory. Taken as one function
+$z = F(x_1, x_2, \dots)$ of what goes into the chain, only the adjoints of what comes out
+of it are kept, and the third sweep evaluates the rest again from the chain's operands.
 """
 
 import collections
@@ -16,7 +23,6 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .. import _compat
 from ._program import (
     AbstractOperation,
     flatten,
@@ -25,6 +31,64 @@ from ._program import (
     Program,
     Variable,
 )
+
+
+def prepare(program: Program, active: Sequence[bool], known: Sequence[bool]) -> Program:
+    """Both rewrites. Arguments as for `with_chains`."""
+    return with_chains(with_transpositions(program), active, known)
+
+
+def with_transpositions(program: Program) -> Program:
+    """The program with every transposition that only one product uses, or that alone
+    uses a product, made part of that product."""
+    uses = program.uses()
+    products = [o for o in program.operations if o.is_product]
+    factors = {v for o in products for v in o.variables if uses[v] == 1}
+    results = {v for o in products for v in o.outvars if uses[v] == 1}
+    # The transpositions to take, by the variable that the product knows.
+    ahead, behind = {}, {}
+    for operation in program.operations:
+        if operation.name == "transpose":
+            operand, result = operation.invars[0], operation.outvars[0]
+            if result in factors:
+                ahead[result] = operation
+            elif is_variable(operand) and operand in results:
+                behind[operand] = operation
+    taken = {id(o) for o in (*ahead.values(), *behind.values())}
+
+    def widened(operation: Any) -> Any:
+        if not operation.is_product:
+            return operation
+        around = [ahead.get(v) if is_variable(v) else None for v in operation.invars]
+        end = behind.get(operation.outvars[0])
+        permutation = lambda o: None if o is None else tuple(o.eqn.params["permutation"])
+        after = permutation(end)
+        swapped = after is not None and after == _swapping(operation.eqn)
+        return dataclasses.replace(
+            operation,
+            invars=[
+                v if o is None else o.invars[0] for v, o in zip(operation.invars, around)
+            ],
+            outvars=operation.outvars if end is None else end.outvars,
+            before=[permutation(o) for o in around],
+            after=None if swapped else after,
+            swapped=swapped,
+        )
+
+    kept = [widened(o) for o in program.operations if id(o) not in taken]
+    return dataclasses.replace(program, operations=kept)
+
+
+def _swapping(eqn: Any) -> tuple[int, ...] | None:
+    """The permutation of its output that swapping the factors of a matrix product makes;
+    `None` if they cannot be swapped."""
+    if eqn.primitive.name != "dot_general" or eqn.params.get("out_sharding") is not None:
+        return None
+    (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
+    ndim = eqn.outvars[0].aval.ndim
+    end_of_first = eqn.invars[0].aval.ndim - len(contracted)
+    first, second = range(len(batch), end_of_first), range(end_of_first, ndim)
+    return (*range(len(batch)), *second, *first)
 
 
 _ELEMENTWISE = frozenset(
@@ -39,21 +103,18 @@ _ELEMENTWISE = frozenset(
 class Elementwise(AbstractOperation):
     """A chain of elementwise operations on arrays of one shape."""
 
-    members: Sequence[AbstractOperation]
+    chain: Sequence[Operation]
     source: str
     invars: Sequence[Any]
     outvars: Sequence[Variable]
 
     @property
-    def name(self) -> str:
-        return ", ".join(dict.fromkeys(member.name for member in self.members))
-
-    def is_named(self, name: str) -> bool:
-        return False
+    def members(self) -> Sequence[Operation]:
+        return self.chain
 
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
         env = dict(zip(self.invars, operands, strict=True))
-        for member in self.members:
+        for member in self.chain:
             inputs = [env[v] if is_variable(v) else v for v in member.invars]
             env.update(zip(member.outvars, member.bind(*inputs), strict=True))
         return [env[v] for v in self.outvars]
@@ -65,7 +126,11 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 def is_elementwise(operation: AbstractOperation) -> bool:
     """Whether each number that goes out depends on those in its own place alone."""
-    if not isinstance(operation, Operation) or not operation.outvars:
+    return all(map(_is_elementwise, operation.members))
+
+
+def _is_elementwise(operation: Operation) -> bool:
+    if not operation.outvars:
         return False
     shape, *others = [v.aval.shape for v in operation.outvars]
     fits = lambda s: len(s) == len(shape) and all(n in (1, m) for n, m in zip(s, shape))
@@ -73,12 +138,10 @@ def is_elementwise(operation: AbstractOperation) -> bool:
         return False
     if not all(s == () or fits(s) for s in map(_shape, operation.invars)):
         return False
-    body = _compat.custom_jvp_body(operation.eqn)
-    if body is not None:  # of an activation, say; its rule is respected
-        return all(map(is_elementwise, flatten(body).operations))
-    dtypes = [jnp.result_type(getattr(v, "aval", v)) for v in operation.invars]
-    is_complex = any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes)
-    return operation.name in _ELEMENTWISE and not is_complex
+    if operation.primitive == "custom_jvp_call":  # of an activation, say: it is respected
+        body = flatten(operation.eqn.params["call_jaxpr"])
+        return all(map(is_elementwise, body.operations))
+    return operation.primitive in _ELEMENTWISE and not operation.is_complex
 
 
 def _components(
@@ -127,12 +190,11 @@ def _components(
     return {k: root(k) for k in chain}
 
 
-def _joined(
-    members: Sequence[AbstractOperation], program: Program, uses: Any
-) -> AbstractOperation:
+def _joined(operations: Sequence[AbstractOperation], uses: Any) -> AbstractOperation:
     """Several operations as one."""
-    if len(members) == 1:
-        return members[0]
+    if len(operations) == 1:
+        return operations[0]
+    members = [member for operation in operations for member in operation.members]
     made = {v for member in members for v in member.outvars}
     inside = collections.Counter(v for member in members for v in member.variables)
     inputs = dict.fromkeys(v for m in members for v in m.variables if v not in made)
@@ -172,12 +234,12 @@ def with_chains(program: Program, active: Sequence[bool], known: Sequence[bool])
     - `known`: which inputs are the same in all iterations of a loop; what depends on
         these alone stays apart, to be evaluated once.
     """
-    if any(isinstance(o, Operation) and o.eqn.effects for o in program.operations):
+    if any(operation.has_effects for operation in program.operations):
         return program  # effects stay in their order
     chains = _components(program, active, known)
-    members = collections.defaultdict(list)
+    groups = collections.defaultdict(list)
     for k, operation in enumerate(program.operations):
-        members[chains.get(k, k)].append(operation)
+        groups[chains.get(k, k)].append(operation)
     uses = program.uses()
-    joined = [_joined(group, program, uses) for group in members.values()]
+    joined = [_joined(group, uses) for group in groups.values()]
     return dataclasses.replace(program, operations=_in_order(joined, program.invars))

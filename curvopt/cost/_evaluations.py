@@ -1,0 +1,117 @@
+"""What the evaluations of a problem cost."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import Scalar
+
+from .._curvature import AbstractCurvatureMethod, close_loss, quadratic_model
+from .._direction import AbstractDirection
+from .._problem import AbstractProblem
+from ._compiled import compile_and_analyse, on_host
+
+
+def _gradient(problem: AbstractProblem, y: Any, args: Any) -> Any:
+    return jax.value_and_grad(close_loss(problem.loss, args, True), has_aux=True)(y)
+
+
+def _loss(problem: AbstractProblem, y: Any, args: Any) -> Scalar:
+    return close_loss(problem.loss, args, True)(y)[0]
+
+
+def _slope(problem: AbstractProblem, y: Any, args: Any) -> Any:
+    return jax.jvp(lambda y: _loss(problem, y, args), (y,), (y,))
+
+
+def _model(
+    curvature: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
+) -> Any:
+    model = quadratic_model(problem.loss, y, args, curvature, has_aux=True)
+    return model.value, model.aux, model.grad
+
+
+def _curvature(
+    curvature: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
+) -> Any:
+    # The direction depends on the gradient, as in real use.
+    model = quadratic_model(problem.loss, y, args, curvature, has_aux=True)
+    u = jtu.tree_map(jnp.negative, model.grad)
+    return model.value, model.aux, model.grad, model.curvature(u)
+
+
+def _descent(
+    direction: AbstractDirection,
+    curvature: AbstractCurvatureMethod,
+    problem: AbstractProblem,
+    y: Any,
+    args: Any,
+) -> Any:
+    model = quadratic_model(problem.loss, y, args, curvature, has_aux=True)
+    state = direction.checked_init(y, jr.key(0))
+    descent, state = direction.checked_step(model, y, state)
+    return model.value, model.aux, descent.u, state
+
+
+class EvaluationCosts:
+    r"""What each kind of evaluation costs on a problem, in gradient-equivalents: XLA's
+    FLOPs over those of one value-and-gradient. Compiled when first asked for.
+
+    **Arguments:**
+
+    - `problem`: the problem whose loss is evaluated, on one of its batches.
+    - `curvature`: the curvature method. The cost of a curvature is that of value, gradient
+        and curvature together, less that of value and gradient by the same method.
+    """
+
+    def __init__(self, problem: AbstractProblem, curvature: AbstractCurvatureMethod):
+        # Shapes are enough, for nothing is run.
+        self._problem = jtu.tree_map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if eqx.is_array(x) else x,
+            problem,
+        )
+        self._curvature = curvature
+        self._functions = {
+            "gradient": _gradient,
+            "loss": _loss,
+            "slope": _slope,
+            "model": eqx.Partial(_model, curvature),
+            "curvature": eqx.Partial(_curvature, curvature),
+        }
+        self._known: dict[str, float] = {}
+
+    @functools.cached_property
+    def _point(self) -> tuple[Any, Any]:
+        """Parameters and arguments of the loss, as shapes."""
+        key = eqx.filter_eval_shape(jr.key, 0)
+        params, model_state = eqx.filter_eval_shape(self._problem.init, key)
+        data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
+        return params, (data, model_state, key)
+
+    def _counted(self, fn: Callable) -> float:
+        with on_host():
+            return compile_and_analyse(fn, self._problem, *self._point).flops
+
+    def _flops(self, kind: str, fn: Callable) -> float:
+        if kind not in self._known:
+            self._known[kind] = self._counted(fn)
+        return self._known[kind]
+
+    def of_direction(self, direction: AbstractDirection) -> float:
+        """The cost in C of what every step pays before the line search: the value, and
+        what the direction asks for. About 1 for a direction that follows the gradient."""
+        fn = eqx.Partial(_descent, direction, self._curvature)
+        # jax knows what it has compiled; what looks alike may not be.
+        return self._counted(fn) / self._flops("gradient", _gradient)
+
+    def __getitem__(self, kind: str) -> float:
+        """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""
+        flops = self._flops(kind, self._functions[kind])
+        if kind == "curvature":
+            flops -= self._flops("model", self._functions["model"])
+        return flops / self._flops("gradient", _gradient)
