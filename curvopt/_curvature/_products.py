@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Scalar
 
 from .. import _jaxpr
-from .._checks import check_choice
+from .._declared import Declared
 from .._tree import at_least_float32, tree_norm
 
 
@@ -61,7 +61,7 @@ def _has_highest_precision(eqn: Any) -> bool:
     return all(p == jax.lax.Precision.HIGHEST for p in pair)
 
 
-class ProductRule(eqx.Module):
+class ProductRule(Declared):
     """How the third sweep multiplies.
 
     **Attributes:**
@@ -74,7 +74,6 @@ class ProductRule(eqx.Module):
     dtype: Any = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        check_choice("products", self.products, ("auto", "two", "three"))
         try:
             bits = None if self.dtype is None else jnp.finfo(self.dtype).bits
         except (TypeError, ValueError):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
-from .._checks import check_instance
 from ._forward import ForwardCurvature
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 
@@ -58,7 +57,6 @@ class SubsampledCurvature(AbstractCurvatureMethod):
                 "batch must be a function that picks the examples out of the loss's args, "
                 f"but it is {self.batch!r}. (A curvature method is given as `curvature=`.)"
             )
-        check_instance("curvature", self.curvature, AbstractCurvatureMethod)
 
     def _part(self, args: PyTree) -> PyTree:
         try:
