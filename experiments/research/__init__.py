@@ -1,6 +1,6 @@
 """The research: questions, asked of problems, and what the write-up takes from the answers.
 
-`python -m experiments research`. Each question is a module.
+`python -m experiments research`. Each question is a module of `questions`.
 """
 
 from ._command import Research as Research, research as research
@@ -9,4 +9,4 @@ from ._question import (
     Measurement as Measurement,
     Question as Question,
 )
-from ._questions import QUESTIONS as QUESTIONS
+from .questions import QUESTIONS as QUESTIONS

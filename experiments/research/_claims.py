@@ -7,7 +7,7 @@ import xarray as xr
 
 from curvopt.statistics import compare_paired, PairedComparison
 
-from ._numbers import plain, table
+from ._latex import plain, table
 from ._standings import failed, final, label, names
 
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 from .._folder import save_dataset
 from .._names import choose, UsageError
+from .._origin import origin as _origin
 from ..data import data_folder
 from ._bench import Bench
-from ._keep import origin, provenance
 from ._question import Measurement, Question
-from ._questions import QUESTIONS
 from ._settings import Setting, SETTINGS
 from ._tracked import Tracked
+from .questions import QUESTIONS
 
 
 _QUICK = Path("results") / "research-quick"
+
+# Where things are is no part of how a result is made.
+_PLACES = ("--data-dir", "--out", "--runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,22 @@ def _bench(name: str, setting: Setting, config: Research) -> Bench | None:
     if setting.quick is None:
         return None
     return Bench(name, setting, Tracked(setting.quick()), _QUICK / "runs" / name, True)
+
+
+def origin() -> dict[str, str]:
+    """What made a result: command, commit, versions and machine."""
+    return _origin(without=_PLACES)
+
+
+def provenance(bench: Bench) -> dict[str, str]:
+    """What made a result, and on what."""
+    return origin() | {
+        "setting": bench.name,
+        "label": bench.setting.label,
+        "metric": bench.setting.metric,
+        "steps": str(bench.steps),
+        "quick": str(bench.quick),
+    }
 
 
 def _answered(name: str, began: float) -> None:

@@ -1,62 +1,22 @@
-"""The course of the loss, a panel for each setting; and how strategies look in it."""
+"""The course of the loss, a panel for each setting."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import matplotlib.style
 import matplotlib.ticker
 import xarray as xr
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from curvopt.plots import COLOURS, STYLE
+from curvopt.plots import STYLE
 
 from ._reported import clocks
 from ._standings import label, names
+from ._style import GREY, legend, look
 
 
-# For those that are there to be compared with, and have no name in the legend.
-GREY: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
-
-# An eighth colour: no two in a figure of so many lines are the same.
-_COLOURS = (*COLOURS, "#7f7f7f")
-_MARKERS = "os^DvP*Xph"
-_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 _ABREAST = 3
-
-
-def look(k: int) -> dict[str, Any]:
-    """How the `k`-th strategy is drawn: its colour, and for greyscale marker and line."""
-    return {
-        "color": _COLOURS[k % len(_COLOURS)],
-        "linestyle": _LINES[k % len(_LINES)],
-        "marker": _MARKERS[k % len(_MARKERS)],
-        "markersize": 4,
-        "markeredgecolor": "white",
-    }
-
-
-def legend(figure: matplotlib.figure.Figure, axes: Iterable[Axes]) -> None:
-    """One legend above all panels, each strategy once."""
-    found: dict[str, Artist] = {}
-    for ax in axes:
-        for handle, name in zip(*ax.get_legend_handles_labels()):
-            found.setdefault(name, handle)
-    # In points: a letter, and a handle with the space around it.
-    widest = 3.9 * max(map(len, found)) + 30
-    fit = max(1, int(72 * figure.get_figwidth() / widest))
-    columns = min(4, fit, len(found))
-    # matplotlib fills columns; strategies are to be read along the lines.
-    order = [k for c in range(columns) for k in range(c, len(found), columns)]
-    listed = [list(found.items())[k] for k in order]
-    figure.legend(
-        [handle for _, handle in listed],
-        [name for name, _ in listed],
-        loc="outside upper center",
-        ncols=columns,
-    )
 
 
 def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None:

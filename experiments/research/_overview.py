@@ -7,7 +7,7 @@ import xarray as xr
 
 from curvopt.statistics import stratified_interquartile_mean
 
-from ._numbers import camel, percent, table, two
+from ._latex import camel, percent, table, two
 from ._profiles import costs_to_target
 from ._standings import lost, names, ranks, spent_a_step
 

@@ -17,8 +17,7 @@ from strategies import (
 )
 
 from ._bench import Bench
-from ._families import DIRECTIONS, Family, rescaled
-from ._grids import FAR_SCALES, SCALES
+from ._families import DIRECTIONS, Family, FAR_SCALES, rescaled, SCALES
 
 
 FRESH = "fresh, 0.9"

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from curvopt.plots import STYLE
 from curvopt.statistics import performance_profile, time_to_target
 
-from ._courses import GREY, legend, look
 from ._reported import clocks
 from ._standings import final
+from ._style import GREY, legend, look
 
 
 # Of the way from the loss at the start to the lowest mean that a strategy ends at.

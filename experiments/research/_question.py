@@ -1,3 +1,5 @@
+"""What a question of the research is, and what it finds."""
+
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,8 +8,12 @@ import matplotlib.figure
 import xarray as xr
 
 from ._bench import Bench
-from ._keep import kept
 from ._settings import Setting, SETTINGS
+
+
+def _kept(folder: Path) -> dict[str, xr.Dataset]:
+    """The results in a folder, by setting."""
+    return {path.stem: xr.load_dataset(path) for path in sorted(folder.glob("*.nc"))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Question:
 
     def findings(self, results: Path) -> Findings:
         """The findings from a folder of results, which may have none of some settings."""
-        found = kept(results / self.name)
+        found = _kept(results / self.name)
         return self.conclude({name: found[name] for name in SETTINGS if name in found})
 
 
@@ -77,4 +83,4 @@ class Measurement:
 
     def findings(self, results: Path) -> Findings:
         """The findings from a folder of results."""
-        return self.conclude(kept(results / self.name)[self.name])
+        return self.conclude(_kept(results / self.name)[self.name])

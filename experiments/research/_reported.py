@@ -9,8 +9,8 @@ import xarray as xr
 
 import curvopt
 
+from ._averaged import EvaluatedElsewhere
 from ._bench import Bench
-from ._elsewhere import EvaluatedElsewhere
 from ._step_time import step_times
 
 

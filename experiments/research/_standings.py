@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from curvopt.statistics import bca_interval
 
-from ._numbers import plain, table, two
+from ._latex import plain, table, two
 
 
 def final(data: xr.Dataset) -> xr.DataArray:

@@ -14,8 +14,8 @@ from strategies import (
     StochasticArmijo,
 )
 
+from ._averaged import elsewhere, polynomial_average, schedule_free_point
 from ._bench import Bench
-from ._elsewhere import elsewhere, polynomial_average, schedule_free_point
 
 
 def _plain(tx: optax.GradientTransformation) -> curvopt.LineSearchMinimiser:

@@ -6,7 +6,7 @@ import xarray as xr
 
 from experiments.__main__ import main
 from experiments.research import QUESTIONS
-from experiments.research._keep import origin
+from experiments.research._command import origin
 
 
 pytestmark = pytest.mark.host

@@ -6,10 +6,10 @@ import pytest
 import xarray as xr
 
 from experiments.cost import GRADIENT, VARIANTS
-from experiments.research.batch import AVERAGES, BATCH
-from experiments.research.cheapening import CHEAPENING, VARIANTS as CHEAPER
-from experiments.research.cost import ADJOINT, COST, FORWARD, products
-from experiments.research.guards import CURES, GUARDS
+from experiments.research.questions.batch import AVERAGES, BATCH
+from experiments.research.questions.cheapening import CHEAPENING, VARIANTS as CHEAPER
+from experiments.research.questions.cost import ADJOINT, COST, FORWARD, products
+from experiments.research.questions.guards import CURES, GUARDS
 
 
 pytestmark = pytest.mark.host

@@ -7,7 +7,6 @@ import scipy.linalg
 import xarray as xr
 
 from experiments.problems import NoisyQuadratic, Rosenbrock
-from experiments.research import edges, memory
 from experiments.research._bench import Bench
 from experiments.research._families import COSINE
 from experiments.research._heavy_ball import HeavyBall
@@ -21,6 +20,7 @@ from experiments.research._policies import (
 )
 from experiments.research._settings import SETTINGS
 from experiments.research._tracked import Tracked
+from experiments.research.questions import edges, memory
 from strategies import GrowthLimited, LearningRate
 
 

@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 
 from experiments.problems import NoisyQuadratic
-from experiments.research import noiseless
 from experiments.research._bench import Bench
 from experiments.research._settings import SETTINGS
 from experiments.research._tracked import Tracked
-from experiments.research.noiseless import ARMIJO, BARE, TOLERANCE, TUNED
+from experiments.research.questions import noiseless
+from experiments.research.questions.noiseless import ARMIJO, BARE, TOLERANCE, TUNED
 from strategies import CurvatureRescaling
 
 

@@ -11,14 +11,14 @@ import pytest
 import xarray as xr
 
 import curvopt
-from experiments.research import _reported, relatives
-from experiments.research._bench import Bench
-from experiments.research._claims import claims, verdict
-from experiments.research._elsewhere import (
+from experiments.research import _reported
+from experiments.research._averaged import (
     elsewhere,
     polynomial_average,
     schedule_free_point,
 )
+from experiments.research._bench import Bench
+from experiments.research._claims import claims, verdict
 from experiments.research._overview import overview
 from experiments.research._profiles import costs_to_target, target
 from experiments.research._settings import Setting, SETTINGS
@@ -30,8 +30,9 @@ from experiments.research._standings import (
     spent_a_step,
     standing,
 )
-from experiments.research.relatives import RELATIVES
-from experiments.research.rivals import RIVALS
+from experiments.research.questions import relatives
+from experiments.research.questions.relatives import RELATIVES
+from experiments.research.questions.rivals import RIVALS
 from strategies import LearningRate, SGD
 
 

@@ -18,10 +18,10 @@ from experiments.research._choice import (
     good_values,
     shortfall,
 )
-from experiments.research._numbers import between, fraction, plain
+from experiments.research._latex import between, fraction, plain
 from experiments.research._settings import SETTINGS
-from experiments.research.regimes import REGIMES, regimes
-from experiments.research.scale import ALL, RAW, RESCALED, SCALE, tried
+from experiments.research.questions.regimes import REGIMES, regimes
+from experiments.research.questions.scale import ALL, RAW, RESCALED, SCALE, tried
 
 
 pytestmark = pytest.mark.host

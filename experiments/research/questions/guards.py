@@ -23,14 +23,13 @@ from strategies import (
     Scheduled,
 )
 
-from ._bench import Bench
-from ._claims import Claims, claims, counted, Pair, verdict
-from ._courses import look
-from ._families import COSINE, DIRECTIONS
-from ._numbers import camel, percent, plain, table
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
-from ._standings import failed, final, label, names
+from .._bench import Bench
+from .._claims import Claims, claims, counted, Pair, verdict
+from .._families import COSINE, DIRECTIONS
+from .._latex import camel, percent, plain, table
+from .._question import Findings, Question
+from .._standings import failed, final, label, names
+from .._style import look, TEXT_WIDTH
 
 
 _FIRST = 50

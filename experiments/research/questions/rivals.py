@@ -10,18 +10,17 @@ import xarray as xr
 import curvopt
 from strategies import recipes
 
-from ._bench import Bench
-from ._claims import claims, claims_table, counted, Pair
-from ._courses import courses
-from ._families import DIRECTIONS, KINDS, raw
-from ._grids import RATES
-from ._numbers import percent, plain, table
-from ._overview import everywhere, overview
-from ._profiles import profiles, WAY
-from ._question import Findings, Question
-from ._reported import reported, WINDOWS
-from ._standings import label, names, standing
-from ._untuned import averaged, untuned
+from .._bench import Bench
+from .._claims import claims, claims_table, counted, Pair
+from .._courses import courses
+from .._families import DIRECTIONS, KINDS, RATES, raw
+from .._latex import percent, plain, table
+from .._overview import everywhere, overview
+from .._profiles import profiles, WAY
+from .._question import Findings, Question
+from .._reported import reported, WINDOWS
+from .._standings import label, names, standing
+from .._untuned import averaged, untuned
 
 
 RECIPE = "rescaled"

@@ -14,13 +14,11 @@ from matplotlib.lines import Line2D
 
 from curvopt import plots
 
-from ._bench import Bench
-from ._choice import at_edge, best_value, Common, common_value, decades, shortfall
-from ._families import CONSTANT, COSINE, DIRECTIONS, KINDS
-from ._grids import RATES
-from ._numbers import between, percent, plain, table
-from ._page import TEXT_WIDTH
-from ._policies import (
+from .._bench import Bench
+from .._choice import at_edge, best_value, Common, common_value, decades, shortfall
+from .._families import CONSTANT, COSINE, DIRECTIONS, KINDS, RATES
+from .._latex import between, percent, plain, table
+from .._policies import (
     BARE,
     DIRECTION,
     DIRECTION_LONG,
@@ -31,7 +29,8 @@ from ._policies import (
     scales,
     SIGNED,
 )
-from ._question import Findings, Question
+from .._question import Findings, Question
+from .._style import TEXT_WIDTH
 
 
 @dataclasses.dataclass(frozen=True)

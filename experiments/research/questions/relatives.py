@@ -20,13 +20,13 @@ from strategies import (
     SGD,
 )
 
-from ._bench import Bench
-from ._claims import claims, claims_table, counted
-from ._courses import courses
-from ._families import COSINE
-from ._question import Findings, Question
-from ._reported import reported, WINDOWS
-from ._standings import names, standing
+from .._bench import Bench
+from .._claims import claims, claims_table, counted
+from .._courses import courses
+from .._families import COSINE
+from .._question import Findings, Question
+from .._reported import reported, WINDOWS
+from .._standings import names, standing
 
 
 # A step costs more than ten times what the others' do: in the figure these would be a line,

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 
 from curvopt import plots
 
-from ._bench import Bench
-from ._choice import (
+from .._bench import Bench
+from .._choice import (
     at_edge,
     best_value,
     Common,
@@ -24,12 +24,11 @@ from ._choice import (
     good_values,
     shortfall,
 )
-from ._families import CONSTANT, COSINE, DIRECTIONS, KINDS
-from ._grids import RATES
-from ._numbers import between, fraction, percent, plain, table
-from ._page import TEXT_WIDTH
-from ._policies import FRESH, scales
-from ._question import Findings, Question
+from .._families import CONSTANT, COSINE, DIRECTIONS, KINDS, RATES
+from .._latex import between, fraction, percent, plain, table
+from .._policies import FRESH, scales
+from .._question import Findings, Question
+from .._style import TEXT_WIDTH
 
 
 # The two numbers, as they begin the names of variables, and their dimensions.

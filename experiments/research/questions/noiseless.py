@@ -25,14 +25,12 @@ from strategies import (
     SGD,
 )
 
-from ._bench import Bench
-from ._courses import legend, look
-from ._families import raw
-from ._grids import decades
-from ._numbers import camel, plain, table
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
-from ._standings import label, names
+from .._bench import Bench
+from .._families import decades, raw
+from .._latex import camel, plain, table
+from .._question import Findings, Question
+from .._standings import label, names
+from .._style import legend, look, TEXT_WIDTH
 
 
 DIRECTIONS: dict[str, curvopt.AbstractDirection] = {

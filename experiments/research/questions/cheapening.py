@@ -16,8 +16,8 @@ import curvopt
 from curvopt.plots import STYLE
 from strategies import EveryK, GrowthLimited, recipes
 
-from ._bench import Bench
-from ._claims import (
+from .._bench import Bench
+from .._claims import (
     Claims,
     claims,
     claims_table,
@@ -26,12 +26,11 @@ from ._claims import (
     Pair,
     verdict,
 )
-from ._courses import legend, look
-from ._families import DIRECTIONS
-from ._numbers import camel, percent
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
-from ._standings import final, label, names, spent_a_step
+from .._families import DIRECTIONS
+from .._latex import camel, percent
+from .._question import Findings, Question
+from .._standings import final, label, names, spent_a_step
+from .._style import legend, look, TEXT_WIDTH
 
 
 # The same runs as those of the question of rivals.

@@ -1,4 +1,4 @@
-from ._question import Measurement, Question
+from .._question import Measurement, Question
 from .batch import BATCH
 from .cheapening import CHEAPENING
 from .cost import COST

@@ -14,17 +14,15 @@ from matplotlib.axes import Axes
 from curvopt.plots import STYLE
 from strategies import SGD
 
-from ..data import load_subset
-from ..problems import MLPClassifier
-from ._bench import Bench
-from ._choice import at_edge, best_value, good_values, shortfall
-from ._courses import legend, look
-from ._families import CONSTANT, raw, rescaled
-from ._grids import RATES, SCALES
-from ._numbers import percent, plain, table
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
-from ._tracked import Tracked
+from ...data import load_subset
+from ...problems import MLPClassifier
+from .._bench import Bench
+from .._choice import at_edge, best_value, good_values, shortfall
+from .._families import CONSTANT, RATES, raw, rescaled, SCALES
+from .._latex import percent, plain, table
+from .._question import Findings, Question
+from .._style import legend, look, TEXT_WIDTH
+from .._tracked import Tracked
 
 
 AVERAGES = (0.0, 0.9, 0.99)

@@ -9,12 +9,11 @@ import xarray as xr
 
 from curvopt import plots
 
-from ._bench import Bench
-from ._families import COSINE, DIRECTIONS, rescaled
-from ._grids import RATES
-from ._numbers import percent, plain, table
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
+from .._bench import Bench
+from .._families import COSINE, DIRECTIONS, RATES, rescaled
+from .._latex import percent, plain, table
+from .._question import Findings, Question
+from .._style import TEXT_WIDTH
 
 
 # Between and around the best values that the question of memory found, a factor of the

@@ -18,14 +18,14 @@ import curvopt
 from curvopt import plots
 from strategies import Momentum
 
-from ..problems import NoisyQuadratic
-from ._bench import Bench
-from ._families import Family, rescaled
-from ._heavy_ball import Along, HeavyBall
-from ._numbers import percent, plain, table
-from ._page import TEXT_WIDTH
-from ._question import Findings, Question
-from ._tracked import Tracked
+from ...problems import NoisyQuadratic
+from .._bench import Bench
+from .._families import Family, rescaled
+from .._heavy_ball import Along, HeavyBall
+from .._latex import percent, plain, table
+from .._question import Findings, Question
+from .._style import TEXT_WIDTH
+from .._tracked import Tracked
 
 
 # Values of ell, in units of the edge that the theory predicts.

@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 
 from curvopt import plots
 
-from ._bench import Bench
-from ._choice import best_value, shortfall
-from ._families import CONSTANT
-from ._numbers import between, fraction, percent, plain, table
-from ._page import TEXT_WIDTH
-from ._policies import BARE, FRESH, scales
-from ._question import Findings, Question
+from .._bench import Bench
+from .._choice import best_value, shortfall
+from .._families import CONSTANT
+from .._latex import between, fraction, percent, plain, table
+from .._policies import BARE, FRESH, scales
+from .._question import Findings, Question
+from .._style import TEXT_WIDTH
 
 
 _WINDOWS = 40

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from curvopt.plots import STYLE
 
-from ..cost import (
+from ...cost import (
     cases,
     GRADIENT,
     larger_batches,
@@ -25,12 +25,11 @@ from ..cost import (
     Workload,
     WORKLOADS,
 )
-from ..cost.workloads.autoencoder import Autoencoder
-from ..cost.workloads.mlp import MLP
-from ._courses import look
-from ._numbers import camel, plain, table, two
-from ._page import TEXT_WIDTH
-from ._question import Findings, Measurement
+from ...cost.workloads.autoencoder import Autoencoder
+from ...cost.workloads.mlp import MLP
+from .._latex import camel, plain, table, two
+from .._question import Findings, Measurement
+from .._style import look, TEXT_WIDTH
 
 
 ADJOINT, FORWARD = "adjoint", "forward"
