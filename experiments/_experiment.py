@@ -246,22 +246,25 @@ class Experiment:
         if baseline is None:
             return
         if isinstance(baseline, str):
-            of = {name: baseline for name in names if name != baseline}
+            rivals = {name: baseline for name in names if name != baseline}
             remedy = f"{baseline!r} is the only strategy"
         else:
-            of, remedy = baseline, "the table is empty"
-        for name in (*([baseline] if isinstance(baseline, str) else of), *of.values()):
+            rivals, remedy = baseline, "the table is empty"
+        for name in (
+            *([baseline] if isinstance(baseline, str) else rivals),
+            *rivals.values(),
+        ):
             if name not in names:
                 raise UsageError(
                     f"baseline: unknown strategy {name!r}; valid are: "
                     f"{', '.join(map(repr, names))}."
                 )
-        if not of:
+        if not rivals:
             raise UsageError(
                 f"baseline: {remedy}, so that there is nothing to compare. Leave it out, "
                 "or write another strategy."
             )
-        for name, rival in of.items():
+        for name, rival in rivals.items():
             if name == rival:
                 raise UsageError(f"baseline: {name!r} cannot be its own baseline.")
             for one in (name, rival):

@@ -163,7 +163,7 @@ def dataset(
     dims = ("strategy", *axes, "seed")
     arrays: dict[str, tuple[tuple[str, ...], _Array]] = {}
     for k, outcome in enumerate(outcomes.values()):
-        at, of = _places(k, outcome, axes, seeds)
+        at, kept = _places(k, outcome, axes, seeds)
         by_step, by_evaluation, by_run = _variables(outcome)
         own = np.searchsorted(schedule, outcome.records.schedule)
         for kind, variables in (
@@ -178,7 +178,7 @@ def dataset(
                     x = _widened(x, own, len(schedule), name)
                 tail = (kind,) if kind else ()
                 arrays.setdefault(name, ((*dims, *tail), _Array(shape)))
-                arrays[name][1].parts.append((at, x[of]))
+                arrays[name][1].parts.append((at, x[kept]))
     data = xr.Dataset(
         {name: (dims, x.array(name)) for name, (dims, x) in arrays.items()}
         | {
@@ -232,7 +232,7 @@ def _places(
     index = {name: {x: i for i, x in enumerate(axis)} for name, axis in axes.items()}
     seed_at = {seed: i for i, seed in enumerate(seeds)}
     free = [name for name in axes if name not in outcome.points[0]]
-    places, of = [], []
+    places, kept = [], []
     for run, (point, seed) in enumerate(zip(outcome.points, outcome.seeds)):
         for others in itertools.product(*(range(len(axes[name])) for name in free)):
             fixed = dict(zip(free, others))
@@ -240,9 +240,9 @@ def _places(
                 fixed[name] if name in fixed else index[name][point[name]] for name in axes
             ]
             places.append((k, *knobs, seed_at[seed]))
-            of.append(run)
+            kept.append(run)
     columns = np.array(places, int).reshape(len(places), -1)
-    return tuple(columns.T), np.array(of, int)
+    return tuple(columns.T), np.array(kept, int)
 
 
 def _last(data: xr.Dataset, name: str) -> xr.DataArray:

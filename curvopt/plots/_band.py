@@ -144,8 +144,8 @@ def note_on_diverged(ends: Mapping[str, np.ndarray], *, drawn: bool = True) -> s
     for name, end in ends.items():
         lost, runs = int(np.sum(~np.isfinite(end))), len(end)
         if lost:
-            of = "all" if lost == runs else f"{lost} of {runs}"
-            found.append(f"{shown(name)} ({of} runs)")
+            share = "all" if lost == runs else f"{lost} of {runs}"
+            found.append(f"{shown(name)} ({share} runs)")
     if not found:
         return ""
     which = "; ".join(found)

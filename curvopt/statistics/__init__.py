@@ -22,10 +22,10 @@ from ._paired import (
 )
 from ._profiles import (
     cost_ratios as cost_ratios,
-    no_dearer as no_dearer,
     performance_profile as performance_profile,
     score_profile as score_profile,
     ScoreProfile as ScoreProfile,
+    solved_at_no_more_cost as solved_at_no_more_cost,
 )
 from ._ranks import (
     critical_difference as critical_difference,

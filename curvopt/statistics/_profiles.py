@@ -85,7 +85,7 @@ def performance_profile(
     return within.mean(axis=1)
 
 
-def no_dearer(
+def solved_at_no_more_cost(
     costs: ArrayLike, rival: ArrayLike
 ) -> tuple[Bool[np.ndarray, " problem"], Bool[np.ndarray, " problem"]]:
     """Where a solver solves the problem and needs no more than its rival, and where either

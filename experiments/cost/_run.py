@@ -31,7 +31,7 @@ def cases(workloads: Mapping[str, Workload], quick: bool) -> dict[str, list[Case
 
 
 def run(
-    of: Mapping[str, list[Case]],
+    by_workload: Mapping[str, list[Case]],
     methods: Mapping[str, Variant],
     *,
     seconds: float = SECONDS,
@@ -55,10 +55,10 @@ def run(
 
     After each workload, all that is measured so far.
     """
-    models = {name: repr(each[0].build) for name, each in of.items()}
+    models = {name: repr(each[0].build) for name, each in by_workload.items()}
     attributes = {"models": json.dumps(models), **(attributes or {})}
     so_far: list[tuple[Case, Mapping[str, Row]]] = []
-    for of_workload in of.values():
+    for of_workload in by_workload.values():
         for case in of_workload:
 
             def doing(what: str, case: Case = case) -> None:

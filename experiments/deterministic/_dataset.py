@@ -64,7 +64,10 @@ def dataset(
     minima = [np.nan if m.problem.minimum is None else m.problem.minimum for m in measured]
     return xr.Dataset(
         {
-            name: (("solver", "problem"), np.array([[r[name] for r in of] for of in rows]))
+            name: (
+                ("solver", "problem"),
+                np.array([[r[name] for r in row] for row in rows]),
+            )
             for name in rows[0][0]
         },
         coords={

@@ -52,8 +52,10 @@ class _Step(eqx.Module):
     then: Int[Array, " kind"]
 
 
-def _counts(**of: Any) -> Int[Array, " kind"]:
-    return jnp.stack([jnp.asarray(of.get(kind, 0), jnp.int32) for kind in Prices._fields])
+def _counts(**evaluated: Any) -> Int[Array, " kind"]:
+    return jnp.stack(
+        [jnp.asarray(evaluated.get(kind, 0), jnp.int32) for kind in Prices._fields]
+    )
 
 
 class _Watched(curvopt.AbstractDirection):

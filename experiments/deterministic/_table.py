@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from curvopt.statistics import cost_ratios, no_dearer
+from curvopt.statistics import cost_ratios, solved_at_no_more_cost
 
 from .._markdown import markdown
 
@@ -67,7 +67,7 @@ def duels_table(data: xr.Dataset) -> str:
     labels, costs = data.label.values, data.cost_to_target.values
     rows = [["needs no more than", *(str(labels[k]) for k in others)]]
     for k in ours:
-        duels = [no_dearer(costs[k], costs[rival]) for rival in others]
+        duels = [solved_at_no_more_cost(costs[k], costs[rival]) for rival in others]
         cells = [f"{wins.sum()} of {either.sum()}" for wins, either in duels]
         rows.append([str(labels[k]), *cells])
     return markdown(rows)

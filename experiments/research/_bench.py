@@ -87,9 +87,9 @@ class Bench:
         The dataset of [`curvopt.run_study`][].
         """
         given = {}
-        for name, of in families.items():
-            own = isinstance(of, curvopt.Family)
-            make, values = (of.make, of.values) if own else (of, grid or {})
+        for name, family in families.items():
+            own = isinstance(family, curvopt.Family)
+            make, values = (family.make, family.values) if own else (family, grid or {})
             if self.quick:  # a few of them
                 values = {k: list(x)[min(2, len(x) - 1) :: 4] for k, x in values.items()}
             given[name] = curvopt.Family(make, **values)

@@ -43,19 +43,19 @@ def counted(
     numbers named `prefix` with `Better`, `Worse` and `Undecided`."""
     verdicts = [
         verdict(pair)
-        for of in found.values()
-        for which, pair in of.items()
+        for own in found.values()
+        for which, pair in own.items()
         if which in pairs
     ]
     kinds: tuple[Verdict, ...] = "better", "worse", "undecided"
     return {f"{prefix}{kind.capitalize()}": str(verdicts.count(kind)) for kind in kinds}
 
 
-def _cell(data: xr.Dataset, of: Claims, pair: Pair) -> str:
+def _cell(data: xr.Dataset, own: Claims, pair: Pair) -> str:
     """The difference in per cent of the baseline's mean, bold where it holds."""
-    if pair not in of:
+    if pair not in own:
         return "--"
-    found, rival = of[pair], float(final(data).sel(strategy=pair[1]).mean())
+    found, rival = own[pair], float(final(data).sel(strategy=pair[1]).mean())
     text = (
         f"{100 * found.mean_difference / rival:+.1f}"
         if rival > 0
@@ -97,6 +97,6 @@ def claims_table(
             if failures:
                 counts = [_in_brackets(data, pair[0]) for data in results.values()]
                 cells = [cell + count for cell, count in zip(cells, counts)]
-            if any(pair in of for of in found.values()):
+            if any(pair in own for own in found.values()):
                 rows.append([row, *cells])
     return table(rows, "l" + "r" * len(results))

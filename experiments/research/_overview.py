@@ -7,7 +7,7 @@ import xarray as xr
 
 from curvopt.statistics import stratified_interquartile_mean
 
-from ._latex import camel, percent, table, two
+from ._latex import percent, table, two
 from ._profiles import costs_to_target
 from ._standings import lost, names, ranks, spent_a_step
 
@@ -26,8 +26,8 @@ def _reached(
 
 
 def overview(
-    results: Mapping[str, xr.Dataset], strategies: Sequence[str], prefix: str
-) -> tuple[str, dict[str, str]]:
+    results: Mapping[str, xr.Dataset], strategies: Sequence[str]
+) -> tuple[str, dict[str, dict[str, str]]]:
     """Every strategy over all settings: what it loses of the way (the interquartile mean,
     with its interval, and the mean), its rank, and in how many runs it gets to the target.
 
@@ -35,31 +35,34 @@ def overview(
 
     - `results`: by setting, each with the same number of seeds.
     - `strategies`: that were run on all of them.
-    - `prefix`: of the numbers.
 
     **Returns:**
 
-    The table, the strategy that loses least first, and the numbers.
+    The table, the strategy that loses least first; and by strategy the texts `Lost` and
+    `Mean`, what it loses, and `Spent` and `Time`, the cost and the time of a step.
     """
     parts = [lost(data).sel(strategy=strategies) for data in results.values()]
     scores = np.stack([part.values for part in parts], axis=-1)
-    of = [data.sel(strategy=strategies) for data in results.values()]
-    rank = np.mean([ranks(data) for data in of], axis=0)
-    spent = xr.DataArray([spent_a_step(data) for data in of], dims=("setting", "strategy"))
+    shared = [data.sel(strategy=strategies) for data in results.values()]
+    rank = np.mean([ranks(data) for data in shared], axis=0)
+    spent = xr.DataArray(
+        [spent_a_step(data) for data in shared], dims=("setting", "strategy")
+    )
     # Where all runs on a setting diverged there is none.
     cost = spent.median("setting").values
-    time = np.median([data.step_time.values for data in of], axis=0)
+    time = np.median([data.step_time.values for data in shared], axis=0)
     reached = _reached(results, strategies)
     estimates = [stratified_interquartile_mean(x) for x in scores]
-    rows, numbers = [], {}
+    rows, texts = [], {}
     for k in sorted(range(len(strategies)), key=lambda k: estimates[k].value):
-        name, estimate, own = strategies[k], estimates[k], camel(strategies[k])
+        name, estimate = strategies[k], estimates[k]
         mean = float(scores[k].mean())
-        numbers[f"{prefix}Lost{own}"] = percent(estimate.value)
-        numbers[f"{prefix}Mean{own}"] = percent(mean)
-        numbers[f"{prefix}Reached{own}"] = percent(reached[name])
-        numbers[f"{prefix}Spent{own}"] = two(float(cost[k]))
-        numbers[f"{prefix}Time{own}"] = two(float(time[k]))
+        texts[name] = {
+            "Lost": percent(estimate.value),
+            "Mean": percent(mean),
+            "Spent": two(float(cost[k])),
+            "Time": two(float(time[k])),
+        }
         low, high = (f"{100 * x:.1f}" for x in (estimate.low, estimate.high))
         rows.append(
             [
@@ -69,9 +72,9 @@ def overview(
                 f"{100 * mean:.1f}",
                 f"{rank[k]:.1f}",
                 f"{100 * reached[name]:.0f}",
-                two(float(cost[k])),
-                two(float(time[k])),
+                texts[name]["Spent"],
+                texts[name]["Time"],
             ]
         )
     head = ["", "lost (\\%)", "95\\,\\% interval", "mean", "rank", "at target (\\%)"]
-    return table([[*head, "$C$ a step", "time a step"], *rows], "lrcrrrrr"), numbers
+    return table([[*head, "$C$ a step", "time a step"], *rows], "lrcrrrrr"), texts

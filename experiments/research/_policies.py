@@ -109,4 +109,4 @@ def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
     }
     data = bench.sweep("scales", families)
     parts = zip(("direction", "policy", "schedule"), zip(*asked))
-    return data.assign_coords({name: ("strategy", list(of)) for name, of in parts})
+    return data.assign_coords({name: ("strategy", list(values)) for name, values in parts})

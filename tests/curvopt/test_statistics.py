@@ -272,7 +272,7 @@ class TestPerformanceProfile:
         profile = statistics.performance_profile(COSTS, [1.0, 1.99, 2.0, 100.0, np.inf])
         expected = [[0.25, 0.25, 0.5, 0.5, 0.5], [0.5, 0.5, 0.75, 0.75, 0.75]]
         np.testing.assert_array_equal(profile, expected)
-        wins, either = statistics.no_dearer(COSTS[0], COSTS[1])
+        wins, either = statistics.solved_at_no_more_cost(COSTS[0], COSTS[1])
         assert wins.tolist() == [True, False, False, False]
         assert either.tolist() == [True, True, True, False]
 
@@ -442,7 +442,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match=rf"{value} is at \[0, 1\].*numpy.inf"):
             statistics.cost_ratios([[1.0, value]])
         with pytest.raises(ValueError, match=rf"rival must.*{value} is at \[0\]"):
-            statistics.no_dearer([1.0], [value])
+            statistics.solved_at_no_more_cost([1.0], [value])
         with pytest.raises(ValueError, match="shape"):
             statistics.performance_profile([1.0], [1.0])
 
@@ -488,7 +488,7 @@ class TestBadInput:
 
     def test_costs_of_other_problems(self):
         with pytest.raises(ValueError, match=r"same ones.*\(1,\) and \(2,\)"):
-            statistics.no_dearer([1.0], [1.0, 2.0])
+            statistics.solved_at_no_more_cost([1.0], [1.0, 2.0])
 
     @pytest.mark.usefixtures("unchecked")
     def test_arguments_of_another_kind(self):
@@ -577,8 +577,10 @@ class TestLabels:
         treatment, baseline = self.SCORES[:, 0], self.SCORES[:, 1]
         expected = statistics.compare_paired({"a": (treatment.values, baseline.values)})
         assert statistics.compare_paired({"a": (treatment, baseline[::-1])}) == expected
-        wins = statistics.no_dearer(abs(self.SCORES[0]), abs(self.SCORES[1]))
-        again = statistics.no_dearer(abs(self.SCORES[0]), abs(self.SCORES[1, ::-1]))
+        wins = statistics.solved_at_no_more_cost(abs(self.SCORES[0]), abs(self.SCORES[1]))
+        again = statistics.solved_at_no_more_cost(
+            abs(self.SCORES[0]), abs(self.SCORES[1, ::-1])
+        )
         np.testing.assert_array_equal(wins, again)
         by_method = {str(k): self.SCORES.isel(seed=k) for k in range(3)}
         turned = by_method | {"1": by_method["1"][::-1]}

@@ -51,23 +51,21 @@ def guards():
 
 class TestGuards:
     def test_cures_against_limited_growth(self, guards):
-        verdicts = ("Better", "Worse", "Undecided")
-        of = lambda cure: [guards.numbers[f"Guards{cure}{verdict}"] for verdict in verdicts]
-        assert of("GaussNewton") == ["2", "0", "0"]
-        assert of("Backtracking") == ["0", "2", "0"]
-        assert of("ARestart") == ["0", "0", "2"]
-        assert guards.numbers["GuardsBestSGD"] == "Gauss-Newton"
+        rows = guards.tables["guards"].splitlines()
+        row = lambda cure: [r.split(" & ")[1] for r in rows if rf"\quad {cure} &" in r]
+        assert row("Gauss-Newton") == [r"\textbf{0.250}"] * 2
+        assert row("backtracking") == ["0.350$^{-}$"] * 2
+        assert row("a restart") == ["0.300"] * 2
+        assert guards.numbers["GuardsLimitedGrowthGaussNewtonBetter"] == "0"
+        assert guards.numbers["GuardsGaussNewtonSGDLost"] == r"0\,\%"
         assert guards.tables["guards"].count("2.30$^{-}$ (10)") == 2
         # 0.1 of the 2.05 from the start to the best.
         assert guards.numbers["GuardsBacktrackingAdamLost"] == r"4.9\,\%"
-        assert r"\textbf{0.250}" in guards.tables["guards"]
-        assert r"0.350$^{-}$" in guards.tables["guards"]
 
     def test_the_first_steps(self, guards):
         assert guards.numbers["GuardsNegativeMlpSGD"] == r"25\,\%"
-        assert guards.numbers["GuardsNegativeFirstMlpSGD"] == "1"
-        assert guards.numbers["GuardsFirstStepMlpAdam"] == "4.5"
-        assert guards.numbers["GuardsFirstLossMlpAdam"] == "4.0"
+        # One of the first, 4.5 times the median of what follows, and the loss times 4.
+        assert guards.tables["guards-signs"].count(r"& 25\,\% & 1 & 4.5 & 4.0 \\") == 2
 
 
 class TestCheapening:
@@ -82,13 +80,12 @@ class TestCheapening:
         )
         data["diverged"].loc[{"strategy": "SGD, products in bfloat16", "seed": 0}] = True
         found = CHEAPENING.conclude({"mlp": data})
-        assert found.numbers["CheapeningProductsInBfloatFailedSGD"] == "1"
-        assert found.numbers["CheapeningProductsInBfloatFailedAdam"] == "0"
+        assert found.numbers["CheapeningFifthQuarterFailedSGD"] == "0"
         assert found.tables["cheapening"].count("(1)") == 1
         assert found.numbers["CheapeningBest"] == "every 5th step, a quarter"
         assert found.numbers["CheapeningBestCost"] == "1.05"
         assert found.numbers["CheapeningWithin"] == "1"
-        assert found.numbers["CheapeningEveryTwentiethStepWorse"] == "2"
+        assert found.numbers["CheapeningSixteenthWorse"] == "2"
         assert r"$\mathbf{+10.0}$" in found.tables["cheapening"]
 
 
@@ -115,9 +112,13 @@ class TestBatch:
             },
             attrs={"metric": "train_loss", "images": 100, "run_steps": 9},
         )
-        numbers = BATCH.conclude({"mlp": data}).numbers
+        found = BATCH.conclude({"mlp": data})
+        numbers = found.numbers
         assert (numbers["BatchSmallestEll"], numbers["BatchLargestEll"]) == ("0.25", "1")
-        assert numbers["BatchLargestAverage"] == "averages, 0.9"
+        # Averages of 0.9 end lowest, at the value that is best for all of them.
+        assert (
+            r"100 & 0.520 & 0.321 & 0.321 (1) & 0.300 & 0.300 (1)" in found.tables["batch"]
+        )
         assert numbers["BatchLargestRate"] == "0.1"
         # With all images greedy loses from both seeds, and on edge wins from both.
         assert numbers["BatchGreedyLosesBare"] == numbers["BatchEdgeWinsBare"] == "2"
@@ -156,8 +157,9 @@ class TestCost:
         data["products_adjoint"] = "case", [1.5, 1.5]
         data["products_forward"] = "case", [np.nan, np.nan]
         found = COST.conclude(data)
-        assert found.numbers["CostFlopsAdjointOnDeepMlp"] == "1.65"
+        assert found.numbers["CostFlopsAdjointMedian"] == "1.65"
+        assert found.numbers["CostMemoryAdjointOnDeepMlp"] == "1.65"
         assert found.numbers["CostCountOffAdjoint"] == r"10.0\,\%"
-        assert found.numbers["CostCountedForward"] == "0"
+        assert found.numbers["CostCounted"] == "1"
         assert found.numbers["CostTimeWins"] == "1"
         assert r"1.65 & 3.00 & jvp(grad)" in found.tables["cost-rivals"]

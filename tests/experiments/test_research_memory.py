@@ -198,11 +198,12 @@ class TestMemory:
         assert numbers["MemorySettings"] == "2"
         assert numbers["MemoryLeast"] == numbers["MemorySteady"]
         assert numbers["MemoryLeast"] == "direction, signed, 0.99"
-        assert numbers["MemoryFreshShortCommon"] == "1"
+        assert numbers["MemoryLeastCommon"] == "1"
         assert numbers["MemoryDirectionLongHighest"] == "4"
-        assert numbers["MemoryDirectionLongSpread"] == "4.0"
-        assert numbers["MemorySignedAscentAdam"] == r"25\,\%"
-        assert numbers["MemorySignedCostAdam"] == "1.60"
+        assert numbers["MemoryDirectionLongAscentAdam"] == r"25\,\%"
+        assert numbers["MemoryFreshShortCostAdam"] == "1.60"
+        rows = found.tables["memory-common"].splitlines()
+        assert any(r.startswith("direction, 0.99 & 1 to 4 & 4.0 &") for r in rows)
         assert numbers["MemoryDirectionLongConstantHighest"] == "4"
         assert set(found.figures) == {"memory"}
         assert found.tables["memory-common"].count("\n") == 7 + 6

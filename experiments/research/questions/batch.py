@@ -72,8 +72,8 @@ _WITHIN = 0.05
 
 GREEDY, EDGE = 0.5, 1.0
 
-# The averages as words: in names of numbers, in the figure and in the table.
-_WORDS = {"0.0": "Bare", "0.9": "Short", "0.99": "Long"}
+# The averages that the text names, in names of numbers; all, in the figure and the table.
+_WORDS = {"0.0": "Bare", "0.9": "Short"}
 _CALLED = {"0.0": "no averages", "0.9": "averages, 0.9", "0.99": "averages, 0.99"}
 
 
@@ -134,9 +134,9 @@ def tried(data: xr.Dataset) -> dict[int, Tried]:
     return out
 
 
-def _best(of: Tried, average: str) -> str:
-    ell = of.best_with(average)
-    return f"{plain(of.loss_at(average, ell), 3)} ({ell:g})"
+def _best(here: Tried, average: str) -> str:
+    ell = here.best_with(average)
+    return f"{plain(here.loss_at(average, ell), 3)} ({ell:g})"
 
 
 def _table(sizes: Mapping[int, Tried]) -> str:
@@ -146,11 +146,11 @@ def _table(sizes: Mapping[int, Tried]) -> str:
     for average in averages[1:]:
         head += [f"on edge, {average}", f"best, {average}"]
     rows = [[*head, "best rate"]]
-    for size, of in sizes.items():
-        cells = [plain(of.loss_at(averages[0], GREEDY), 3)]
+    for size, here in sizes.items():
+        cells = [plain(here.loss_at(averages[0], GREEDY), 3)]
         for average in averages:
-            cells += [plain(of.loss_at(average, EDGE), 3), _best(of, average)]
-        rate = f"{plain(of.raw_loss, 3)} ({plain(of.best_rate, 1)})"
+            cells += [plain(here.loss_at(average, EDGE), 3), _best(here, average)]
+        rate = f"{plain(here.raw_loss, 3)} ({plain(here.best_rate, 1)})"
         rows.append([str(size), *cells, rate])
     return table(rows, "r" * len(rows[0]))
 
@@ -159,40 +159,37 @@ def _ends(sizes: Mapping[int, Tried]) -> dict[str, str]:
     """The best values with the smallest and with the largest batches."""
     numbers = {}
     for name, size in (("Smallest", min(sizes)), ("Largest", max(sizes))):
-        of = sizes[size]
-        average, ell = of.best
+        here = sizes[size]
+        average, ell = here.best
         numbers |= {
-            f"Batch{name}": str(size),
-            f"Batch{name}Average": _CALLED[average],
             f"Batch{name}Ell": f"{ell:g}",
-            f"Batch{name}Loss": plain(of.loss_at(average, ell), 3),
-            f"Batch{name}Raw": plain(of.raw_loss, 3),
-            f"Batch{name}Rate": plain(of.best_rate, 1),
+            f"Batch{name}Loss": plain(here.loss_at(average, ell), 3),
+            f"Batch{name}Raw": plain(here.raw_loss, 3),
+            f"Batch{name}Rate": plain(here.best_rate, 1),
         }
         for average, word in _WORDS.items():
-            numbers[f"Batch{name}Ell{word}"] = f"{of.best_with(average):g}"
+            numbers[f"Batch{name}Ell{word}"] = f"{here.best_with(average):g}"
     return numbers
 
 
-def _edge(of: Tried) -> dict[str, str]:
+def _edge(largest: Tried) -> dict[str, str]:
     """Greedy against on edge and the best rate, with the largest batches: the losses, and
     from how many seeds the first ends above the second, and the second below the third."""
-    rate = of.raw.sel(learning_rate=of.best_rate).values
+    rate = largest.raw.sel(learning_rate=largest.best_rate).values
     numbers = {}
     for average, word in _WORDS.items():
-        greedy, edge = of.at(average, GREEDY), of.at(average, EDGE)
-        numbers |= {
-            f"BatchGreedy{word}": plain(float(greedy.mean()), 3),
-            f"BatchEdge{word}": plain(float(edge.mean()), 3),
-            f"BatchGreedyLoses{word}": str(int((greedy > edge).sum())),
-            f"BatchEdgeWins{word}": str(int((edge < rate).sum())),
-        }
-    return numbers
+        numbers[f"BatchGreedy{word}"] = plain(largest.loss_at(average, GREEDY), 3)
+        numbers[f"BatchEdge{word}"] = plain(largest.loss_at(average, EDGE), 3)
+    greedy, edge = largest.at("0.0", GREEDY), largest.at("0.0", EDGE)
+    return numbers | {
+        "BatchGreedyLosesBare": str(int((greedy > edge).sum())),
+        "BatchEdgeWinsBare": str(int((edge < rate).sum())),
+    }
 
 
 def _numbers(data: xr.Dataset, sizes: Mapping[int, Tried]) -> dict[str, str]:
     return {
-        "BatchSizes": str(len(sizes)),
+        "BatchSmallest": str(min(sizes)),
         "BatchImages": f"{int(data.attrs['images']):,}".replace(",", r"\,"),
         "BatchSteps": str(int(data.attrs["run_steps"])),
         "BatchSeeds": str(data.sizes["seed"]),
@@ -202,11 +199,11 @@ def _numbers(data: xr.Dataset, sizes: Mapping[int, Tried]) -> dict[str, str]:
     }
 
 
-def _draw_losses(ax: Axes, of: Tried) -> None:
+def _draw_losses(ax: Axes, here: Tried) -> None:
     for k, (average, called) in enumerate(_CALLED.items()):
-        mean = of.loss.sel(average=average).mean("seed")
+        mean = here.loss.sel(average=average).mean("seed")
         ax.plot(mean.ell, mean, label=called, **look(k))
-    ax.axhline(of.raw_loss, color="black", linewidth=0.9, label="best raw rate")
+    ax.axhline(here.raw_loss, color="black", linewidth=0.9, label="best raw rate")
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([0.125, 1, 8]))
     ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -242,16 +239,16 @@ def _figure(sizes: Mapping[int, Tried]) -> matplotlib.figure.Figure:
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_ROWS)
         top, bottom = parts.flat
         above = top.subplots(1, len(sizes), squeeze=False, sharex=True, sharey=True)[0]
-        for ax, (size, of) in zip(above, sizes.items()):
-            _draw_losses(ax, of)
+        for ax, (size, here) in zip(above, sizes.items()):
+            _draw_losses(ax, here)
             ax.set_title(f"batch {size}")
             ax.set_xlabel(r"$\ell$")
         above[0].set_ylabel("final training loss")
         left, right = bottom.subplots(1, 2, sharex=True)
         for k, average in enumerate(_CALLED):
-            lost = {size: of.lost.sel(average=average) for size, of in sizes.items()}
+            lost = {size: here.lost.sel(average=average) for size, here in sizes.items()}
             _draw_best(left, lost, "ell", k, 1.12 ** (k - 1))
-        raw = {size: of.raw_lost for size, of in sizes.items()}
+        raw = {size: here.raw_lost for size, here in sizes.items()}
         _draw_best(right, raw, "learning_rate", len(_CALLED))
         left.set_yscale("log", base=2)
         left.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))

@@ -74,9 +74,12 @@ def products(widths: tuple[int, ...] | None) -> dict[str, float]:
 def measure(quick: bool) -> xr.Dataset:
     """What `python -m experiments cost` measures, and what the count of products says."""
     workloads = {name: WORKLOADS[name] for name in _QUICK} if quick else WORKLOADS
-    of, seconds = cases(workloads, quick), QUICK_SECONDS if quick else SECONDS
+    by_workload, seconds = cases(workloads, quick), QUICK_SECONDS if quick else SECONDS
     *_, data = run(
-        of, VARIANTS, seconds=seconds, measured=lambda case: print(_done(case), flush=True)
+        by_workload,
+        VARIANTS,
+        seconds=seconds,
+        measured=lambda case: print(_done(case), flush=True),
     )
     counts = [products(_widths(WORKLOADS[name], quick)) for name in data.workload.values]
     for method in (ADJOINT, FORWARD):
@@ -162,15 +165,17 @@ def _rivals(data: xr.Dataset) -> str:
 
 def _numbers(data: xr.Dataset) -> dict[str, str]:
     every = _each(data)
-    numbers = {"CostWorkloads": str(len(every))}
-    quantities = {"Time": TIME, "Flops": FLOPS, "Memory": MEMORY, "Total": "total_ratio"}
+    numbers = {
+        "CostWorkloads": str(len(every)),
+        "CostCounted": str(int(np.isfinite(data[f"products_{ADJOINT}"]).sum())),
+    }
+    quantities = {"Time": TIME, "Flops": FLOPS, "Total": "total_ratio"}
     for method in SWEEPS:
         counted = [case for case in every if np.isfinite(case[f"products_{method}"])]
         off = [
             _of(case, method, FLOPS) / float(case[f"products_{method}"]) - 1
             for case in counted
         ]
-        numbers[f"CostCounted{camel(method)}"] = str(len(counted))
         numbers[f"CostCountOff{camel(method)}"] = _percent_of(off)
         for name, what in quantities.items():
             values = np.array([_of(case, method, what) for case in every])
@@ -179,16 +184,16 @@ def _numbers(data: xr.Dataset) -> dict[str, str]:
                 f"Cost{name}{camel(method)}Most": two(float(np.nanmax(values))),
                 f"Cost{name}{camel(method)}Median": two(float(np.nanmedian(values))),
             }
-            for case, value in zip(every, values):
-                workload = camel(str(case.workload.item()))
-                numbers[f"Cost{name}{camel(method)}On{workload}"] = two(float(value))
-    for name, what in quantities.items():
+    for name, what in (("Time", TIME), ("Flops", FLOPS)):
         best = [best_rival(case, what).value for case in every]
         ours = [_of(case, ADJOINT, what) for case in every]
         wins = sum(not best_one <= own for own, best_one in zip(ours, best))
         numbers[f"Cost{name}Wins"] = str(wins)
         gains = [b / own for own, b in zip(ours, best) if np.isfinite(b)]
         numbers[f"Cost{name}GainMedian"] = two(float(np.median(gains)))
+    for case in every:
+        if case.workload.item() == "deep-mlp":
+            numbers["CostMemoryAdjointOnDeepMlp"] = two(_of(case, ADJOINT, MEMORY))
     errors = [_of(case, ADJOINT, "relative_error") for case in every]
     return numbers | {"CostErrorMost": plain(float(np.nanmax(errors)), 1)}
 

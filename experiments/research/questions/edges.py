@@ -200,15 +200,21 @@ def _of_panel(case: Case, title: str) -> bool:
     return case.average == _LONG and (case.decay == 0 or here)
 
 
-def _draw(ax: Axes, of: Found, row: int) -> None:
+def _draw(ax: Axes, result: Found, row: int) -> None:
     """The theory's line and edge, what was measured, and crosses where the loss is not
     bounded."""
-    marker, line = _LOOKS[of.case.decay]
+    marker, line = _LOOKS[result.case.decay]
     colour = plots.COLOURS[row]
-    ax.plot(of.ell, of.predicted / of.unit, color=colour, linestyle=line, linewidth=1.0)
-    ax.axvline(of.case.theory.edge, color=colour, linestyle=line, linewidth=0.7)
-    ax.plot(of.ell, of.loss / of.unit, marker, color=colour, markersize=3.2)
-    gone = of.ell[np.isnan(of.loss)]
+    ax.plot(
+        result.ell,
+        result.predicted / result.unit,
+        color=colour,
+        linestyle=line,
+        linewidth=1.0,
+    )
+    ax.axvline(result.case.theory.edge, color=colour, linestyle=line, linewidth=0.7)
+    ax.plot(result.ell, result.loss / result.unit, marker, color=colour, markersize=3.2)
+    gone = result.ell[np.isnan(result.loss)]
     height, across = np.full(gone.shape, 0.97 - 0.055 * row), ax.get_xaxis_transform()
     ax.plot(gone, height, "x", color=colour, markersize=3, transform=across)
 
@@ -230,9 +236,9 @@ def _figure(all_found: list[Found]) -> matplotlib.figure.Figure:
         figure = matplotlib.figure.Figure((TEXT_WIDTH, _HEIGHT), layout="constrained")
         axes = figure.subplots(1, len(_PANELS), sharex=True, sharey=True)
         for ax, title in zip(axes, _PANELS):
-            for of in all_found:
-                if _of_panel(of.case, title):
-                    _draw(ax, of, list(_LOOKS).index(of.case.decay))
+            for result in all_found:
+                if _of_panel(result.case, title):
+                    _draw(ax, result, list(_LOOKS).index(result.case.decay))
             ax.set_title(title)
             ax.set_xlabel(r"$\ell$")
         axes[0].set_xscale("log")
@@ -248,8 +254,8 @@ def _between(edge: tuple[float, float]) -> str:
     return f"{plain(edge[0], 3)} to {plain(edge[1], 3)}"
 
 
-def _mean_error(of: Found) -> str:
-    return percent(float(np.abs(of.errors).mean())) if of.errors.size else "--"
+def _mean_error(result: Found) -> str:
+    return percent(float(np.abs(result.errors).mean())) if result.errors.size else "--"
 
 
 def _table(all_found: list[Found]) -> str:
@@ -265,16 +271,16 @@ def _table(all_found: list[Found]) -> str:
     ]
     rows = [
         [
-            "the fresh part" if of.case.along == "fresh" else "the direction",
-            of.case.form if of.case.decay else "--",
-            f"{of.case.decay:g}",
-            f"{of.case.average:g}",
-            plain(of.case.theory.edge, 3),
-            _between(of.edge),
-            _between(of.edge_still),
-            _mean_error(of),
+            "the fresh part" if result.case.along == "fresh" else "the direction",
+            result.case.form if result.case.decay else "--",
+            f"{result.case.decay:g}",
+            f"{result.case.average:g}",
+            plain(result.case.theory.edge, 3),
+            _between(result.edge),
+            _between(result.edge_still),
+            _mean_error(result),
         ]
-        for of in sorted(all_found, key=lambda of: -of.case.average)
+        for result in sorted(all_found, key=lambda result: -result.case.average)
     ]
     return table([header, *rows], "llrrrllr")
 
@@ -303,11 +309,11 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         "EdgesAscent": percent(float(data.ascent.max())),
     }
     for name, average in (("Long", _LONG), ("Short", _SHORT)):
-        of = [x for x in all_found if x.case.average == average]
-        units = [x.case.theory.edge for x in of]
-        numbers |= _edges(name, [x.edge for x in of], units)
-        numbers |= _edges(f"{name}Still", [x.edge_still for x in of], units)
-        errors = np.abs(np.concatenate([x.errors for x in of]))
+        here = [x for x in all_found if x.case.average == average]
+        units = [x.case.theory.edge for x in here]
+        numbers |= _edges(name, [x.edge for x in here], units)
+        numbers |= _edges(f"{name}Still", [x.edge_still for x in here], units)
+        errors = np.abs(np.concatenate([x.errors for x in here]))
         numbers[f"Edges{name}Error"] = percent(float(np.mean(errors)))
         numbers[f"Edges{name}Worst"] = percent(float(np.max(errors)))
     return Findings({"edges": _figure(all_found)}, numbers, {"edges": _table(all_found)})

@@ -37,18 +37,20 @@ _FIRST = 50
 _ASKED = ("SGD", "Adam")
 
 ABSOLUTE, LIMITED = "absolute values", "limited growth"
+GAUSS, BACKTRACKING = "Gauss-Newton", "backtracking"
+LIMITED_GAUSS = "limited growth, Gauss-Newton"
 
 # Wherever nothing else is said, a negative curvature counts by its absolute value.
 CURES = (
     ABSOLUTE,
     "negative as zero",
     "a floor",
-    "Gauss-Newton",
-    "backtracking",
+    GAUSS,
+    BACKTRACKING,
     "a restart",
     LIMITED,
     "limited growth, negative as zero",
-    "limited growth, Gauss-Newton",
+    LIMITED_GAUSS,
     "limited growth, a restart",
 )
 
@@ -62,12 +64,12 @@ def _cures(direction: str, bench: Bench) -> dict[str, curvopt.LineSearchMinimise
     rules = {
         ABSOLUTE: (bare, exact),
         "negative as zero": (flat, exact),
-        "Gauss-Newton": (bare, gauss),
-        "backtracking": (Backtracking(bare), exact),
+        GAUSS: (bare, gauss),
+        BACKTRACKING: (Backtracking(bare), exact),
         "a restart": (Restarted(bare), exact),
         LIMITED: (GrowthLimited(bare), exact),
         "limited growth, negative as zero": (GrowthLimited(flat), exact),
-        "limited growth, Gauss-Newton": (GrowthLimited(bare), gauss),
+        LIMITED_GAUSS: (GrowthLimited(bare), gauss),
         "limited growth, a restart": (Restarted(GrowthLimited(bare)), exact),
     }
     if direction == "SGD":
@@ -114,9 +116,11 @@ def _lost(data: xr.Dataset, direction: str) -> dict[str, float]:
 
 
 def _mean_lost(results: Mapping[str, xr.Dataset], direction: str) -> dict[str, float]:
-    of = [_lost(data, direction) for data in results.values()]
+    by_setting = [_lost(data, direction) for data in results.values()]
     # In all settings alike: the cures of a direction are the same everywhere.
-    return {cure: float(np.mean([lost[cure] for lost in of])) for cure in of[0]}
+    return {
+        cure: float(np.mean([lost[cure] for lost in by_setting])) for cure in by_setting[0]
+    }
 
 
 def _cell(data: xr.Dataset, found: Claims, name: str, pair: Pair) -> str:
@@ -192,6 +196,29 @@ def _signs(results: Mapping[str, xr.Dataset]) -> str:
     return table(rows, "lrrrrr")
 
 
+# What the text says: of what is lost with which cures, and of the signs where.
+_SAID_OF_CURES = {
+    "SGD": (ABSOLUTE, GAUSS, BACKTRACKING, LIMITED, LIMITED_GAUSS),
+    "Adam": (ABSOLUTE, GAUSS, BACKTRACKING, LIMITED),
+}
+_SIGN_NAMES: tuple[str, ...] = (
+    "Negative",
+    "NegativeLimited",
+    "NegativeFirst",
+    "FirstStep",
+    "FirstLoss",
+)
+_SAID_OF_SIGNS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("mlp", "SGD"): ("Negative", "NegativeLimited"),
+    ("mlp", "Adam"): ("Negative", "NegativeLimited"),
+    ("autoencoder", "SGD"): ("FirstStep", "FirstLoss"),
+    ("autoencoder", "Adam"): ("NegativeFirst",),
+    ("lenet", "SGD"): ("FirstStep",),
+    ("lenet", "Adam"): ("Negative", "NegativeLimited"),
+    ("gru", "Adam"): ("Negative", "NegativeLimited"),
+}
+
+
 def _numbers(
     results: Mapping[str, xr.Dataset], found: Mapping[str, Claims]
 ) -> dict[str, str]:
@@ -199,27 +226,25 @@ def _numbers(
         "GuardsSettings": str(len(results)),
         "GuardsFirst": str(max(data.sizes["step"] for data in results.values())),
         "GuardsSeeds": str(min(data.sizes["seed"] for data in results.values())),
-        "GuardsComparisons": str(max(len(of) for of in found.values())),
+        "GuardsComparisons": str(max(len(own) for own in found.values())),
     }
-    for cure in CURES:
-        if cure != LIMITED:
-            numbers |= counted(found, _pairs(cure), f"Guards{camel(cure)}")
-    for direction in _ASKED:
+    numbers |= counted(found, _pairs(LIMITED_GAUSS), f"Guards{camel(LIMITED_GAUSS)}")
+    for direction, cures in _SAID_OF_CURES.items():
         lost = _mean_lost(results, direction)
-        numbers[f"GuardsBest{direction}"] = min(lost, key=lambda cure: lost[cure])
-        for cure, mean in lost.items():
-            numbers[f"Guards{camel(cure)}{direction}Lost"] = percent(mean)
-    for (key, data), direction in itertools.product(results.items(), _ASKED):
-        for what, text in zip(
-            ("Negative", "NegativeLimited", "NegativeFirst", "FirstStep", "FirstLoss"),
-            _sign_rows(data, direction),
-        ):
-            numbers[f"Guards{what}{camel(key)}{direction}"] = text
+        for cure in cures:
+            numbers[f"Guards{camel(cure)}{direction}Lost"] = percent(lost[cure])
+    for (setting, direction), said in _SAID_OF_SIGNS.items():
+        if setting in results:
+            signs: dict[str, str] = dict(
+                zip(_SIGN_NAMES, _sign_rows(results[setting], direction))
+            )
+            for what in said:
+                numbers[f"Guards{what}{camel(setting)}{direction}"] = signs[what]
     return numbers
 
 
 # What the figure shows of the first steps, and of which cures.
-_SHOWN = (ABSOLUTE, LIMITED, "limited growth, Gauss-Newton")
+_SHOWN = (ABSOLUTE, LIMITED, LIMITED_GAUSS)
 _ROWS = {"first_curvature": r"$|\kappa|$", "first_step_size": r"$\tau$"}
 
 # In inches: a panel, and titles, labels and legend.

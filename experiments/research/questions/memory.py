@@ -166,36 +166,36 @@ def tries(results: Mapping[str, xr.Dataset], direction: str, kind: str) -> Tries
     """All policies of a direction in all settings."""
     found = {name: _tries(data, direction, kind) for name, data in results.items()}
     policies = next(iter(found.values()))
-    return {p: {name: of[p] for name, of in found.items()} for p in policies}
+    return {p: {name: by_policy[p] for name, by_policy in found.items()} for p in policies}
 
 
 # By direction.
 Everything = Mapping[str, Tries]
 
 
-def _of_policy(of: Everything, policy: str) -> dict[str, Tried]:
+def _of_policy(everything: Everything, policy: str) -> dict[str, Tried]:
     """A policy with every direction in every setting; a direction without memory has what
     the policy is for it."""
     found = {}
-    for direction, by_policy in of.items():
+    for direction, by_policy in everything.items():
         memory = direction in _WITH_MEMORY
         own = by_policy[policy if memory else _POLICIES[policy].memoryless]
         found |= {f"{direction}, {name}": tried for name, tried in own.items()}
     return found
 
 
-def common(of: Everything, policy: str) -> Common:
+def common(everything: Everything, policy: str) -> Common:
     r"""The one $\ell$ of a policy for all directions and settings."""
-    losts = {name: tried.lost for name, tried in _of_policy(of, policy).items()}
+    losts = {name: tried.lost for name, tried in _of_policy(everything, policy).items()}
     return common_value(losts, "ell")
 
 
-def _bests(of: Everything, policy: str) -> list[float]:
-    return [tried.best for tried in _of_policy(of, policy).values()]
+def _bests(everything: Everything, policy: str) -> list[float]:
+    return [tried.best for tried in _of_policy(everything, policy).values()]
 
 
-def _with_memory(of: Everything) -> Everything:
-    return {direction: of[direction] for direction in _WITH_MEMORY}
+def _with_memory(everything: Everything) -> Everything:
+    return {direction: everything[direction] for direction in _WITH_MEMORY}
 
 
 def _named(ell: float) -> str:
@@ -206,10 +206,10 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _texts(of: Everything, policy: str) -> dict[str, str]:
+def _texts(everything: Everything, policy: str) -> dict[str, str]:
     """What is said of a policy."""
-    one, bests = common(of, policy), _bests(_with_memory(of), policy)
-    everywhere = _bests(of, policy)
+    one, bests = common(everything, policy), _bests(_with_memory(everything), policy)
+    everywhere = _bests(everything, policy)
     texts = {
         "Lowest": _named(min(bests)),
         "Highest": _named(max(bests)),
@@ -219,12 +219,22 @@ def _texts(of: Everything, policy: str) -> dict[str, str]:
         "Worst": percent(one.worst),
     }
     for direction in _WITH_MEMORY:
-        own = of[direction][policy].values()
+        own = everything[direction][policy].values()
         up = _mean(float(tried.ascent.sel(ell=one.value)) for tried in own)
         cost = _mean(float(tried.cost.sel(ell=one.value)) for tried in own)
         texts |= {f"Ascent{direction}": percent(up), f"Cost{direction}": plain(cost, 3)}
     return texts
 
+
+# What the text says of policies, of the above.
+_ASCENT, _COST = ("AscentMomentum", "AscentAdam"), ("CostMomentum", "CostAdam")
+_SAID: dict[str, tuple[str, ...]] = {
+    FRESH: ("Lowest", "Highest", *_COST),
+    DIRECTION: ("Mean", *_ASCENT),
+    DIRECTION_LONG: ("Lowest", "Highest", "Mean", *_ASCENT),
+    SIGNED: ("Mean",),
+    PLANE: _COST,
+}
 
 # Of the table of policies: what a column is called, and what of the above it says.
 _COLUMNS = {
@@ -241,8 +251,8 @@ _COLUMNS = {
 def _common_table(texts: Mapping[str, Mapping[str, str]]) -> str:
     header = ["measured", *_COLUMNS]
     rows = [
-        [_POLICIES[policy].label, *(text.format_map(of) for text in _COLUMNS.values())]
-        for policy, of in texts.items()
+        [_POLICIES[policy].label, *(text.format_map(own) for text in _COLUMNS.values())]
+        for policy, own in texts.items()
     ]
     return table([header, *rows], "l" + "r" * len(_COLUMNS))
 
@@ -254,11 +264,11 @@ def _cell(tried: Tried, lowest: float) -> str:
     return rf"{_named(tried.best)}{edge}\enspace{{}}{bold}"
 
 
-def _best_table(of: Everything, labels: Mapping[str, str]) -> str:
+def _best_table(everything: Everything, labels: Mapping[str, str]) -> str:
     """The best value of every policy in every setting, and the loss there over that of the
     best raw learning rate."""
     rows = [["measured", *labels.values()]]
-    for direction, by_policy in of.items():
+    for direction, by_policy in everything.items():
         own = [policy for policy in by_policy if policy != BARE]
         rows.append([rf"\emph{{{direction}}}", *[""] * len(labels)])
         for policy in own:
@@ -277,14 +287,14 @@ _ROW, _MARGIN = 1.05, 0.85
 _GREY = "#888888"
 
 
-def _draw(ax: Axes, of: Everything, direction: str, name: str) -> None:
+def _draw(ax: Axes, everything: Everything, direction: str, name: str) -> None:
     """One setting: every policy, plain descent beside them, the best raw rate."""
-    sgd = of[_MEMORYLESS][FRESH][name].lost
+    sgd = everything[_MEMORYLESS][FRESH][name].lost
     ax.plot(sgd.ell, sgd.clip(max=1), color=_GREY, linewidth=2.0, alpha=0.6)
-    tuned = of[direction][FRESH][name].tuned_lost
+    tuned = everything[direction][FRESH][name].tuned_lost
     ax.axhline(tuned, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
     for (policy, look), colour in zip(_POLICIES.items(), plots.COLOURS):
-        lost = of[direction][policy][name].lost.clip(max=1)
+        lost = everything[direction][policy][name].lost.clip(max=1)
         style = {"linestyle": look.line, "marker": look.marker, "markersize": 3.5}
         ax.plot(lost.ell, lost, color=colour, linewidth=0.9, **style)
 
@@ -302,7 +312,7 @@ def _handles() -> list[Line2D]:
     return [*handles, sgd, tuned]
 
 
-def _figure(of: Everything, labels: Mapping[str, str]) -> matplotlib.figure.Figure:
+def _figure(everything: Everything, labels: Mapping[str, str]) -> matplotlib.figure.Figure:
     r"""What is lost at each $\ell$; linear near zero, where nothing is."""
     size = (TEXT_WIDTH, _ROW * len(labels) + _MARGIN)
     with matplotlib.style.context(plots.STYLE):
@@ -312,7 +322,7 @@ def _figure(of: Everything, labels: Mapping[str, str]) -> matplotlib.figure.Figu
         )
         for row, (name, label) in zip(axes, labels.items()):
             for ax, direction in zip(row, _WITH_MEMORY):
-                _draw(ax, of, direction, name)
+                _draw(ax, everything, direction, name)
                 ax.set_title(f"{direction}: {label}")
             row[0].set_ylabel("lost")
         axes[0, 0].set_xscale("log", base=2)
@@ -340,26 +350,34 @@ def _counts(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     r"""Every policy against $\ell$, its best values, and one for all directions."""
     directions = (_MEMORYLESS, *_WITH_MEMORY)
-    of = {d: tries(results, d, COSINE) for d in directions}
-    texts = {policy: _texts(of, policy) for policy in _POLICIES}
+    everything = {d: tries(results, d, COSINE) for d in directions}
+    texts = {policy: _texts(everything, policy) for policy in _POLICIES}
     numbers = _counts(results)
-    for policy, own in texts.items():
+    for policy, said in _SAID.items():
         name = _POLICIES[policy].name
-        numbers |= {f"Memory{name}{what}": text for what, text in own.items()}
-    least = min(_POLICIES, key=lambda policy: common(of, policy).mean)
+        numbers |= {f"Memory{name}{what}": texts[policy][what] for what in said}
+    least = min(_POLICIES, key=lambda policy: common(everything, policy).mean)
     steady = min(
         _POLICIES,
-        key=lambda policy: (decades(_bests(of, policy)), common(of, policy).mean),
+        key=lambda policy: (
+            decades(_bests(everything, policy)),
+            common(everything, policy).mean,
+        ),
     )
-    for name, policy in (("Least", least), ("Steady", steady)):
-        numbers[f"Memory{name}"] = _POLICIES[policy].label
-        numbers |= {f"Memory{name}{what}": text for what, text in texts[policy].items()}
-    tuned = [x.tuned_lost for tries in of.values() for x in tries[FRESH].values()]
+    numbers |= {
+        "MemoryLeast": _POLICIES[least].label,
+        **{
+            f"MemoryLeast{what}": texts[least][what] for what in ("Common", "Mean", "Worst")
+        },
+        "MemorySteady": _POLICIES[steady].label,
+        "MemorySteadySpread": texts[steady]["Spread"],
+    }
+    tuned = [x.tuned_lost for tries in everything.values() for x in tries[FRESH].values()]
     numbers |= {
         "MemoryTunedMean": percent(_mean(tuned)),
         "MemoryTunedWorst": percent(max(tuned)),
     }
-    plain_descent = [tried.best for tried in of[_MEMORYLESS][FRESH].values()]
+    plain_descent = [tried.best for tried in everything[_MEMORYLESS][FRESH].values()]
     ends = _named(min(plain_descent)), _named(max(plain_descent))
     numbers["MemoryPlainBest"] = between(*ends)
     constant = {d: tries(results, d, CONSTANT) for d in _WITH_MEMORY}
@@ -370,9 +388,12 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     labels = {name: data.attrs["label"] for name, data in results.items()}
     short = {name: label.replace(",", " ").split()[0] for name, label in labels.items()}
     return Findings(
-        {"memory": _figure(of, labels)},
+        {"memory": _figure(everything, labels)},
         numbers,
-        {"memory-best": _best_table(of, short), "memory-common": _common_table(texts)},
+        {
+            "memory-best": _best_table(everything, short),
+            "memory-common": _common_table(texts),
+        },
     )
 
 

@@ -27,7 +27,7 @@ from strategies import (
 
 from .._bench import Bench
 from .._families import decades, raw
-from .._latex import camel, plain, table
+from .._latex import plain, table
 from .._question import Findings, Question
 from .._standings import label, names
 from .._style import legend, look, TEXT_WIDTH
@@ -102,7 +102,7 @@ def ask(bench: Bench) -> xr.Dataset:
     target = lowest + TOLERANCE * (start - lowest)
     # The loss of a step is that before it: its cost is what was spent until then.
     spent = data.gradient_equivalents.astype(float).shift(step=1, fill_value=0.0)
-    loss, spent = (of.transpose("strategy", "seed", "step") for of in (loss, spent))
+    loss, spent = (x.transpose("strategy", "seed", "step") for x in (loss, spent))
     dims = ("strategy", "seed")
     steps = time_to_target(loss.values, target)
     cost = time_to_target(loss.values, target, spent.values)
@@ -148,14 +148,30 @@ def _table(results: Mapping[str, xr.Dataset]) -> str:
     for k, direction in enumerate(DIRECTIONS):
         rule = r"\midrule " if k else ""
         rows.append([rf"{rule}\multicolumn{{{columns}}}{{l}}{{\emph{{{direction}}}}}"])
-        for of in RULES:
-            cells = [_cell(data, f"{direction}, {of}") for data in results.values()]
+        for name in RULES:
+            cells = [_cell(data, f"{direction}, {name}") for data in results.values()]
             if any(cells):
-                rows.append([rf"\quad {of}", *cells])
+                rows.append([rf"\quad {name}", *cells])
     return table(rows, "l" + "r" * len(results))
 
 
-_NAMES = {BARE: "Bare", RELAXED: "Relaxed", EDGE: "Edge", TUNED: "Tuned"}
+# Rules that the text names, in names of numbers: how often they arrive; and those that are
+# compared with the bare one.
+_ARRIVE = {
+    BARE: "Bare",
+    RELAXED: "Relaxed",
+    EDGE: "Edge",
+    AVERAGED: "Averages",
+    ARMIJO: "Armijo",
+    SPECTRAL: "BarzilaiBorwein",
+}
+_COMPARED = {
+    RELAXED: "Relaxed",
+    AVERAGED: "Averages",
+    ARMIJO: "Armijo",
+    TUNED: "Tuned",
+    SPECTRAL: "BarzilaiBorwein",
+}
 
 
 def _reached(results: Mapping[str, xr.Dataset], rule: str) -> list[tuple[str, str]]:
@@ -188,15 +204,15 @@ def _numbers(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
         "NoiselessCases": str(len(results) * len(DIRECTIONS)),
         "NoiselessTolerance": plain(TOLERANCE, 1),
     }
-    for rule in RULES:
-        name = _NAMES.get(rule, camel(rule))
+    for rule, name in _ARRIVE.items():
         numbers[f"Noiseless{name}Reached"] = str(len(_reached(results, rule)))
-        if rule == BARE:
-            continue
+    for rule, name in _COMPARED.items():
         ratios = _ratios(results, BARE, rule)
         middle = float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
-        numbers[f"Noiseless{name}Both"] = str(len(ratios))
         numbers[f"Noiseless{name}Ratio"] = plain(middle)
+        # Barzilai and Borwein's step has no ratio but where it arrives.
+        if rule != SPECTRAL:
+            numbers[f"Noiseless{name}Both"] = str(len(ratios))
     return numbers
 
 

@@ -92,8 +92,8 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     chosen = excess.sel(ell=float(best.ell), average=float(best.average))
     rows = [["average", *(rf"$\ell = {x:g}$" for x in mean.ell.values)]]
     for average in mean.average.values:
-        of = lambda x, average=average: x.sel(average=average).values.tolist()
-        pairs = zip(of(mean), of(worst))
+        row = lambda x, average=average: x.sel(average=average).values.tolist()
+        pairs = zip(row(mean), row(worst))
         rows.append([f"{average:g}", *(f"{percent(m)} ({percent(w)})" for m, w in pairs)])
     directions = {
         f"RecipeMissed{name}": percent(float(chosen.sel(direction=name).mean()))

@@ -137,7 +137,7 @@ _Unit = Callable[[Sequence[Regimes]], float]
 
 
 def _lowest(name: str) -> _Unit:
-    return lambda both: min(float(getattr(of, name).min()) for of in both)
+    return lambda both: min(float(getattr(case, name).min()) for case in both)
 
 
 # The name of an array, what it is called, its unit, and the most that is drawn of it: one
@@ -190,10 +190,10 @@ def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Fig
         axes = figure.subplots(len(rows), len(_PANELS), sharex=True, sharey="col")
         for panels, (policy, row) in zip(axes, rows.items()):
             for ax, (name, _, unit, most) in zip(panels, _PANELS):
-                for look, (setting, of) in zip(looks, row.items()):
+                for look, (setting, case) in zip(looks, row.items()):
                     by = unit([other[setting] for other in rows.values()])
-                    values = np.minimum(getattr(of, name).values / by, most)
-                    _draw(ax, values, of.ended, look)
+                    values = np.minimum(getattr(case, name).values / by, most)
+                    _draw(ax, values, case.ended, look)
                 _axes(ax)
             panels[0].set_ylabel(_POLICIES[policy][1])
             ell = next(iter(row.values())).ended.ell.values
@@ -216,14 +216,14 @@ def _named(ell: float) -> str:
     return "none" if np.isinf(ell) else fraction(ell)
 
 
-def _values(of: Regimes) -> dict[str, float]:
+def _values(case: Regimes) -> dict[str, float]:
     """Values at which something is best or ends."""
     return {
-        "Early": best_value(of.early, "ell"),
-        "Best": best_value(of.loss, "ell"),
-        "Test": best_value(of.error, "ell"),
-        "Widest": of.widest,
-        "Edge": of.edge,
+        "Early": best_value(case.early, "ell"),
+        "Best": best_value(case.loss, "ell"),
+        "Test": best_value(case.error, "ell"),
+        "Widest": case.widest,
+        "Edge": case.edge,
     }
 
 
@@ -237,22 +237,29 @@ def _span(values: Sequence[float]) -> str:
     return between(*map(plain, ends))
 
 
+def _range(row: Row, name: str) -> str:
+    """The lowest and the highest of one of the values over all settings."""
+    found = [_values(case)[name] for case in row.values()]
+    return between(_named(min(found)), _named(max(found)))
+
+
 def _numbers(row: Row) -> dict[str, str]:
     """Over all settings, with one direction and policy."""
-    texts = {}
-    for name in ("Early", "Best", "Test", "Widest"):
-        found = [_values(of)[name] for of in row.values()]
-        texts[name] = between(_named(min(found)), _named(max(found)))
-    texts["First"] = _named(min(of.edge for of in row.values()))
-    texts["Edges"] = str(sum(np.isfinite(of.edge) for of in row.values()))
+    texts = {"Best": _range(row, "Best")}
+    texts["First"] = _named(min(case.edge for case in row.values()))
+    texts["Edges"] = str(sum(np.isfinite(case.edge) for case in row.values()))
     for name, ell in _HALF_AND_ONE.items():
-        lost = np.minimum([at(of.lost, ell) for of in row.values()], 1.0)
+        lost = np.minimum([at(case.lost, ell) for case in row.values()], 1.0)
         texts[f"{name}LostMean"] = percent(float(lost.mean()))
         texts[f"{name}LostWorst"] = percent(float(lost.max()))
-        texts[f"{name}Measured"] = _span([at(of.measured, ell) for of in row.values()])
-    grown = [at(of.distance, 1.0) / at(of.distance, 0.5) for of in row.values()]
-    sharpest = [float(of.sharpness.max()) for of in row.values()]
-    return texts | {"Grown": _span(grown), "Sharpest": _span(sharpest)}
+        texts[f"{name}Measured"] = _span([at(case.measured, ell) for case in row.values()])
+    sharpest = [float(case.sharpness.max()) for case in row.values()]
+    return texts | {"Sharpest": _span(sharpest)}
+
+
+def _grown(row: Row) -> str:
+    """By what factor the distance grows from one half to one."""
+    return _span([at(x.distance, 1.0) / at(x.distance, 0.5) for x in row.values()])
 
 
 def _table(rows: Mapping[str, Mapping[str, Row]], labels: list[str]) -> str:
@@ -263,10 +270,10 @@ def _table(rows: Mapping[str, Mapping[str, Row]], labels: list[str]) -> str:
         for policy, row in policies.items():
             group = rf"\emph{{{direction}, {_POLICIES[policy][1]}}}"
             lines.append([group, *[""] * 8])
-            for label, of in zip(labels, row.values()):
-                values = map(_named, _values(of).values())
-                lost = [percent(at(of.lost, ell)) for ell in _HALF_AND_ONE.values()]
-                sharpest = plain(float(of.sharpness.max()))
+            for label, case in zip(labels, row.values()):
+                values = map(_named, _values(case).values())
+                lost = [percent(at(case.lost, ell)) for ell in _HALF_AND_ONE.values()]
+                sharpest = plain(float(case.sharpness.max()))
                 lines.append([rf"\quad {label}", *values, *lost, sharpest])
     return table(lines, "l" + "r" * 8)
 
@@ -292,19 +299,24 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
         for what, text in _numbers(row).items()
     }
     tried = [
-        of.ended.ell.values
+        case.ended.ell.values
         for policies in rows.values()
         for row in policies.values()
-        for of in row.values()
+        for case in row.values()
     ]
     last = [max(values) for values in tried]
     numbers |= {
+        **{
+            f"Regimes{name}SGDAverages": _range(rows["SGD"][FRESH], name)
+            for name in ("Early", "Test", "Widest")
+        },
+        **{f"RegimesGrown{d}Averages": _grown(row[FRESH]) for d, row in rows.items()},
         "RegimesSettings": str(len(results)),
         "RegimesTried": between(fraction(min(map(min, tried))), fraction(min(last))),
         "RegimesTriedFarthest": fraction(max(last)),
         "RegimesSeeds": between(str(min(seeds)), str(max(seeds))),
     }
-    figures = {f"regimes-{d.lower()}": _figure(of, labels) for d, of in rows.items()}
+    figures = {f"regimes-{d.lower()}": _figure(case, labels) for d, case in rows.items()}
     return Findings(figures, numbers, {"regimes": _table(rows, labels)})
 
 

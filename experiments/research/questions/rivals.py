@@ -14,7 +14,7 @@ from .._bench import Bench
 from .._claims import claims, claims_table, counted, Pair
 from .._courses import courses
 from .._families import DIRECTIONS, KINDS, RATES, raw
-from .._latex import percent, plain, table
+from .._latex import camel, percent, plain, table
 from .._overview import everywhere, overview
 from .._profiles import profiles, WAY
 from .._question import Findings, Question
@@ -78,6 +78,20 @@ _SHOWN = (
 )
 
 
+# What the text says of strategies, beside what each loses.
+_SAID: dict[str, tuple[str, ...]] = {
+    **{
+        f"{name}, {kind}": ("Mean",)
+        for name in ("SGD", "Momentum", "Adam")
+        for kind in (RECIPE, *(f"tuned {kind}" for kind in KINDS))
+    },
+    "DoG, averaged": ("Mean",),
+    "Momentum, rescaled": ("Mean", "Spent"),
+    "Adam, rescaled": ("Mean", "Spent", "Time"),
+    "Prodigy": ("Spent",),
+}
+
+
 def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
     """The comparisons, by what they are for."""
     tuned = {
@@ -129,15 +143,17 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     )
     pairs = [pair for group in groups.values() for pair in group.values()]
     found = {name: claims(data, pairs) for name, data in results.items()}
-    table_of_all, numbers = overview(results, strategies, "Rivals")
-    tuning, tuning_numbers = _tuning(results)
+    table_of_all, texts = overview(results, strategies)
+    tuning, numbers = _tuning(results)
+    for name, text in texts.items():
+        said = ("Lost", *_SAID.get(name, ()))
+        numbers |= {f"Rivals{what}{camel(name)}": text[what] for what in said}
     for prefix, group in zip(("Constant", "Cosine", "Untuned", "Plain"), groups.values()):
         numbers |= counted(found, list(group.values()), f"Rivals{prefix}")
-    numbers |= tuning_numbers | {
+    numbers |= {
         "RivalsSeeds": str(first.sizes["seed"]),
         "RivalsSettings": ",".join(results),
         "RivalsProblems": str(len(results)),
-        "RivalsStrategies": str(len(strategies)),
         "RivalsFamily": str(max(map(len, found.values()))),
         "RivalsWay": percent(WAY),
         "RivalsWindows": str(WINDOWS),

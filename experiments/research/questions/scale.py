@@ -111,22 +111,25 @@ def tried(results: Mapping[str, xr.Dataset], number: str, kind: str) -> dict[str
             lost = shortfall(loss, own[f"{number}_start"], VALUES[number])
             row[name] = Tried(number, lost, loss.mean("seed"))
         rows[direction] = row
-    everything = {f"{name}, {d}": of for d, row in rows.items() for name, of in row.items()}
+    everything = {
+        f"{name}, {d}": case for d, row in rows.items() for name, case in row.items()
+    }
     return rows | {ALL: everything}
 
 
 def common(row: Row) -> Common:
     """The one value for all in a row."""
     number = next(iter(row.values())).number
-    return common_value({name: of.lost for name, of in row.items()}, VALUES[number])
+    return common_value({name: case.lost for name, case in row.items()}, VALUES[number])
 
 
 def relative_losses(row: Row, to: Row, value: float | None = None) -> list[float]:
     """The final loss over the lowest one in another row: with the best value of each, or
     with one for all."""
     return [
-        of.loss_at(of.best if value is None else value) / to[name].loss_at(to[name].best)
-        for name, of in row.items()
+        case.loss_at(case.best if value is None else value)
+        / to[name].loss_at(to[name].best)
+        for name, case in row.items()
     ]
 
 
@@ -142,33 +145,36 @@ def _signed(x: float) -> str:
 
 def _range(row: Row, number: str) -> str:
     """From the lowest to the highest value that was tried on any setting."""
-    values = [of.lost.dropna(VALUES[number])[VALUES[number]] for of in row.values()]
-    ends = min(float(of.min()) for of in values), max(float(of.max()) for of in values)
+    values = [case.lost.dropna(VALUES[number])[VALUES[number]] for case in row.values()]
+    ends = (
+        min(float(case.min()) for case in values),
+        max(float(case.max()) for case in values),
+    )
     return between(*map(_NAMED[number], ends))
 
 
 def _losses(name: str, ratios: list[float]) -> dict[str, str]:
     # The mean is that of logarithms: twice and half cancel.
     middle = float(np.exp(np.mean(np.log(ratios))))
-    of = {"Mean": middle, "Least": min(ratios), "Most": max(ratios)}
-    return {f"{name}Loss{what}": _signed(ratio - 1) for what, ratio in of.items()}
+    means = {"Mean": middle, "Least": min(ratios), "Most": max(ratios)}
+    return {f"{name}Loss{what}": _signed(ratio - 1) for what, ratio in means.items()}
 
 
 def found(raw: Row, rescaled: Row) -> dict[str, str]:
     """What both numbers come to, with one direction or with all."""
     texts = {}
     for name, number, row in (("Raw", RAW, raw), ("Rescaled", RESCALED, rescaled)):
-        best, one, named = [of.best for of in row.values()], common(row), _NAMED[number]
-        of = {
+        best, one, named = [case.best for case in row.values()], common(row), _NAMED[number]
+        own = {
             "Tried": _range(row, number),
             "Best": between(named(min(best)), named(max(best))),
             "Spread": plain(decades(best)),
-            "Edges": str(sum(of.edge != 0 for of in row.values())),
+            "Edges": str(sum(case.edge != 0 for case in row.values())),
             "Common": named(one.value),
             "CommonMean": percent(one.mean),
             "CommonWorst": percent(one.worst),
         }
-        texts |= {f"{name}{what}": text for what, text in of.items()}
+        texts |= {f"{name}{what}": text for what, text in own.items()}
         texts |= _losses(f"{name}Common", relative_losses(row, raw, one.value))
     return texts | _losses("Rescaled", relative_losses(rescaled, raw))
 
@@ -197,9 +203,30 @@ _ROWS = (
 def _table(columns: Mapping[str, Mapping[str, str]]) -> str:
     header = ["", *(name if name != ALL else "all" for name in columns)]
     rows = [
-        [name, *(text.format_map(of) for of in columns.values())] for name, text in _ROWS
+        [name, *(text.format_map(texts) for texts in columns.values())]
+        for name, text in _ROWS
     ]
     return table([header, *rows], "l" + "r" * len(columns))
+
+
+# What the text says, of the above: under the cosine and at a constant rate.
+_SPREAD = ("RawSpread", "RescaledSpread")
+_COMMON = ("RawCommonMean", "RescaledCommonMean")
+_WORST = ("RawCommonWorst", "RescaledCommonWorst")
+_OF_DIRECTION = (
+    *(*_SPREAD, *_COMMON, *_WORST, "RawCommonLossMost", "RescaledCommonLossMost"),
+    *("RescaledLossMean", "RescaledLossLeast", "RescaledLossMost"),
+)
+_SAID = {
+    COSINE: {
+        **dict.fromkeys(DIRECTIONS, _OF_DIRECTION),
+        ALL: (*_SPREAD, *_COMMON, *_WORST, "RawEdges", "RescaledEdges", "RescaledCommon"),
+    },
+    CONSTANT: {
+        **dict.fromkeys(DIRECTIONS, (*_COMMON, "RescaledLossMean")),
+        ALL: (*_COMMON, *_WORST, "RescaledCommon"),
+    },
+}
 
 
 def _counts(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
@@ -227,11 +254,11 @@ _HIGHEST = 2.0
 def _draw_number(ax: Axes, row: Row, constant: Row, colour: str) -> None:
     """The best values, the good ones around them, and the best common one."""
     ax.axvline(common(row).value, color=_GREY, linestyle=(0, (4, 2)), linewidth=0.9)
-    for at, (name, of) in enumerate(row.items()):
-        ax.plot(of.good, [at, at], color=colour, linewidth=2.4, alpha=0.45)
-        marker = {-1: "<", 0: "o", 1: ">"}[of.edge]
+    for at, (name, case) in enumerate(row.items()):
+        ax.plot(case.good, [at, at], color=colour, linewidth=2.4, alpha=0.45)
+        marker = {-1: "<", 0: "o", 1: ">"}[case.edge]
         ax.plot(constant[name].best, at, "|", color="black", markersize=6)
-        ax.plot(of.best, at, marker, color=colour, markersize=4)
+        ax.plot(case.best, at, marker, color=colour, markersize=4)
 
 
 def _draw_losses(ax: Axes, raw: Row, rescaled: Row, colour: str) -> None:
@@ -242,7 +269,7 @@ def _draw_losses(ax: Axes, raw: Row, rescaled: Row, colour: str) -> None:
         relative_losses(rescaled, raw, common(rescaled).value),
         relative_losses(rescaled, raw),
     )
-    one, best = (np.minimum(of, _HIGHEST) - 1 for of in ratios)
+    one, best = (np.minimum(x, _HIGHEST) - 1 for x in ratios)
     ax.axvline(0.0, color=_GREY, linewidth=0.9)
     ax.plot(one, at, "s", color=colour, markersize=4, markerfacecolor="white")
     ax.plot(best, at, "o", color=colour, markersize=3)
@@ -273,7 +300,7 @@ def _figure(
     """The optimum of both numbers over all settings; a decade is equally long in both."""
     names = list(DIRECTIONS)
     limits = {
-        number: _limits(of.lost for d in names for of in cosine[number][d].values())
+        number: _limits(case.lost for d in names for case in cosine[number][d].values())
         for number in VALUES
     }
     spans = [np.log10(high / low) for low, high in limits.values()]
@@ -309,7 +336,7 @@ def _figure(
 
 def _limits(losts: Iterable[xr.DataArray]) -> tuple[float, float]:
     """From below the lowest value that was tried to above the highest."""
-    values = np.concatenate([of[of.dims[0]].values for of in losts])
+    values = np.concatenate([lost[lost.dims[0]].values for lost in losts])
     return float(values.min()) / 1.5, float(values.max()) * 1.5
 
 
@@ -320,15 +347,24 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     }
     columns = {
         kind: {
-            name: found(of[RAW][name], of[RESCALED][name]) for name in (*DIRECTIONS, ALL)
+            name: found(rows[RAW][name], rows[RESCALED][name])
+            for name in (*DIRECTIONS, ALL)
         }
-        for kind, of in kinds.items()
+        for kind, rows in kinds.items()
     }
     numbers = {
-        f"Scale{what}{name}{'' if kind == COSINE else 'Constant'}": text
-        for kind, of in columns.items()
-        for name, texts in of.items()
-        for what, text in texts.items()
+        f"Scale{what}{name}{'' if kind == COSINE else 'Constant'}": columns[kind][name][
+            what
+        ]
+        for kind, by_name in _SAID.items()
+        for name, said in by_name.items()
+        for what in said
+    } | {
+        f"Scale{what}{name}": columns[COSINE][name][what]
+        for what, name in (
+            *(("RawTried", "SGD"), ("RawTried", "Adam")),
+            ("RescaledTried", "SGD"),
+        )
     }
     labels = [data.attrs["label"] for data in results.values()]
     return Findings(
