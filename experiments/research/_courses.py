@@ -23,16 +23,19 @@ def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None
     # Not of the seeds that are finite alone: a line ends where one of its runs diverges.
     loss = data.smooth_loss.astype(float).mean("seed", skipna=False)
     times = clocks(data)[clock]
-    for name in names(data):
-        if name not in shown:
-            ax.plot(times.sel(strategy=name), loss.sel(strategy=name), **GREY)
+    lowest, start = float(loss.min()), float(data.start.mean())
+    # What rises above the start is drawn at the upper edge.
+    highest = start + 0.05 * abs(start)
+    loss = loss.clip(max=highest)
     points = data.sizes["window"]
     for k, name in enumerate(shown):
         if name in names(data):
             every = (k * points // (4 * len(shown)), max(1, points // 4))
             x, y = times.sel(strategy=name), loss.sel(strategy=name)
-            ax.plot(x, y, label=name, markevery=every, **look(k))
-    lowest, start = float(loss.min()), float(data.start.mean())
+            ax.plot(x, y, label=name, markevery=every, clip_on=False, **look(k))
+    for name in names(data):
+        if name not in shown:
+            ax.plot(times.sel(strategy=name), loss.sel(strategy=name), **GREY)
     if lowest > 0:
         # Where runs end they are near each other, and far from where they began.
         ax.set_yscale("log")
@@ -41,8 +44,8 @@ def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None
         ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     else:
         ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-    ax.set_ylim(lowest - 0.05 * abs(lowest), start + 0.05 * abs(start))
-    ax.set_xlim(0, float(times.sel(strategy=[n for n in shown if n in names(data)]).max()))
+    ax.set_ylim(lowest - 0.05 * abs(lowest), highest)
+    ax.set_xlim(0, float(times.max()))
     ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
     ax.set_title(label(data))
 
@@ -50,8 +53,8 @@ def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None
 def courses(
     results: Mapping[str, xr.Dataset], shown: Sequence[str], clock: str
 ) -> matplotlib.figure.Figure:
-    """The smooth loss, a mean over seeds, against one of `clocks`; the strategies `shown`
-    in colour, the others grey."""
+    """The smooth loss, a mean over seeds, against one of `clocks`, up to little above that
+    at the start; the strategies `shown` in colour, the others grey."""
     columns = min(_ABREAST, len(results))
     rows = math.ceil(len(results) / columns)
     with matplotlib.style.context(STYLE):

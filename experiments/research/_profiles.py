@@ -62,12 +62,12 @@ def _panel(
 ) -> None:
     factors = np.geomspace(1, _FARTHEST, 200)
     fractions = dict(zip(strategies, performance_profile(costs, factors)))
-    for name in [name for name in fractions if name not in shown]:
-        ax.plot(factors, fractions[name], **GREY)
     for k, name in enumerate(shown):
         if name in fractions:
             every = (0.02 + 0.11 * k / len(shown), 0.22)
             ax.plot(factors, fractions[name], label=name, markevery=every, **look(k))
+    for name in [name for name in fractions if name not in shown]:
+        ax.plot(factors, fractions[name], **GREY)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())

@@ -13,8 +13,13 @@ from curvopt.plots import COLOURS
 # In inches: the width of the text block of the paper.
 TEXT_WIDTH = 6.05
 
-# For those that are there to be compared with, and have no name in the legend.
-GREY: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.6, "zorder": 1}
+# For those that are there to be compared with: one name in the legend for all.
+GREY: dict[str, Any] = {
+    "color": "#bbbbbb",
+    "linewidth": 0.6,
+    "zorder": 1,
+    "label": "other strategies",
+}
 
 # An eighth colour: no two in a figure of so many lines are the same.
 _COLOURS = (*COLOURS, "#7f7f7f")

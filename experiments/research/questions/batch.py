@@ -3,6 +3,7 @@ data at once, and whether the greedy step loses there."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.style
@@ -210,6 +211,16 @@ def _draw_losses(ax: Axes, here: Tried) -> None:
     ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
+_BAR: dict[str, Any] = {"linewidth": 2.4, "alpha": 0.35}
+
+
+def _explained(ax: Axes) -> None:
+    """Names in the legend for what is drawn in every colour."""
+    ring = {"marker": "o", "markersize": 4, "markerfacecolor": "white"}
+    ax.plot([], [], color=_GREY, label=f"at most {_WITHIN:.0%} lost", **_BAR)
+    ax.plot([], [], color=_GREY, linestyle="", label="best is the last tried", **ring)
+
+
 def _draw_best(
     ax: Axes, sizes: Mapping[int, xr.DataArray], value: str, k: int, beside: float = 1.0
 ) -> None:
@@ -220,12 +231,13 @@ def _draw_best(
     style = look(k)
     ax.plot(x, best, **style)
     for at, lost in zip(x, sizes.values()):
-        low, high = good_values(lost, value, _WITHIN)
-        ax.plot([at, at], [low, high], color=style["color"], linewidth=2.4, alpha=0.35)
+        ax.plot([at, at], good_values(lost, value, _WITHIN), color=style["color"], **_BAR)
         if at_edge(lost, value):
             ring = style | {"markerfacecolor": "white", "markeredgecolor": style["color"]}
             ax.plot(at, best_value(lost, value), **ring)
 
+
+_GREY = "#444444"
 
 # In inches: two rows of panels.
 _ROWS = 1.75, 1.75
@@ -251,14 +263,18 @@ def _figure(sizes: Mapping[int, Tried]) -> matplotlib.figure.Figure:
         raw = {size: here.raw_lost for size, here in sizes.items()}
         _draw_best(right, raw, "learning_rate", len(_CALLED))
         left.set_yscale("log", base=2)
-        left.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         right.set_yscale("log")
+        right.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
+        for ax in (left, right):
+            ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+            ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         for ax, name in ((left, r"best $\ell$"), (right, "best raw rate")):
             ax.set_xscale("log")
             ax.set_xticks(list(sizes), [str(size) for size in sizes])
             ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
             ax.set_xlabel("batch size")
             ax.set_ylabel(name)
+        _explained(above[-1])
         legend(figure, above)
     return figure
 

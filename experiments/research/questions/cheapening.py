@@ -163,12 +163,13 @@ def _panel(ax: Axes, data: xr.Dataset, found: Claims, direction: str) -> None:
             ax.plot([cost, cost], ends, color=style["color"], linewidth=1.0)
         ax.plot(cost, unit * comparison.mean_difference, label=variant, **style)
     ax.axhline(0, color="black", linewidth=0.7, zorder=1)
-    ax.axvline(GOAL, color="#888888", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    dashed = {"color": "#888888", "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
+    ax.axvline(GOAL, label=rf"goal, {GOAL:g} $C$", **dashed)
     ax.margins(x=0.12, y=0.15)
 
 
 # In inches: a panel, and titles, labels and legend.
-_PANEL, _MARGIN = 1.25, 0.75
+_PANEL, _MARGIN = 1.25, 0.95
 
 
 def _figure(

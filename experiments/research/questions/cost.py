@@ -205,6 +205,13 @@ def _percent_of(off: list[float]) -> str:
 
 _PANELS = {TIME: "time", FLOPS: "FLOPs", MEMORY: "temporary memory"}
 
+_DASHED: dict[str, Any] = {
+    "color": "#888888",
+    "linewidth": 0.8,
+    "linestyle": (0, (4, 2)),
+    "zorder": 1,
+}
+
 # In inches: a method's row, and labels and legend.
 _ROW, _MARGIN = 0.25, 0.85
 
@@ -224,9 +231,8 @@ def _panel(ax: Axes, data: xr.Dataset, what: str) -> None:
         shift = 0.7 * ((k + 0.5) / number - 0.5)
         ax.plot(case[what].values, rows + shift, **_look(k))
     ax.axvline(1, color="black", linewidth=0.8, zorder=1)
-    dashed = {"color": "#888888", "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 1}
     for x in (1.5, 2.0) if what != MEMORY else (2.0,):
-        ax.axvline(x, **dashed)
+        ax.axvline(x, **_DASHED)
     # Ratios from a half to dozens.
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -254,6 +260,7 @@ def _figure(data: xr.Dataset) -> matplotlib.figure.Figure:
             Line2D([], [], label=case.title.item(), **_look(k))
             for k, case in enumerate(_each(data))
         ]
+        handles.append(Line2D([], [], label="count of sweeps", **_DASHED))
         figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 

@@ -228,7 +228,8 @@ def _handles() -> list[Line2D]:
         handle.set_label(rf"$\beta$ = {decay:g}")
     cross = Line2D([], [], color="#444444", linestyle="", marker="x", markersize=3)
     cross.set_label("not bounded")
-    return [*handles, cross]
+    edge = Line2D([], [], color="#444444", linewidth=0.7, label="predicted edge")
+    return [*handles, edge, cross]
 
 
 def _figure(all_found: list[Found]) -> matplotlib.figure.Figure:
@@ -246,7 +247,7 @@ def _figure(all_found: list[Found]) -> matplotlib.figure.Figure:
         # Room for the crosses.
         axes[0].set_ylim(top=30 * axes[0].get_ylim()[1])
         axes[0].set_ylabel(r"loss / $(\mathrm{tr}\,S\,/\,2\bar\lambda)$")
-        figure.legend(handles=_handles(), loc="outside upper center", ncols=4)
+        figure.legend(handles=_handles(), loc="outside upper center", ncols=5)
     return figure
 
 

@@ -216,6 +216,9 @@ def _numbers(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
     return numbers
 
 
+# What is left of the way and is less than this is drawn there.
+_LEAST = 1e-9
+
 # In the figure, of every direction.
 _SHOWN = (TUNED, BARE, RELAXED, AVERAGED, ARMIJO)
 
@@ -225,7 +228,7 @@ def _draw(ax: Axes, data: xr.Dataset, direction: str) -> None:
         name = f"{direction}, {rule}"
         if name in names(data):
             own = data.sel(strategy=name)
-            gap = np.maximum(own.gap.values.astype(float), 1e-9)
+            gap = np.maximum(own.gap.values.astype(float), _LEAST)
             ax.plot(own.spent, gap, label=rule, markevery=(2 * k, 15), **look(k))
 
 
@@ -239,15 +242,15 @@ def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
         for row, data in zip(axes, results.values()):
             for ax, direction in zip(row, DIRECTIONS):
                 _draw(ax, data, direction)
-                ax.axhline(TOLERANCE, color="0.6", linewidth=0.7)
+                ax.axhline(TOLERANCE, color="0.6", linewidth=0.7, label="target")
                 ax.set_title(direction)
             row[0].set_ylabel(label(data), fontsize=7)
-        axes[0, 0].set(xscale="log", yscale="log", ylim=(1e-9, 10))
+        axes[0, 0].set(xscale="log", yscale="log", ylim=(_LEAST, 10))
         for ax in axes.flat:
             ax.set_xscale("log")
             ax.minorticks_off()
         figure.supxlabel("gradient-equivalents", fontsize=8)
-        figure.supylabel("what is left of the way", fontsize=8)
+        figure.supylabel("share of the way left", fontsize=8)
         legend(figure, axes.flat)
     return figure
 

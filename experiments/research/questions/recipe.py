@@ -64,12 +64,12 @@ def _figure(excess: xr.DataArray) -> matplotlib.figure.Figure:
                     linestyle=_LINES[k],
                     label=f"average {average:g}",
                 )
-            ax.axhline(0, color="0.4", linewidth=0.8)
+            ax.axhline(0, color="0.4", linewidth=0.8, label="the tuned rate")
             ax.set(title=direction, xlabel=r"first $\ell$", xscale="log")
             ax.set_xticks(excess.ell.values, [f"{x:g}" for x in excess.ell.values])
             ax.minorticks_off()
         panels[0, 0].set_yscale("symlog", linthresh=1)
-        panels[0, 0].set_ylabel("% of the tuned way missed")
+        panels[0, 0].set_ylabel("% of the tuned\nway missed")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure

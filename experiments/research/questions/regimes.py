@@ -156,6 +156,12 @@ _PANELS: tuple[tuple[str, str, _Unit, float], ...] = (
 
 _DASHED = (0, (4, 2))
 
+# In every panel, and in those of sharpness.
+_LINES = (
+    Line2D([], [], color="#888888", linestyle=_DASHED, label=r"$\ell = 1/2$ and $1$"),
+    Line2D([], [], color="black", linestyle=":", label=r"sharpness of $2 \ell$"),
+)
+
 _MARK = Line2D([], [], color="black", linestyle="", marker="x", markersize=4)
 
 
@@ -204,8 +210,8 @@ def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Fig
             ax.set_xlabel(r"$\ell$")
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(
-            [*handles, _MARK],
-            [*names, "ended no lower than it began"],
+            [*handles, _MARK, *_LINES],
+            [*names, "ended no lower than it began", *(x.get_label() for x in _LINES)],
             loc="outside upper center",
             ncols=3,
         )
