@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import curvopt
 
-from ._markdown import fenced, in_markdown
+from ._formatting import fenced, in_markdown
 from ._results import Results
 from ._table import FORMATS, words
 

@@ -11,7 +11,7 @@ import curvopt
 from curvopt._names import shown
 from curvopt.statistics import bca_interval
 
-from ._markdown import markdown
+from ._formatting import booktabs, markdown, number
 from ._results import hyperparameters_of, metrics_of, Results
 
 
@@ -74,7 +74,7 @@ def _text(column: str, cell: _Cell) -> str:
     if isinstance(cell, str):
         return cell
     if not isinstance(cell, tuple):
-        return format(cell, _DIGITS.get(column, ".4g")) if np.isfinite(cell) else "–"
+        return number(cell, _DIGITS.get(column, ".4g"), "–")
     mean, low, high = cell
     if not np.isfinite(mean):
         return "not finite"
@@ -97,18 +97,8 @@ def _in_latex(text: str) -> str:
 
 def _latex(results: Results) -> str:
     """A `tabular` with the rules of the package booktabs."""
-    header, *body = (" & ".join(map(_in_latex, row)) + r" \\" for row in _rows(results))
-    columns = "l" + "r" * header.count(" & ")
-    lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
+    rows = [list(map(_in_latex, row)) for row in _rows(results)]
+    return booktabs(rows, "l" + "r" * (len(rows[0]) - 1))
 
 
 def _csv(results: Results) -> str:

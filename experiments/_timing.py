@@ -1,9 +1,17 @@
+"""Times of programs against each other, and of the steps of strategies."""
+
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Float
+
+import curvopt
 
 
 # Quartiles of fewer would mean nothing.
@@ -39,3 +47,117 @@ def interleaved(
             row[k] = time.perf_counter() - began
         times.append(row)
     return np.stack(times)
+
+
+def quartiles(
+    times: Float[np.ndarray, "repetition program"], over: int = 0
+) -> Float[np.ndarray, "3 program"]:
+    """Lower quartile, median and upper quartile of the times over that of one of the
+    programs in the same repetition."""
+    return np.quantile(times / times[:, [over]], [0.25, 0.5, 0.75], axis=0)
+
+
+# Rules that act at every k-th step only do so for k that divide this.
+_STRETCH = 4
+
+OnProblem = tuple[curvopt.AbstractProblem, curvopt.LineSearchMinimiser]
+
+
+def _advancing(update: Callable, fixed: Any, running: Any) -> Callable[[], None]:
+    """A function that makes the next step of a run each time it is called, and waits.
+
+    **Arguments:**
+
+    - `update`: from `fixed`, `running` and the count to the new `running`.
+    - `fixed`, `running`: what the run keeps, and what it changes.
+    """
+    fixed, fixed_rest = eqx.partition(fixed, eqx.is_array)
+    running, running_rest = eqx.partition(running, eqx.is_array)
+
+    @jax.jit
+    def step(fixed: Any, running: Any, count: Any) -> Any:
+        new = update(
+            eqx.combine(fixed, fixed_rest), eqx.combine(running, running_rest), count
+        )
+        return eqx.filter(new, eqx.is_array)
+
+    count = 0
+
+    def advance() -> None:
+        nonlocal running, count
+        running = jax.block_until_ready(step(fixed, running, jnp.array(count, jnp.int32)))
+        count += 1
+
+    return advance
+
+
+def _gradient(problem: curvopt.AbstractProblem) -> Callable[[], None]:
+    """One value and gradient of the next batch each time, all at the start."""
+
+    def update(fixed: Any, running: Any, count: Any) -> Any:
+        # The last gradient is not read: it is kept so that the next one is computed.
+        del running
+        problem, params, state, key = fixed
+        args = problem.batch(key, count), state, key
+        (value, _), gradient = jax.value_and_grad(problem.loss, has_aux=True)(params, args)
+        return value, gradient
+
+    key = jr.key(0)
+    params, state = eqx.filter_jit(problem.init)(key)
+    return _advancing(update, (problem, params, state, key), (jnp.zeros(()), params))
+
+
+def _training(
+    problem: curvopt.AbstractProblem, solver: curvopt.LineSearchMinimiser
+) -> Callable[[], None]:
+    """The next step of a run each time."""
+
+    def update(fixed: Any, running: Any, count: Any) -> Any:
+        (problem, solver, key), (params, state, strategy) = fixed, running
+        args = problem.batch(key, count), state, key
+        params, strategy, _, (state, _) = solver.update(
+            problem.loss, params, args, count, strategy
+        )
+        return params, state, strategy
+
+    key = jr.key(0)
+    params, state = eqx.filter_jit(problem.init)(key)
+    strategy = solver.init_strategy(params, key)
+    return _advancing(update, (problem, solver, key), (params, state, strategy))
+
+
+def step_times(
+    problem: curvopt.AbstractProblem,
+    runs: Mapping[str, OnProblem],
+    *,
+    seconds: float,
+    repeats: int,
+) -> tuple[dict[str, float], float]:
+    """The time of a step of every strategy over that of a gradient, side by side.
+
+    Each repetition makes the next step of one run of every strategy, and one gradient, in
+    an order drawn anew; both draw their batch. Four steps in a row are added up, because a
+    rule may act at every fourth step only, and the ratio is the median over these sums. So
+    it is of the first steps of a run, where a search may make more trials than later.
+
+    **Arguments:**
+
+    - `problem`: whose gradient is the measure.
+    - `runs`: by name, the solver and the problem that it is run on.
+    - `seconds`, `repeats`: as in `interleaved`.
+
+    **Returns:**
+
+    The ratios by name, and the seconds of one gradient.
+    """
+    programs = [_gradient(problem), *(_training(*run) for run in runs.values())]
+    for program in programs:
+        # The first call compiles; the second as well, where a type was a weak one.
+        program()
+        program()
+    times = interleaved(programs, seconds=seconds, repeats=repeats)
+    stretch = min(_STRETCH, len(times))
+    whole = len(times) // stretch * stretch
+    sums = times[:whole].reshape(-1, stretch, times.shape[1]).sum(axis=1)
+    ratios = np.median(sums / sums[:, :1], axis=0)
+    return dict(zip(runs, map(float, ratios[1:]))), float(np.median(times[:, 0]))

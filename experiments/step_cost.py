@@ -16,7 +16,7 @@ import curvopt
 from strategies import CurvatureRescaling, LearningRate, SGD
 
 from ._catalogue import choose_directions, problem_named
-from ._timing import interleaved
+from ._timing import interleaved, quartiles
 
 
 METHODS: dict[str, curvopt.AbstractCurvatureMethod] = {
@@ -107,7 +107,7 @@ def step_cost(config: StepCost) -> None:
         program.run()
     runs = [program.run for program in compiled]
     times = interleaved(runs, seconds=math.inf, repeats=config.repeats)
-    low, middle, high = np.quantile(times / times[:, :1], [0.25, 0.5, 0.75], axis=0)
+    low, middle, high = quartiles(times)
     print(
         f"One gradient: {gradient.flops / 1e6:.1f} MFLOP, "
         f"{gradient.temporary_bytes / 1e6:.2f} MB of temporaries, "

@@ -11,7 +11,7 @@ import numpy as np
 import curvopt
 
 from ._catalogue import problem_named
-from ._markdown import markdown
+from ._formatting import markdown
 from ._names import choose
 from ._ways import (
     FAMILIES,

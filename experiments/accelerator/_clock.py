@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._timing import interleaved
+from .._timing import interleaved, quartiles
 from ._programs import Program
 
 
@@ -56,8 +56,7 @@ def times(
     calls = np.array([_calls(program.run) for program in programs.values()])
     runs = [_several(p.run, n) for p, n in zip(programs.values(), calls.tolist())]
     each = interleaved(runs, seconds=seconds, repeats=repeats) / calls
-    ratios = each / each[:, [list(programs).index(over)]]
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=0)
+    low, middle, high = quartiles(each, list(programs).index(over))
     return {
         name: {
             "seconds": float(np.median(each[:, k])),

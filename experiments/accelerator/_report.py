@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .._markdown import markdown
+from .._formatting import markdown
 from ._bench import is_left_out, Row
 
 

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 import curvopt
 
-from .._timing import interleaved
+from .._timing import interleaved, quartiles
 from ._instance import Instance
 from ._reference import reference_curvature
 from ._variants import GRADIENT, gradient, Variant
@@ -147,7 +147,7 @@ def measure(
     progress("timing")
     programs[GRADIENT]()
     times = interleaved(list(programs.values()), seconds=seconds, repeats=repeats)
-    low, middle, high = np.quantile(times / times[:, :1], [0.25, 0.5, 0.75], axis=0)
+    low, middle, high = quartiles(times)
     for k, name in enumerate(programs):
         rows[name] = rows[name]._replace(
             seconds=float(np.median(times[:, k])),

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import xarray as xr
 
+from .._formatting import items, markdown, number
 from ._table import failures, table, title, unit
 from ._variants import GRADIENT
 
@@ -28,15 +29,12 @@ def larger_batches(data: xr.Dataset) -> xr.Dataset:
 def _overview(data: xr.Dataset, variable: str) -> str:
     """One quantity of all workloads: a row for each, a column for each method."""
     methods = [m for m in data.variant.values if m != GRADIENT]
-    lines = [
-        ["", *(data.label.sel(variant=m).item() for m in methods)],
-        ["---", *("---:" for _ in methods)],
-    ]
+    rows = [["", *(data.label.sel(variant=m).item() for m in methods)]]
     for k in range(data.sizes["case"]):
         case = data.isel(case=k)
         values = (float(case[variable].sel(variant=m)) for m in methods)
-        lines.append([title(case), *(f"{x:.2f}" if x == x else "-" for x in values)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append([title(case), *(number(x, ".2f") for x in values)])
+    return markdown(rows)
 
 
 def _sections(data: xr.Dataset) -> Iterator[str]:
@@ -67,9 +65,7 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
         yield unit(case)
         broken = failures(case)
         if broken:
-            yield "What does not work here:\n\n" + "\n".join(
-                f"- {line.replace('<', '&lt;')}" for line in broken
-            )
+            yield f"What does not work here:\n\n{items(broken)}"
     yield "## Workloads"
     models = json.loads(data.attrs["models"])
     yield "\n".join(f"- {name}: `{model}`" for name, model in models.items())

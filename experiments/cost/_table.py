@@ -1,10 +1,8 @@
 """One case as a Markdown table that reads well as text too."""
 
-import math
-
 import xarray as xr
 
-from .._markdown import markdown
+from .._formatting import markdown, number
 from ._variants import GRADIENT
 
 
@@ -20,22 +18,18 @@ _HEADER = (
 )
 
 
-def _number(x: float, form: str) -> str:
-    return format(x, form) if math.isfinite(x) else "-"
-
-
 def _cells(row: xr.Dataset) -> tuple[str, ...]:
     low, high = float(row.time_low), float(row.time_high)
     works = not row.failure.item()
     return (
         row.label.item(),
-        _number(float(row.time_median), ".2f"),
+        number(float(row.time_median), ".2f"),
         f"{low:.2f} to {high:.2f}" if works else "does not work here",
-        _number(float(row.flops_ratio), ".2f"),
-        _number(float(row.temporary_ratio), ".2f"),
-        _number(float(row.total_ratio), ".2f"),
+        number(float(row.flops_ratio), ".2f"),
+        number(float(row.temporary_ratio), ".2f"),
+        number(float(row.total_ratio), ".2f"),
         f"{float(row.compile_seconds):.1f} s" if works else "-",
-        _number(float(row.relative_error), ".0e"),
+        number(float(row.relative_error), ".0e"),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -32,22 +33,28 @@ class Prices(NamedTuple):
 _BY_SWEEPS = Prices()
 
 
-def _value_and_gradient(fn: Callable, y: PyTree, args: Any) -> tuple[Scalar, PyTree]:
-    return jax.value_and_grad(fn)(y, args)
+class _Deterministic(curvopt.AbstractProblem):
+    """`fn(y, args)` as a problem whose batches are all the same."""
 
+    fn: Callable[[PyTree, Any], Scalar] = eqx.field(static=True)
+    y: PyTree
+    args: Any
 
-def _value(fn: Callable, y: PyTree, args: Any) -> Scalar:
-    return fn(y, args)
+    def init(self, key: Any) -> tuple[PyTree, None]:
+        return self.y, None
 
+    def batch(self, key: Any, count: Any) -> Any:
+        return self.args
 
-def _with_curvature(fn: Callable, y: PyTree, args: Any) -> tuple[Scalar, PyTree, Scalar]:
-    model = curvopt.quadratic_model(fn, y, args)
-    u = jtu.tree_map(jnp.negative, model.grad)
-    return model.value, model.grad, model.curvature(u)
+    def loss(self, params: PyTree, args: Any) -> tuple[Scalar, tuple[None, dict]]:
+        return self.fn(params, args[0]), (None, {})
 
+    def evaluate(self, params: PyTree, model_state: None) -> dict[str, Scalar]:
+        return {"value": self.fn(params, self.args)}
 
-def _slope(fn: Callable, y: PyTree, args: Any) -> tuple[Scalar, Scalar]:
-    return jax.jvp(lambda y: fn(y, args), (y,), (y,))
+    @property
+    def steps_per_epoch(self) -> int:
+        return 1
 
 
 class Start(NamedTuple):
@@ -68,29 +75,23 @@ class Start(NamedTuple):
 def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
     """A problem's value at its start, and what its evaluations cost.
 
-    The price of an evaluation is its FLOPs by XLA's count over those of one
-    value-and-gradient; that of a curvature is the price of value, gradient and curvature
-    together, less one. Where XLA's count is no positive number the price is that of its
-    sweeps: a loss a third, a slope and a curvature two thirds of a gradient. XLA does not
-    count transcendental functions.
+    The prices are those of [`curvopt.cost.EvaluationCosts`][]. Where XLA's count is no positive
+    number the price is that of its sweeps: a loss a third, a slope and a curvature two
+    thirds of a gradient. XLA does not count transcendental functions.
 
     **Arguments:**
 
     - `fn`: `fn(y, args)`.
     - `y`, `args`: where.
     """
-    unit = curvopt.cost.compile_and_analyse(_value_and_gradient, fn, y, args)
-    value, grad = unit.run()
+    value, grad = eqx.filter_jit(jax.value_and_grad(fn))(y, args)
+    problem = _Deterministic(fn, y, args)
+    costs = curvopt.cost.EvaluationCosts(problem, curvopt.AdjointCurvature())
 
-    def price(kind: str, program: Callable, paid: float = 0.0) -> float:
-        flops = curvopt.cost.compile_and_analyse(program, fn, y, args).flops
-        ratio = flops / unit.flops - paid if unit.flops > 0 else 0.0
-        return ratio if 0 < ratio < float("inf") else getattr(_BY_SWEEPS, kind)
+    def price(kind: str) -> float:
+        cost = costs[kind]
+        return cost if 0 < cost < float("inf") else getattr(_BY_SWEEPS, kind)
 
-    prices = Prices(
-        loss=price("loss", _value),
-        curvature=price("curvature", _with_curvature, 1.0),
-        slope=price("slope", _slope),
-    )
+    prices = Prices(**{kind: price(kind) for kind in Prices._fields})
     norms = [float(jnp.max(jnp.abs(g))) for g in jtu.tree_leaves(grad) if g.size]
     return Start(float(value), max(norms), prices)

@@ -3,11 +3,8 @@ from collections.abc import Iterator
 
 import xarray as xr
 
+from .._formatting import items
 from ._table import costs_table, duels_table, failures, summary_table
-
-
-def _items(lines: list[str]) -> str:
-    return "\n".join(f"- {line.replace('<', '&lt;')}" for line in lines)
 
 
 def unusable(data: xr.Dataset) -> list[str]:
@@ -48,7 +45,7 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
     ):
         if lines:
             yield f"## {title}"
-            yield _items(lines)
+            yield items(lines)
     yield "## Versions"
     versions = json.loads(data.attrs["versions"])
     yield ", ".join(f"{name} {value}" for name, value in versions.items()) + "."

@@ -5,11 +5,11 @@ import xarray as xr
 
 from curvopt.statistics import cost_ratios, solved_at_no_more_cost
 
-from .._markdown import markdown
+from .._formatting import markdown, number
 
 
 def _cost(x: float) -> str:
-    return f"{x:,.1f}" if np.isfinite(x) else "-"
+    return number(x, ",.1f")
 
 
 def costs_table(data: xr.Dataset) -> str:
@@ -53,7 +53,7 @@ def summary_table(data: xr.Dataset) -> str:
                 f"{(ratios <= 1).mean():.1%}",
                 f"{(ratios <= 2).mean():.1%}",
                 *(_cost(x) for x in (np.median(ratios), *counts)),
-                f"{np.median(times):.3g}" if ran.any() else "-",
+                number(np.median(times) if ran.any() else np.nan, ".3g"),
             )
         )
     return markdown(rows)

@@ -1,7 +1,12 @@
-"""Numbers as LaTeX writes them."""
+"""Numbers and tables as LaTeX writes them."""
 
 import math
 import re
+
+from .._formatting import booktabs, number
+
+
+table = booktabs
 
 
 def plain(x: float, digits: int = 2) -> str:
@@ -22,7 +27,7 @@ def plain(x: float, digits: int = 2) -> str:
 
 def two(x: float) -> str:
     """With two decimals, as costs and times over a gradient's are given."""
-    return f"{x:.2f}" if math.isfinite(x) else "--"
+    return number(x, ".2f", "--")
 
 
 def percent(x: float, digits: int = 2) -> str:
@@ -44,18 +49,3 @@ def between(low: str, high: str) -> str:
 def camel(text: str) -> str:
     """The words of a name, as a part of the name of a number: letters only."""
     return "".join(word.capitalize() for word in re.findall("[A-Za-z]+", text))
-
-
-def table(rows: list[list[str]], columns: str) -> str:
-    """A `tabular` of a header and rows, with the rules of `booktabs`."""
-    header, *body = [" & ".join(row) + r" \\" for row in rows]
-    lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"

@@ -9,9 +9,9 @@ import xarray as xr
 
 import curvopt
 
+from .._timing import step_times
 from ._averaged import EvaluatedElsewhere
 from ._bench import Bench
-from ._step_time import step_times
 
 
 # Into so many windows of steps a run is cut, each of which has a smooth loss.

@@ -211,7 +211,7 @@ def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Fig
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(
             [*handles, _MARK, *_LINES],
-            [*names, "ended no lower than it began", *(x.get_label() for x in _LINES)],
+            [*names, "ended no lower than it began", *(str(x.get_label()) for x in _LINES)],
             loc="outside upper center",
             ncols=3,
         )

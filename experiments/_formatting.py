@@ -1,0 +1,43 @@
+"""Cells and tables as text, whatever is in them: Markdown and LaTeX."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from curvopt._names import in_markdown as in_markdown, markdown_table
+
+
+markdown = markdown_table
+
+
+def number(x: float, form: str, missing: str = "-") -> str:
+    """A number by a format of Python, or what stands for one that is not finite."""
+    return format(x, form) if math.isfinite(x) else missing
+
+
+def items(lines: Iterable[str]) -> str:
+    """A list in Markdown, in which there is no HTML."""
+    return "\n".join(f"- {line.replace('<', '&lt;')}" for line in lines)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A block of code."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def booktabs(rows: Sequence[Sequence[str]], columns: str) -> str:
+    """A `tabular` of a header and rows that are LaTeX, with the rules of the package
+    booktabs."""
+    header, *body = [" & ".join(row) + r" \\" for row in rows]
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
