@@ -80,8 +80,8 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 2 for what cannot be run as it was asked, 130 if
-    it was interrupted, 141 if nobody reads what it prints.
+    """Run a command; the exit status is 2 for what cannot be run as it was asked, 130
+    if it is interrupted, 141 if its output is no longer read.
 
     Under `python -X dev` errors have their tracebacks.
     """
@@ -98,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with what is saved", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     except Exception as error:
         if sys.flags.dev_mode or not isinstance(error, _messages()):

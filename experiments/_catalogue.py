@@ -56,7 +56,7 @@ class Direction:
     highest: float
 
     def learning_rates(self, number: int) -> list[float]:
-        """The grid, of so many values in three decades: one spacing for all directions."""
+        """The grid, with this number of values per three decades in all directions."""
         decades = np.log10(self.highest / self.lowest)
         points = 1 + round((number - 1) * decades / 3)
         return np.geomspace(self.lowest, self.highest, points).tolist()
@@ -64,13 +64,12 @@ class Direction:
 
 @dataclasses.dataclass(frozen=True)
 class LineSearch:
-    """A way to step, given the direction, the problem and the number of steps.
+    """A line search, made for a direction, a problem and a number of steps.
 
     **Attributes:**
 
     - `label`: its name in tables and figures.
-    - `solver`: makes the solver; `None` for the tuned learning rate, which is chosen
-        on tuning seeds.
+    - `solver`: makes the solver; `None` for the learning rate that is tuned.
     """
 
     label: str
@@ -84,7 +83,7 @@ class LineSearch:
 
 
 def _always(label: str, rule: curvopt.AbstractLineSearch) -> LineSearch:
-    """A rule that needs to know neither the problem nor the number of steps."""
+    """A rule that depends on neither the problem nor the number of steps."""
     return LineSearch(label, lambda d, problem, steps: curvopt.LineSearchMinimiser(d, rule))
 
 
@@ -148,7 +147,7 @@ LINE_SEARCHES = {
 def known_problems(
     data_dir: Path | None,
 ) -> dict[str, Callable[[], curvopt.AbstractProblem]]:
-    """What makes the project's problems, by name.
+    """Functions that make the project's problems, by name.
 
     **Arguments:**
 
@@ -168,7 +167,7 @@ def problem_named(name: str, data_dir: Path | None) -> curvopt.AbstractProblem:
 
     **Raises:**
 
-    `UsageError` if there is none; `DataError` if its data cannot be had.
+    `UsageError` if there is none; `DataError` if its data cannot be loaded.
     """
     known = known_problems(data_dir)
     if ":" in name:

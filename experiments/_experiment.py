@@ -1,4 +1,4 @@
-"""An experiment: what every door makes, and all that follows reads."""
+"""An experiment: strategies compared on a problem, some of them tuned first."""
 
 import dataclasses
 import functools
@@ -74,8 +74,8 @@ def _first(family: curvopt.Family) -> curvopt.LineSearchMinimiser:
 def _check_step(
     problem: curvopt.AbstractProblem, name: str, solver: curvopt.LineSearchMinimiser
 ) -> None:
-    """Let a strategy make a step, on shapes alone: what only problem and strategy together
-    can get wrong, such as a curvature that the loss does not allow."""
+    """Trace one step of a strategy: it fails where problem and strategy do not fit, for
+    example where the loss does not allow the curvature method."""
 
     def step(key: PyTree, count: PyTree) -> PyTree:
         params, model_state = problem.init(key)
@@ -169,8 +169,7 @@ class Experiment:
         )
 
     def run(self, folder: Path, *, overwrite: bool = False) -> None:
-        """Tune what is to be tuned, then run the study; what is in the folder already is
-        not run again.
+        """Tune, then run the study; runs that are in the folder already are not made again.
 
         **Arguments:**
 
@@ -187,7 +186,7 @@ class Experiment:
         if overwrite:
             for part in (TUNING, STUDY):
                 curvopt.delete_study(folder / part)
-        # That of another experiment stays until this one was found to go on with its runs.
+        # Another experiment's outline stays until its runs are known to fit this one.
         if overwrite or not (folder / NAME).exists():
             outline.save(folder)
         found = {}

@@ -19,8 +19,8 @@ def _slug(name: str) -> str:
 
 
 def _second(results: Results) -> str | None:
-    """What is drawn beside the metric that is judged: the test accuracy where there is one,
-    or else the last of the others, those on test data first."""
+    """The second metric to draw: the test accuracy if there is one, else the last of the
+    others, preferring those on test data."""
     others = [m for m in metrics_of(results.data) if m != results.outline.metric]
     tested = [m for m in others if m.startswith("test_")]
     return (
@@ -29,7 +29,7 @@ def _second(results: Results) -> str | None:
 
 
 def save_figures(results: Results, folder: ResultsFolder) -> dict[str, str]:
-    """Draw and save what results have to show; by name, what each figure shows."""
+    """Draw and save the figures of results; returns the caption of each by name."""
     metric, lower = results.outline.metric, results.outline.lower_is_better
     final = f"final {words(results, metric)}"
     at = ", each strategy at its best point" if results.points else ""

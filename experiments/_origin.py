@@ -47,7 +47,7 @@ def _cpu_model() -> str:
 
 
 def hardware() -> dict[str, str]:
-    """What times depend on beside the versions."""
+    """What times depend on, apart from the versions."""
     return {
         "processor": _cpu_model(),
         "cores": str(os.cpu_count()),

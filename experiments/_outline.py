@@ -1,4 +1,4 @@
-"""What a report says of runs, beside what the folder of a study says of them."""
+"""What a report needs to know of its runs that the folder of the study does not say."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from ._folder import replace_file
 from ._names import UsageError
 
 
-# What is in the folder of an experiment, beside the report.
+# Files and folders of an experiment, apart from the report.
 NAME, TUNING, STUDY = "experiment.json", "tuning", "study"
 
 # The values of each hyper-parameter, by strategy.
@@ -32,11 +32,11 @@ class Asked:
 
 
 def is_loss(metric: str, lower_is_better: bool | None) -> bool:
-    """Whether a lower value is better; if that was not said, it is.
+    """Whether a lower value is better, which is the default.
 
     **Raises:**
 
-    `UsageError` if it was not said of what is called an accuracy.
+    `UsageError` if it is not given for an accuracy.
     """
     if lower_is_better is None and "accuracy" in metric:
         raise UsageError(
@@ -48,7 +48,7 @@ def is_loss(metric: str, lower_is_better: bool | None) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
-    """What was asked, and how the answer is to be read. It is saved beside the runs.
+    """What an experiment asks and how its runs are read, saved in its folder.
 
     **Attributes:**
 
@@ -59,7 +59,7 @@ class Outline:
     - `labels`: direction and line search of strategies, by which figures are arranged.
     - `runs`: which are reported; `None` for all that are in the folder.
     - `tuned`: by strategy that was tuned, what it was chosen among.
-    - `origin`: what made it.
+    - `origin`: what made the results: code, versions, machine.
     """
 
     metric: str

@@ -1,4 +1,4 @@
-"""Results as they are read back: the runs on disk, and what they come to."""
+"""The results of an experiment, read from its folder."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ Points = Mapping[str, curvopt.BestPoint]
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What was run, as it is reported.
+    """The runs of an experiment, and what is reported of them.
 
     **Attributes:**
 
@@ -69,7 +69,7 @@ def _selected(data: xr.Dataset, asked: Asked | None) -> xr.Dataset:
     if missing:
         raise UsageError(
             f"the folder has no runs of {', '.join(map(repr, missing))} yet. Give the same "
-            "command again; it goes on with what is there."
+            "command again: it resumes."
         )
     data = data.sel(strategy=list(asked.grids))
     seeds = set(asked.seeds)

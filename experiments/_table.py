@@ -1,4 +1,4 @@
-"""What strategies came to, as a table: Markdown, LaTeX or CSV."""
+"""The final results of all strategies as a table: Markdown, LaTeX or CSV."""
 
 import csv
 import io

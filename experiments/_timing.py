@@ -23,13 +23,13 @@ def interleaved(
 ) -> Float[np.ndarray, "repetition program"]:
     """Time programs against each other.
 
-    Each repetition runs every program once, in an order drawn anew, so that what
-    disturbs the machine disturbs all alike: compare times within a repetition.
+    Each repetition runs every program once, in random order, so that disturbances affect
+    all alike: compare times within a repetition.
 
     **Arguments:**
 
     - `programs`: called without arguments; each waits for its result.
-    - `seconds`: no repetition begins later than this, but for the first three.
+    - `seconds`: after this time no repetition begins, except for the first three.
     - `repeats`: how many repetitions at most.
 
     **Returns:**

@@ -1,4 +1,4 @@
-"""Ways to make all steps of many runs: of a study, and of what one would write without."""
+"""Ways to make all steps of many runs: a study, and hand-written loops."""
 
 import dataclasses
 import json

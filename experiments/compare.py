@@ -39,55 +39,55 @@ class Compare:
 
     problem: str = "fashion-subset-mlp"
     """What to train. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
-    -lenet-relu: the data come with the project; fashion-mlp, mnist-mlp and so on: full
-    data; cifar10-resnet, shakespeare-gru, shakespeare-transformer: data of your own, see
+    -lenet-relu: data included; fashion-mlp, mnist-mlp and so on: full data; cifar10-resnet,
+    shakespeare-gru, shakespeare-transformer: data that you download, see
     experiments/data/README.md; quadratic, rosenbrock, pendulum: no data; or your own, as
     module:name."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
-    """Which way: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
+    """The directions: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
     innaprop, plane; or your own, as module:name."""
 
     line_searches: tuple[str, ...] = ("tuned", "rescaled-constant", "rescaled")
-    """How far: tuned (the best learning rate of a grid, constant or cosine),
+    """The line searches: tuned (the best learning rate of a grid, constant or cosine),
     rescaled-constant, rescaled (its learning rate decays by a cosine), unit, cdat, gen,
     armijo, sls, sps, bb, step-tuned, hessian-aware, backtracking; or your own, as
     module:name."""
 
     seeds: int = 8
-    """How many seeds each strategy is run from."""
+    """How many seeds each strategy is run with."""
 
     steps: int = 600
     """How many steps each run makes."""
 
     rates: str = "7"
-    """Which learning rates the tuned baseline tries, with each schedule: how many in three
-    decades, of the range that is each direction's own (1e-4 to 10 for your own directions);
-    or lowest:highest:number, as in 1e-4:1:9."""
+    """The learning rates that the tuned baseline tries, with each schedule: how many per
+    three decades of the direction's own range (1e-4 to 10 for your own directions), or
+    lowest:highest:number, as in 1e-4:1:9."""
 
     tuning_seeds: int = 2
-    """How many seeds they are tried from."""
+    """How many seeds each of them is tried with."""
 
     evaluations: int = 6
-    """How many times along a run the loss on all data and the accuracy are evaluated."""
+    """How often a run evaluates the loss on all data and the accuracy."""
 
     metric: str = "train_loss"
-    """Which of the problem's metrics is judged."""
+    """The metric by which strategies are compared."""
 
     lower_is_better: bool | None = None
-    """Whether it is a loss; of an accuracy it must be said."""
+    """Whether lower values of the metric are better; required for an accuracy."""
 
     out: Path = Path("results") / "compare"
-    """The folder to write to. The same command goes on with what is there: after it was
-    broken off, killed or interrupted it ends with the same numbers. With more seeds,
-    directions or line searches, only what is missing is run."""
+    """The folder to write to. Interrupted or killed, the same command resumes and ends with
+    the same numbers. With more seeds, directions or line searches, only the missing runs
+    are made."""
 
     data_dir: Path | None = None
-    """Where the data sets are that do not come with the project (or the variable
-    CURVOPT_DATA); without it MNIST and Fashion-MNIST are downloaded once."""
+    """The folder with data sets that are not included (default: the variable CURVOPT_DATA);
+    without one, MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
-    """Delete the runs that are in the folder, and begin anew."""
+    """Delete the runs in the folder and start again."""
 
 
 def _learning_rates(rates: str) -> Callable[[Direction], list[float]]:
@@ -171,7 +171,7 @@ def _experiment(config: Compare) -> Experiment:
         config.steps,
         config.evaluations,
         outline,
-        # What is measured differs with the load, and results of another width by rounding.
+        # A measurement depends on the load, and lanes of another width round differently.
         curvopt.Execution(measure=False),
     )
 

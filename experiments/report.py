@@ -1,4 +1,4 @@
-"""The last part of every experiment, and a command of its own, long after the runs."""
+"""Writing the report of a folder: the last part of every experiment, and a command."""
 
 import dataclasses
 from pathlib import Path
@@ -14,10 +14,10 @@ from ._table import FORMATS
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Report what is in a folder: results.nc, figures, report.md and report.html.
+    """Write results.nc, figures, report.md and report.html of finished runs.
 
-    The folder is that of compare or run, or any that curvopt.run_study wrote. Nothing is
-    run or compiled.
+    The folder is one of compare or run, or any that curvopt.run_study wrote. Nothing is run
+    or compiled.
     """
 
     folder: tyro.conf.Positional[Path]
@@ -27,10 +27,10 @@ class Report:
     """The folder to write to; default: the same."""
 
     metric: str | None = None
-    """What is judged; default: what the experiment says, or the first metric."""
+    """The metric to report; default: the experiment's, or the first."""
 
     baseline: str | None = None
-    """The strategy that all others are compared with; default: as the experiment says."""
+    """The strategy that all others are compared with; default: the experiment's."""
 
     lower_is_better: bool | None = None
     """Whether the metric is a loss."""

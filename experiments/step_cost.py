@@ -31,21 +31,21 @@ METHODS: dict[str, curvopt.AbstractCurvatureMethod] = {
 class StepCost:
     """Measure FLOPs and time of one training step over those of one gradient.
 
-    SGD with a learning rate stands beside a plain jitted optax step; each direction
-    with the rescaling is measured under each curvature method.
+    Includes SGD with a learning rate and, for comparison, a jitted optax step. Each
+    direction with the rescaling is measured with each curvature method.
     """
 
     problem: str = "fashion-subset-mlp"
-    """What to train, as in compare."""
+    """The problem, as in compare."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
-    """Which way."""
+    """The directions."""
 
     repeats: int = 300
     """How many times each step is timed, interleaved with the gradient."""
 
     data_dir: Path | None = None
-    """Where the data sets are that do not come with the project."""
+    """The folder with data sets that are not included."""
 
 
 def _programs(config: StepCost) -> dict[str, curvopt.cost.CompiledFunction]:

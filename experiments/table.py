@@ -1,4 +1,4 @@
-"""The table of results that were run before."""
+"""The table of finished runs."""
 
 import dataclasses
 from pathlib import Path
@@ -12,17 +12,17 @@ from ._table import FORMATS
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Print the table of what is in a folder, which is that of compare or run, or any that
+    """Print the table of finished runs, from a folder of compare or run, or any that
     curvopt.run_study wrote."""
 
     folder: tyro.conf.Positional[Path]
     """The folder with the runs."""
 
     format: Literal["markdown", "latex", "csv"] = "markdown"
-    """As what. LaTeX needs the package booktabs."""
+    """The format. LaTeX needs the package booktabs."""
 
     metric: str | None = None
-    """What is judged; default: what the experiment says, or the first metric."""
+    """The metric to report; default: the experiment's, or the first."""
 
     lower_is_better: bool | None = None
     """Whether the metric is a loss."""

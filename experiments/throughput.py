@@ -1,4 +1,4 @@
-"""How many steps of runs a second a study makes, beside loops that one would write."""
+"""Steps per second of a study, compared with hand-written loops."""
 
 import dataclasses
 import math
@@ -27,8 +27,8 @@ from ._ways import (
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Measure steps of lanes a second: of a study, as it chooses to run and in every other
-    way, and of what one would write without it.
+    """Measure steps per second, summed over lanes: of a study, as it chooses to run and in
+    every other way, and of hand-written loops.
 
     How the study runs is chosen by measurement, as in a long one. The rivals are loops over
     seeds, one jitted step at a time or each run one scan, of the same update; and the same
@@ -41,7 +41,7 @@ class Throughput:
         "fashion-subset-autoencoder",
         "fashion-subset-lenet",
     )
-    """What to train, as in compare."""
+    """The problems, as in compare."""
 
     seeds: int = 8
     """How many seeds."""
@@ -50,7 +50,7 @@ class Throughput:
     """How many steps each run makes."""
 
     rates: int = 1
-    """How many learning rates each seed is run with; all of them are lanes."""
+    """How many learning rates each seed is run with; every combination is a lane."""
 
     only: tuple[str, ...] = ()
     """Which ways to measure, by their names in the table; default all. Scans of
@@ -60,7 +60,7 @@ class Throughput:
     """How many repetitions."""
 
     data_dir: Path | None = None
-    """Where the data sets are that do not come with the project."""
+    """The folder with data sets that are not included."""
 
 
 def _ways(runs: Runs, problem: curvopt.AbstractProblem, strategy: str) -> dict[str, Way]:

@@ -17,7 +17,7 @@ class Built:
 
     - `pdf`: where it is.
     - `missing`: the questions without results, by name.
-    - `warnings`: what LaTeX said that an author should see.
+    - `warnings`: LaTeX's warnings that an author should see.
     """
 
     pdf: Path

@@ -34,7 +34,7 @@ _FILES = {
 
 
 def check_tex() -> None:
-    """Raise a [`paper.MissingTeX`][] that says what to install, where something lacks."""
+    """Raise a [`paper.MissingTeX`][] that says what to install, if anything is missing."""
     lacking = {
         name: package for name, package in _PROGRAMS.items() if not shutil.which(name)
     }
@@ -47,18 +47,18 @@ def check_tex() -> None:
     if lacking:
         packages = lacking.values() if "kpsewhich" not in lacking else _every_package()
         raise MissingTeX(
-            f"The paper needs {', '.join(lacking)}, which is not here. On Debian or "
+            f"The paper needs {', '.join(lacking)}, which is not installed. On Debian or "
             f"Ubuntu: apt-get install {' '.join(sorted(set(packages)))}"
         )
 
 
 def _every_package() -> list[str]:
-    # Without kpsewhich nothing can be said of the files, and likely none is here.
+    # Without kpsewhich the files cannot be looked up, and likely none is installed.
     return [*_PROGRAMS.values(), *_FILES.values()]
 
 
 def latexmk(main: Path, build: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that makes the PDF, and what its environment has beside our own."""
+    """The command that makes the PDF, and the variables to add to its environment."""
     command = [
         "latexmk",
         "-norc",

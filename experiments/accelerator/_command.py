@@ -35,8 +35,8 @@ class Accelerator:
     """Measure on an accelerator: what values cost, and whether they are right.
 
     Cost of all methods on large models, steps of lanes a second, curvatures against
-    float64 on the host, two products against three, compilation. It needs nothing
-    that has to be installed beside what curvopt imports, and no network. Partial results
+    float64 on the host, two products against three, compilation. It needs no packages
+    but those that curvopt imports, and no network. Partial results
     are written as it goes: a file for each section, and report.md.
 
     On a GPU compilation is most of the time, because XLA tries many kernels for each

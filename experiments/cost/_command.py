@@ -20,7 +20,7 @@ from .workloads import WORKLOADS
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Measure what the curvature costs, by every known way to have it.
+    """Measure what the curvature costs, by every known method.
 
     Time, FLOPs, memory, compilation and accuracy of each method, over one
     value-and-gradient, on each workload at two batch sizes. Prints the tables as it
@@ -32,24 +32,24 @@ class Cost:
     """
 
     workloads: tuple[str, ...] = tuple(WORKLOADS)
-    """What to measure on: mlp, deep-mlp, autoencoder, lenet, resnet, transformer,
+    """The workloads: mlp, deep-mlp, autoencoder, lenet, resnet, transformer,
     scanned-transformer, gru."""
 
     methods: tuple[str, ...] = tuple(VARIANTS)
-    """What to measure beside the gradient: adjoint, adjoint-two, adjoint-three,
+    """The methods to measure: adjoint, adjoint-two, adjoint-three,
     adjoint-bfloat16, adjoint-two-bfloat16, forward, gauss-newton, part, jvp-grad,
     linearize-grad, nested-jvp, jet, two-losses."""
 
     seconds: float = SECONDS
-    """How long the timing of a workload at one batch size goes on; three repetitions are
-    made in any case."""
+    """Seconds of timing for each workload and batch size; at least three repetitions are
+    made."""
 
     repeats: int = REPEATS
-    """How many repetitions it makes at most."""
+    """The most repetitions."""
 
     quick: bool = False
     """Tiny models, one batch size, a tenth of a second each: only to see that everything
-    works. What takes its time is compilation; choose --workloads and --methods."""
+    works. Most of the time is compilation; choose --workloads and --methods."""
 
     out: Path = Path("results/cost")
     """The folder to write to."""

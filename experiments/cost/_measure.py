@@ -39,7 +39,7 @@ class Case:
 
 
 class Row(NamedTuple):
-    """What one variant costs; `nan` where it could not be had.
+    """What one variant costs; `nan` where it could not be measured.
 
     **Attributes:**
 

@@ -1,4 +1,4 @@
-"""Our solvers beside Optimistix's on deterministic problems:
+"""Our solvers compared with Optimistix's on deterministic problems:
 `python -m experiments deterministic`."""
 
 from ._command import Deterministic as Deterministic, deterministic as deterministic

@@ -49,7 +49,8 @@ class Deterministic:
     which are optx-bfgs, optx-lbfgs and optx-cg."""
 
     tolerance: float = 1e-6
-    """What of the way down may be left when a problem counts as solved."""
+    """The share of the way to the lowest value that may be left when a problem counts as
+    solved."""
 
     budget: int = 2000
     """The cost at which a run ends, in gradient-equivalents."""

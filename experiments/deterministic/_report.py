@@ -14,7 +14,7 @@ def unusable(data: xr.Dataset) -> list[str]:
 
 
 def _sections(data: xr.Dataset) -> Iterator[str]:
-    yield "# Our solvers beside Optimistix's, on deterministic problems"
+    yield "# Our solvers compared with Optimistix's, on deterministic problems"
     yield f"Made by\n\n```\n{data.attrs['command']}\n```"
     yield (
         f"{data.sizes['problem']} problems in float64, each from its one start. A problem "

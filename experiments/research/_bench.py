@@ -113,7 +113,7 @@ class Bench:
         return self.sweep(f"rates-{direction}", families, {"learning_rate": values})
 
     def outcomes(self, data: xr.Dataset) -> xr.Dataset:
-        """What runs came to, without their course: the metrics at the end (where a run
+        """The outcomes of runs, without their course: the metrics at the end (where a run
         diverged, at the start), whether it diverged, and what it cost."""
         evaluated = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
         final = {name: curvopt.final_metric(data, name) for name in evaluated}

@@ -1,4 +1,4 @@
-"""Families of paired comparisons of final losses, and what they come to."""
+"""Families of paired comparisons of final losses, counted and as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal

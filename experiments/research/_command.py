@@ -26,33 +26,31 @@ class Research:
     """Ask the questions of the research.
 
     Every question is asked of every setting, a problem at one size; that of cost has
-    workloads of its own, and is asked once. What the paper needs of the answers is written
-    to --out, one small file for each question and setting. On 2 cores that takes from 3 to
-    70 minutes for a question and a setting, 24 minutes for cost, and some twelve hours for
-    all.
+    workloads of its own, and is asked once. What the paper needs is written
+    to --out, one small file for each question and setting. On 2 cores a question takes 3 to
+    70 minutes on a setting, cost takes 24 minutes, and everything some twelve hours.
     """
 
     questions: tuple[str, ...] = tuple(QUESTIONS)
-    """What is asked."""
+    """The questions to ask."""
 
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
-    """Of which problems. Those of which only the question of scale is asked are run if they
-    are named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
+    """The settings to ask them of. Those for the question of scale alone run if they are
+    named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
     mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
 
     quick: bool = False
-    """Small problems of the data that come with the project, a few steps: only to see that
-    everything works. Written to results/research-quick."""
+    """Small problems on the included data, a few steps: only to see that everything works.
+    Written to results/research-quick."""
 
     data_dir: Path | None = None
-    """Where the data sets are (or the variable CURVOPT_DATA)."""
+    """The folder with data sets (default: the variable CURVOPT_DATA)."""
 
     out: Path = Path("paper") / "results"
     """The folder that gets the small files."""
 
     runs: Path = Path("results") / "research"
-    """The folder in which runs are saved as they go. The same command goes on with what is
-    there."""
+    """The folder in which runs are saved. The same command resumes them."""
 
 
 def _bench(name: str, setting: Setting, config: Research) -> Bench | None:

@@ -67,7 +67,7 @@ def rescaled(
     - `decay`: the schedule, or `None`.
     - `average`: the decay of the averages; a grid can have it as a second number.
     - `limited`: whether its growth is limited.
-    - `curvature`: how the curvature is had.
+    - `curvature`: the curvature method.
     - `options`: more of [`strategies.CurvatureRescaling`][].
     """
 

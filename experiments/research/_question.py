@@ -34,8 +34,8 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A question of the research: how it is asked of one setting, and what the answers
-    come to.
+    """A question of the research: how it is asked of one setting, and what is
+    concluded from the answers.
 
     **Attributes:**
 

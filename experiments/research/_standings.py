@@ -1,4 +1,4 @@
-"""Where strategies end on a setting, as a table; and how much of the way they lose."""
+"""Final losses, ranks and costs of strategies on a setting, and their table."""
 
 import numpy as np
 import scipy.stats
@@ -12,8 +12,7 @@ from ._latex import plain, table, two
 
 def final(data: xr.Dataset) -> xr.DataArray:
     """The metric at the end of every run, of dimensions `(strategy, seed)`; of runs that
-    failed, at the start: how far above it they end is nobody's concern, and would be all
-    of a mean."""
+    failed, at the start: how far above it they end would dominate a mean."""
     ends = data[data.attrs["metric"]].astype(float)
     return ends.where(~failed(data), data.start).transpose("strategy", "seed")
 

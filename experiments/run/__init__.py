@@ -5,9 +5,9 @@ to this module, shows most of what it can say and runs in half a minute:
 
     python -m experiments run experiments/run/example.toml
 
-Everything in it is checked before anything is compiled, and an error names the field. The
-same command goes on where it was broken off; with more seeds, values or strategies in the
-file, only what is missing is run.
+Everything in it is checked before anything is compiled, and an error names the field.
+Interrupted, the same command resumes; with more seeds, values or strategies in the file,
+only the missing runs are made.
 
 **The folder.** `tuning/` and `study/` are folders of [`curvopt.run_study`][], which
 [`curvopt.load_study`][] and [`curvopt.load_run`][] read; `experiment.json` says how they

@@ -25,16 +25,16 @@ class Run:
     """The study, a TOML file."""
 
     out: Path | None = None
-    """The folder to write to; default: results/ and the file's name. The same command goes
-    on with what is there: after it was broken off, killed or interrupted it ends with the
-    same numbers. With more seeds, values or strategies, only what is missing is run."""
+    """The folder to write to; default: results/ and the file's name. Interrupted or
+    killed, the same command resumes and ends with the same numbers. With more seeds, values
+    or strategies, only the missing runs are made."""
 
     data_dir: Path | None = None
-    """Where the data sets are that do not come with the project (or the variable
-    CURVOPT_DATA); without it MNIST and Fashion-MNIST are downloaded once."""
+    """The folder with data sets that are not included (default: the variable CURVOPT_DATA);
+    without one, MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
-    """Delete the runs that are in the folder, and begin anew."""
+    """Delete the runs in the folder and start again."""
 
 
 def run(config: Run) -> None:

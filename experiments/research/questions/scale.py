@@ -161,7 +161,7 @@ def _losses(name: str, ratios: list[float]) -> dict[str, str]:
 
 
 def found(raw: Row, rescaled: Row) -> dict[str, str]:
-    """What both numbers come to, with one direction or with all."""
+    """What is found of both numbers, with one direction or with all."""
     texts = {}
     for name, number, row in (("Raw", RAW, raw), ("Rescaled", RESCALED, rescaled)):
         best, one, named = [case.best for case in row.values()], common(row), _NAMED[number]
