@@ -53,7 +53,11 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
         "part of the batch are other quantities by design. Data are synthetic, "
         "parameters as initialised."
     )
-    yield "![Time, FLOPs and memory of every method](figures/cost.png)"
+    yield (
+        "![Time, FLOPs and memory of every method over one gradient's, which is the black "
+        "line. Filled: the larger batch, hollow: the smaller. Dots of time are medians, "
+        "with lines from the lower to the upper quartile](figures/cost.png)"
+    )
     yield "## Overview"
     for name, variable in _QUANTITIES.items():
         yield f"Of one gradient's {name}, at the larger batch:"

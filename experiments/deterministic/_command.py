@@ -10,12 +10,13 @@ import jax.tree_util as jtu
 import tqdm
 import xarray as xr
 
+from curvopt import plots
+
 from .._folder import ResultsFolder
 from .._names import choose, UsageError
 from .._origin import command
 from ._classic import CLASSIC
 from ._dataset import dataset
-from ._figure import figure
 from ._measure import measure, UnusableProblem
 from ._problem import Problem
 from ._report import report, unusable
@@ -102,7 +103,12 @@ def _chosen_problems(config: Deterministic) -> list[Problem]:
 
 def _write(folder: ResultsFolder, data: xr.Dataset) -> Path:
     folder.save_data("results.nc", data)
-    folder.save_figure("profile", figure(data))
+    figure = plots.performance_profile(
+        data.cost_to_target.values,
+        data.label.values.tolist(),
+        dashed=(~data.ours.values).tolist(),
+    )
+    folder.save_figure("profile", figure)
     return folder.save_text("report.md", report(data))
 
 
