@@ -3,7 +3,8 @@ r"""A `scan`, with the sweeps run inside it.
 Its body has a tape of its own, recorded once, whose arrays are stacked over the
 iterations; what the body computes from constants alone is recorded outside, once. So a
 scanned network costs what the unrolled one does: taken as one primitive, it would cost a
-nested `jvp`.
+nested `jvp`. `Stacking` carries what the body records out of one trace of it and into
+another.
 """
 
 from collections.abc import Callable, Sequence

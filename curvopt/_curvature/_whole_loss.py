@@ -102,6 +102,7 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
                 moved = jtu.tree_map(
                     lambda y, u: at_least_float32(y) + t * at_least_float32(u), y, u
                 )
+                # The model below: it is there by the time that this is asked for.
                 return at_least_float32(model.loss(tree_cast(moved, y)))
 
             return (loss(h) - 2 * at_least_float32(model.value) + loss(-h)) / h**2
