@@ -7,15 +7,23 @@ import platform
 import jax
 
 
+def version(distribution: str) -> str:
+    """The version of an installed distribution."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# Another project's distribution is called `curvopt`.
+__version__ = version("curvopt-jax")
+
+
 def versions() -> dict[str, str]:
     """The versions that a result depends on, and where it ran."""
-    packages = ("curvopt", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
+    packages = ("jax", "jaxlib", "equinox", "optimistix", "optax", "numpy")
+    found = {"python": platform.python_version(), "curvopt": __version__}
+    found |= {name: version(name) for name in packages}
     device = jax.devices()[0]
     return found | {"device": f"{device.platform}: {device.device_kind}"}
 

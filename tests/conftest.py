@@ -18,8 +18,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """The README first: one long test, which is alone on one worker when it is last."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """The guides first: long tests, which are alone on one worker when they are last."""
+    items.sort(key=lambda item: item.path.name != "test_guides.py")
 
 
 @pytest.fixture

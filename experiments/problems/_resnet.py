@@ -131,7 +131,7 @@ class ResNet(eqx.Module):
 
 
 def resnet_network(*args: Any, key: PRNGKeyArray) -> tuple[ResNet, eqx.nn.State]:
-    """A [`ResNet`][] of these arguments, and the running averages of its batch
+    """A `ResNet` of these arguments, and the running averages of its batch
     normalisation, before the first batch."""
     model, state = eqx.nn.make_with_state(ResNet)(*args, key=key)
     # Its counters are weakly typed, and would widen with the parameters.

@@ -1,0 +1,163 @@
+"""The numbers of the README and of the guides are those of `paper/results`."""
+
+import functools
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.research import QUESTIONS
+
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "paper" / "results"
+
+pytestmark = pytest.mark.host
+
+
+def text(name):
+    return " ".join((ROOT / name).read_text("utf-8").split())
+
+
+@functools.cache
+def findings(question):
+    return QUESTIONS[question].findings(RESULTS)
+
+
+def plain(latex):
+    """A number as the paper has it, without LaTeX."""
+    return latex.replace("\\,\\%", " %").replace("\\,", ",")
+
+
+def rows(question, table):
+    """The cells of a table, by the first one."""
+    lines = findings(question).tables[table].split("\\\\")
+    cells = [[cell.split("\n")[-1].strip() for cell in line.split("&")] for line in lines]
+    return {first: rest for first, *rest in cells}
+
+
+FINDINGS = "curvopt/guides/findings.md"
+
+COST = (
+    "cost {CostFlopsAdjointLeast} to {CostFlopsAdjointMost} gradients by XLA's FLOPs on "
+    "{CostWorkloads} workloads, {CostFlopsAdjointMedian} in the median"
+)
+CHEAP = "makes a step cost {CheapeningASixteenthOfTheBatchCost} gradients"
+DIRECTIONS = ("SGD", "Momentum", "RMSProp", "Adam")
+
+# By question: texts, and sentences with the names of the paper's numbers.
+CLAIMS = {
+    "cost": [("README.md", COST), (FINDINGS, COST)],
+    "scale": [
+        (
+            "README.md",
+            "over {ScaleSettings} settings under a cosine, one `ℓ` for all of them loses "
+            "{ScaleRescaledCommonMeanSGD} of the way down in the mean, and one raw learning "
+            "rate loses {ScaleRawCommonMeanSGD}",
+        ),
+        (FINDINGS, "Over {ScaleSettings} settings"),
+        *(
+            (
+                FINDINGS,
+                f"| {u} | {{ScaleRescaledCommonMean{u}}} | {{ScaleRescaledCommonWorst{u}}} "
+                f"| {{ScaleRawCommonMean{u}}} | {{ScaleRawCommonWorst{u}}} |",
+            )
+            for u in DIRECTIONS
+        ),
+        (
+            FINDINGS,
+            "{ScaleRescaledCommonMeanSGDConstant} against {ScaleRawCommonMeanSGDConstant}",
+        ),
+    ],
+    "rivals": [
+        (
+            "README.md",
+            "better than a tuned cosine in {RivalsCosineBetter} of 20 comparisons and worse "
+            "in {RivalsCosineWorse}",
+        ),
+        (FINDINGS, "{RivalsSeeds} seeds each"),
+        (
+            FINDINGS,
+            "better in {RivalsCosineBetter}, worse in {RivalsCosineWorse}, undecided in "
+            "{RivalsCosineUndecided}",
+        ),
+    ],
+    "guards": [(FINDINGS, "better in {GuardsLimitedGrowthGaussNewtonBetter} of 10 cases")],
+    "cheapening": [(FINDINGS, CHEAP), ("curvopt/guides/curvature.md", CHEAP)],
+    "noiseless": [
+        (FINDINGS, "brings {NoiselessBareReached} of {NoiselessCases} pairs"),
+        (
+            FINDINGS,
+            "at {NoiselessRelaxedRatio} times the cost of ℓ = 0.9 and "
+            "{NoiselessArmijoRatio} times that of Armijo's",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("question", CLAIMS)
+def test_sentences_have_the_numbers_of_the_results(question):
+    numbers = {k: plain(x) for k, x in findings(question).numbers.items()}
+    for name, claim in CLAIMS[question]:
+        assert claim.format(**numbers) in text(name)
+
+
+def test_the_tables_of_the_rivals():
+    found = rows("rivals", "rivals-overview")
+
+    def lost(name):
+        share, _, mean, *_ = found[name]
+        return f"{share} % ({mean})"
+
+    for u in DIRECTIONS:
+        cells = [lost(f"{u}, {x}") for x in ("rescaled", "tuned constant", "tuned cosine")]
+        assert f"| {u} | {' | '.join(cells)} |" in text(FINDINGS)
+    called = {"schedule-free": "schedule-free AdamW", "DoG, averaged": "averaged DoG"}
+    untuned = ("Prodigy", "D-Adaptation", "MoMo-Adam", "Mechanic", "SPS", "SLS", "CDAT")
+    for name in (*untuned, *called):
+        assert f"{called.get(name, name)} {lost(name)}" in text(FINDINGS)
+
+
+def measured(run, file):
+    return json.loads((RESULTS / "accelerator" / run / f"{file}.json").read_text("utf-8"))
+
+
+def test_the_figures_of_the_gpu():
+    guide = text("curvopt/guides/accelerators.md")
+
+    def time(run, model, method):
+        (row,) = (
+            row
+            for row in measured(run, "cost")
+            if (row["model"], row["precision"], row["method"]) == (model, "default", method)
+        )
+        return f"{row['time']:.2f}"
+
+    methods = ("adjoint", "adjoint-two", "adjoint-bfloat16", "nested-jvp", "jvp-grad")
+    times = [time("h200-autotuned", "large-mlp", method) for method in methods]
+    times += [
+        time("h200-untuned", model, "adjoint-two-bfloat16")
+        for model in ("large-mlp", "transformer")
+    ]
+    assert f"| {' | '.join(times)} |" in guide
+
+    def worst(method, precision):
+        rows = [
+            row["relative_error"]
+            for row in measured("h200-untuned", "correctness")
+            if (row.get("method"), row.get("precision")) == (method, precision)
+        ]
+        return re.sub("e-0*", "e-", f"{max(rows):.1e}")
+
+    errors = [
+        f"at most {worst('adjoint', 'default')} (TF32",
+        f"{worst('adjoint', 'highest')} (float32)",
+        f"{worst('adjoint-two-bfloat16', 'highest')} (two products in bfloat16",
+    ]
+    assert all(error in guide for error in errors), errors
+    ways: dict[str, list[float]] = {}
+    for row in measured("h200-untuned", "throughput"):
+        ways.setdefault(row["way"], []).append(row["over_loop"])
+    speed = [f"{x:.0f}" for x in sorted(ways["study"])]
+    assert f"go {' to '.join(speed)} times as fast as a scan for each run" in guide

@@ -1,0 +1,159 @@
+"""The Python of the README, of the guides and of the notebooks is run as it stands."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import curvopt
+
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+GUIDES = ROOT / "curvopt" / "guides"
+
+
+def blocks(path, language):
+    """The code of a text, block by block."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        return ["".join(x["source"]) for x in cells if x["cell_type"] == "code"]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+TEXTS = [
+    path
+    for path in (README, *sorted(GUIDES.glob("*.md")), *sorted(GUIDES.glob("*.ipynb")))
+    if blocks(path, "python")
+]
+
+
+def killed(code, study):
+    """Run code in a process of its own, and kill it when its study has begun."""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while process.poll() is None:
+        if Path(study, "study.sqlite").exists():
+            process.kill()
+        time.sleep(0.001)
+    return process.returncode
+
+
+def check_readme(names):
+    assert names["solution"].stats["loss"] < names["model"].value
+    assert names["minimum"].stats["loss"] < names["model"].value
+    sizes = names["data"].sizes
+    assert (sizes["strategy"], sizes["rate"], sizes["seed"]) == (2, 3, 8)
+    assert names["data"].identical(curvopt.load_study("results/first"))
+    assert names["result"].history.sizes["step"] == 20
+
+
+def check_first_study(names):
+    assert names["saved"].identical(names["data"])
+    assert names["data"].sizes["seed"] == 8
+    assert (names["data"].steps_made == 100).all()
+    assert Path("results/first.png").stat().st_size > 10_000
+    final = curvopt.final_metric(names["data"], "train_loss")
+    best = names["problem"].evaluate(names["best"].params, names["best"].model_state)
+    np.testing.assert_allclose(best["train_loss"], final.min(), rtol=1e-4)
+    assert names["study"].sizes["seed"] == 8
+
+
+def check_strategy(names):
+    start = names["loss"](names["y"], names["args"])
+    assert names["solution"].stats["loss"] < start / 2
+
+
+def check_problem(names):
+    error = names["run"].history.error
+    assert error[-1] < error[0]
+
+
+def check_training_loop(names):
+    assert names["count"] == 39
+    assert names["record"].loss < names["first_loss"]
+
+
+def check_optax(names):
+    start = {"w": names["w"], "v": jnp.full(8, 0.1)}
+    assert names["last_loss"] < names["loss"](start, names["batch"])
+
+
+def check_curvature(names):
+    model, u = names["model"], names["u"]
+    trained = names["loss"](names["trained"].value, names["data"])
+    assert trained < model.value
+    matrix = model.curvature_matrix([u, names["params"]])
+    np.testing.assert_allclose(matrix[0, 0], model.curvature(u), rtol=1e-4)
+
+
+def check_format(names):
+    saved = curvopt.load_study("results/small").loss.isel(strategy=0, seed=0)
+    read = np.frombuffer(names["steps"], names["columns"])["loss"]
+    np.testing.assert_array_equal(saved, read)
+
+
+def check_accelerators(names):
+    assert names["data"].sizes["seed"] == 4
+    assert json.loads(names["data"].execution.item())["lanes_at_once"] == 2
+
+
+def check_first_steps(names):
+    assert names["solution"].stats["loss"] < names["loss"](names["y"], None)
+
+
+def check_a_study(names):
+    assert names["study"].sizes["seed"] == 8
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_its_python_runs(path, tmp_path, monkeypatch):
+    """Block after block; a study that is saved is killed, then resumed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{':'.join(sys.path)}")
+    names, before = {"__name__": "__main__"}, ""
+    for block in blocks(path, "python"):
+        if '.run("results/first")' in block and "seeds=4" in block:
+            assert killed(before + block, "results/first") != 0
+            assert not Path("results/first.png").exists()
+        before += block + "\n"
+        exec(compile(block, str(path), "exec"), names)
+    globals()[f"check_{path.stem.lower()}"](names)
+
+
+@pytest.mark.host
+def test_there_are_two_commands_that_do_all_the_set_up():
+    commands = blocks(README, "sh")
+    assert len(commands) == 2
+    for command in commands:
+        assert "-m venv" in command and "pip install" in command
+
+
+@pytest.mark.host
+def test_the_readme_is_short():
+    assert len(README.read_text("utf-8").splitlines()) <= 200
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("path", [README, ROOT / "CONTRIBUTING.md", *GUIDES.glob("*.md")])
+def test_links_lead_somewhere(path):
+    text = path.read_text("utf-8")
+    for link in re.findall(r"\]\((?!http|#)([^)#\s]+)", text):
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("path", sorted(GUIDES.glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_hold_no_outputs(path):
+    notebook = json.loads(path.read_text("utf-8"))
+    assert notebook["nbformat"] == 4
+    for cell in notebook["cells"]:
+        assert cell["id"]
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
