@@ -53,8 +53,8 @@ CLAIMS = {
         (
             "README.md",
             "over {ScaleSettings} settings under a cosine, one `ℓ` for all of them loses "
-            "{ScaleRescaledCommonMeanSGD} of the way down in the mean, and one raw learning "
-            "rate loses {ScaleRawCommonMeanSGD}",
+            "{ScaleRescaledCommonMeanSGD} of the way down in the mean, and one raw "
+            "learning rate loses {ScaleRawCommonMeanSGD}",
         ),
         (FINDINGS, "Over {ScaleSettings} settings"),
         *(
@@ -73,8 +73,8 @@ CLAIMS = {
     "rivals": [
         (
             "README.md",
-            "better than a tuned cosine in {RivalsCosineBetter} of 20 comparisons and worse "
-            "in {RivalsCosineWorse}",
+            "better than a tuned cosine in {RivalsCosineBetter} of 20 comparisons and "
+            "worse in {RivalsCosineWorse}",
         ),
         (FINDINGS, "{RivalsSeeds} seeds each"),
         (
