@@ -27,13 +27,12 @@ pytestmark = pytest.mark.host
 def public_names(package):
     """Classes and functions of a package, which have docstrings of their own."""
     module = importlib.import_module(package)
-    root = package.partition(".")[0]
     return {
         f"{package}.{name}": x
         for name, x in vars(module).items()
         if not name.startswith("_")
         and (inspect.isclass(x) or inspect.isfunction(x))
-        and x.__module__.partition(".")[0] == root
+        and f"{x.__module__}.".startswith(f"{package}.")
     }
 
 
