@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pictures",
         action="store_true",
-        help="draw the README's figures to paper/pictures instead; needs no LaTeX",
+        help="draw the guides' figures to paper/pictures instead; needs no LaTeX",
     )
     pictures = parser.parse_args(arguments).pictures
     # Late, because it imports jax, and takes seconds.

@@ -1,4 +1,4 @@
-"""The figures that the README shows."""
+"""The figures that the guides show."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

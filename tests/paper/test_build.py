@@ -283,7 +283,7 @@ def test_exit_status(programs, monkeypatch, capsys):
 
 
 def test_pictures_of_what_has_results(folders):
-    """The README's figures: none of a question without results, and none that is not."""
+    """The guides' figures: none of a question without results, and none that is not."""
     _, results, build = folders
     questions = {"cost": answered(results, found=Found({"cost": drawn()}))}
     shown = {"cost": ("cost",), "scale": ("scale",)}
