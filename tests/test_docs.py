@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PUBLIC = (
     "curvopt",
+    "curvopt.cost",
     "curvopt.plots",
     "curvopt.statistics",
     "strategies",
