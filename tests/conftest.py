@@ -1,10 +1,10 @@
 import os
 
-from quick_compile import XLA_FLAGS
+from quick_compile import ENVIRONMENT
 
 
-os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
-os.environ.setdefault("MPLBACKEND", "agg")
+# What is set already stays: `JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do.
+os.environ.update(ENVIRONMENT | {"MPLBACKEND": "agg"} | os.environ)
 
 import jax
 import jaxtyping
@@ -20,15 +20,6 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """The guides first: long tests, which are alone on one worker when they are last."""
     items.sort(key=lambda item: item.path.name != "test_guides.py")
-
-
-@pytest.fixture
-def unoptimised():
-    """Compiled quickly, where speed is not asked for: that takes half of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

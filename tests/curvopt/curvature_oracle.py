@@ -1,13 +1,10 @@
 """The oracle for curvature is the dense Hessian in float64."""
 
-from functools import partial
-
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from quick_compile import QUICKLY
 
 import curvopt
 
@@ -39,7 +36,7 @@ def dense_hessian(fn, y):
     """H written out, for the parameters in one row."""
     flat, unravel = jax.flatten_util.ravel_pytree(y)
     hessian = jax.hessian(lambda v: fn(unravel(v)))
-    return jax.jit(hessian, compiler_options=QUICKLY)(flat)
+    return jax.jit(hessian)(flat)
 
 
 def random_like(y, seed=7):
@@ -51,12 +48,12 @@ def random_like(y, seed=7):
 
 def check(fn, y, methods=METHODS):
     """Value, gradient, slope and curvature of all methods against jax and the oracle."""
-    value, grad = jax.jit(jax.value_and_grad(fn), compiler_options=QUICKLY)(y)
+    value, grad = jax.jit(jax.value_and_grad(fn))(y)
     hessian = dense_hessian(fn, y)
     directions = [jax.tree.map(jnp.negative, grad), random_like(y)]
     for method in methods:
 
-        @partial(jax.jit, compiler_options=QUICKLY)
+        @jax.jit
         def run(y, directions, method=method):
             model = curvopt.quadratic_model(lambda y, _: fn(y), y, curvature=method)
             slopes = [model.slope(u) for u in directions]
@@ -86,7 +83,7 @@ def check_along(fn, y, methods=BY_EQUATION, rtol=1e-9):
     """The curvature along one direction against a Hessian-vector product, in one
     compilation: for losses whose gradient is tested elsewhere."""
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def run(y, u):
         product = jax.jvp(jax.grad(fn), (y,), (u,))[1]
         models = [

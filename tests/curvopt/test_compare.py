@@ -11,7 +11,7 @@ from curvopt import statistics
 from strategies import LearningRate, SGD
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 SEEDS = 9

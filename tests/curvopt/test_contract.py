@@ -11,7 +11,7 @@ import curvopt
 from strategies import LearningRate, SGD
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised", "unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 SOLVER = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
 

@@ -1,7 +1,5 @@
 r"""The matrix $K_{ij} = \langle u_i, H u_j \rangle$ against $U^T H U$ written out."""
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.flatten_util
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 from curvature_oracle import BY_EQUATION, dense_hessian, METHODS, name, random_like
 from jax.experimental import sparse
-from quick_compile import QUICKLY
 
 import curvopt
 
@@ -50,7 +47,7 @@ def test_all_methods_against_the_dense_hessian(x64):
     scale = jnp.abs(expected).max()
     methods = [*METHODS, *BY_EQUATION]
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def run(y, us):
         return [matrix(fn, y, us, method) for method in methods]
 

@@ -8,80 +8,78 @@ import sys
 import textwrap
 import time
 
+import jax
 import numpy as np
+import pytest
 import xarray as xr
 
 import curvopt
+from strategies import BacktrackingArmijo, CurvatureRescaling, Momentum, SGD
+
+
+def rescaled(rate):
+    return curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(rate, average=0.9))
+
+
+def searched(rate):
+    return curvopt.LineSearchMinimiser(SGD(), BacktrackingArmijo(rate))
+
+
+def study(problem, folder=None, steps=20, **how):
+    return curvopt.run_study(
+        problem,
+        {"rescaled": rescaled, "searched": searched},
+        hyperparameters={"rate": [0.05, 0.3]},
+        seeds=5,
+        steps=steps,
+        evaluations=2,
+        execution=curvopt.Execution(**how),
+        folder=folder,
+        save_every=0.2,
+        progress=False,
+    )
+
+
+def on_eight_devices(out, *problems):
+    assert jax.device_count() == 8
+    for problem in problems:
+        name = type(problem).__name__
+        study(problem).to_netcdf(f"{out}-{name}-all.nc")
+        some = study(problem, loop="dispatch", devices=jax.devices()[:3], lanes_at_once=1)
+        some.to_netcdf(f"{out}-{name}-some.nc")
+
+
+def in_each_of_two_processes(out, steps, problem):
+    """A study that is saved, and one that is not."""
+    assert jax.process_count() == 2
+    for folder, length in ((out, int(steps)), (None, 20)):
+        data = study(problem, folder, length, lanes_at_once=1 if folder else None)
+        how = "saved" if folder else "free"
+        data.to_netcdf(f"{out}-{how}-{jax.process_index()}.nc")
 
 
 # Tests have one device; what is to have more runs in processes of its own.
-_STUDY = textwrap.dedent(
+_START = textwrap.dedent(
     """
     import sys
     sys.path.insert(0, {tests!r})
     import jax
-    if len(sys.argv) > 3:
-        address, count, index = sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
-        jax.distributed.initialize(address, count, index)
+    if {address!r}:
+        jax.distributed.initialize({address!r}, 2, {index})
     from conftest import Regression, Stateful
-    import curvopt
-    from strategies import BacktrackingArmijo, CurvatureRescaling, Momentum, SGD
-
-    solver = curvopt.LineSearchMinimiser
-    rescaled = lambda rate: solver(Momentum(), CurvatureRescaling(rate, average=0.9))
-    searched = lambda rate: solver(SGD(), BacktrackingArmijo(rate))
-    strategies = dict(rescaled=rescaled, searched=searched)
-
-    def study(problem, folder=None, steps=20, **how):
-        return curvopt.run_study(
-            problem,
-            strategies,
-            hyperparameters=dict(rate=[0.05, 0.3]),
-            seeds=5,
-            steps=steps,
-            evaluations=2,
-            execution=curvopt.Execution(**how),
-            folder=folder,
-            save_every=0.2,
-            progress=False,
-        )
-
-    {body}
+    from test_devices import in_each_of_two_processes, on_eight_devices
+    {call}
     """
 )
 
-EIGHT = """
-    assert jax.device_count() == 8
-    for problem in (Regression(), Stateful()):
-        name = type(problem).__name__
-        study(problem).to_netcdf(f"{sys.argv[1]}-{name}-all.nc")
-        some = study(problem, loop="dispatch", devices=jax.devices()[:3], lanes_at_once=1)
-        some.to_netcdf(f"{sys.argv[1]}-{name}-some.nc")
-        one = study(problem, devices=jax.devices()[:1])
-        one.to_netcdf(f"{sys.argv[1]}-{name}-one.nc")
-"""
 
-DISTRIBUTED = """
-    data = study(Regression())
-    assert jax.process_count() == (int(sys.argv[4]) if len(sys.argv) > 3 else 1)
-    data.to_netcdf(f"{sys.argv[1]}-{jax.process_index()}.nc")
-"""
-
-
-SAVED = """
-    data = study(Regression(), folder=sys.argv[1], steps=int(sys.argv[2]), lanes_at_once=1)
-    data.to_netcdf(f"{sys.argv[1]}-{jax.process_index()}.nc")
-"""
-
-
-def start(body, out, devices, *arguments, second="-"):
-    code = _STUDY.format(tests=os.path.dirname(__file__), body=textwrap.dedent(body))
+def start(call, devices, address="", index=0):
+    tests = os.path.dirname(__file__)
+    code = _START.format(tests=tests, call=call, address=address, index=index)
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     # Errors of one process must be seen while the other waits for it.
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(out), second, *arguments],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-    )
+    environment = os.environ | {"XLA_FLAGS": flags}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
 
 
 def assert_equal_lanes(a, b):
@@ -94,47 +92,38 @@ def assert_equal_lanes(a, b):
     np.testing.assert_array_equal(a.evaluated_losses, b.evaluated_losses)
 
 
-def test_eight_devices(tmp_path):
+@pytest.fixture
+def alone(regression):
+    return study(regression)
+
+
+def test_eight_devices(alone, stateful, tmp_path):
     """Ten lanes on eight devices, on three, and on one; a search that takes another number
     of trials in each; a model with state and randomness."""
-    assert start(EIGHT, tmp_path / "d", 8).wait(timeout=600) == 0
-    for problem in ("Regression", "Stateful"):
-        read = lambda how, p=problem: xr.load_dataset(tmp_path / f"d-{p}-{how}.nc")
-        one = read("one")
+    call = f"on_eight_devices({str(tmp_path / 'd')!r}, Regression(), Stateful())"
+    assert start(call, 8).wait(timeout=600) == 0
+    for problem, one in (("Regression", alone), ("Stateful", study(stateful))):
         for how in ("all", "some"):
-            assert_equal_lanes(read(how), one)
-        assert '"devices": 8' in str(read("all").execution.values[0])
+            data = xr.load_dataset(tmp_path / f"d-{problem}-{how}.nc")
+            assert_equal_lanes(data, one)
+            if how == "all":
+                assert '"devices": 8' in str(data.execution.values[0])
 
 
-def start_two(body, out, **options):
+def start_two(out, steps):
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    address = f"localhost:{port}"
-    return [start(body, out, 2, address, "2", str(k), **options) for k in range(2)]
+        address = f"localhost:{free.getsockname()[1]}"
+    call = f"in_each_of_two_processes({str(out)!r}, {steps}, Regression())"
+    return [start(call, 2, address, index) for index in range(2)]
 
 
-def test_two_processes(tmp_path):
-    """Each process gets the whole dataset."""
-    both = start_two(DISTRIBUTED, tmp_path / "p")
-    alone = start(DISTRIBUTED, tmp_path / "alone", 1)
-    try:
-        assert [process.wait(timeout=100) for process in (*both, alone)] == [0, 0, 0]
-    finally:
-        for process in (*both, alone):
-            process.kill()
-    first, second = (xr.load_dataset(tmp_path / f"p-{k}.nc") for k in range(2))
-    assert first.drop_vars(["seconds", "compile_seconds"]).equals(
-        second.drop_vars(["seconds", "compile_seconds"])
-    )
-    assert_equal_lanes(first, xr.load_dataset(tmp_path / "alone-0.nc"))
-
-
-def test_one_of_two_processes_is_interrupted(tmp_path):
-    """The other one ends too, soon and with a message; what both saved is resumed, by as
-    many processes or by one."""
+def test_two_processes_of_which_one_is_interrupted(alone, tmp_path):
+    """The other one ends too, soon and with a message; what both saved is resumed by as
+    many processes. Each gets the whole dataset, of this study and of one without a
+    folder."""
     folder = tmp_path / "study"
-    both = start_two(SAVED, folder, second="200000")
+    both = start_two(folder, 200_000)
     try:
         while not (folder / "study-1.sqlite").exists() or steps_made(folder) < 100:
             assert [process.poll() for process in both] == [None, None]
@@ -147,18 +136,23 @@ def test_one_of_two_processes_is_interrupted(tmp_path):
     before = curvopt.load_study(folder).steps_made
     assert (before < 200_000).all() and (before > 0).any()
     longest = int(before.max())
-    both = start_two(SAVED, folder, second=str(longest))
+    both = start_two(folder, longest)
     try:
         assert [process.wait(timeout=100) for process in both] == [0, 0]
     finally:
         for process in both:
             process.kill()
-    first, second = (xr.load_dataset(tmp_path / f"study-{k}.nc") for k in range(2))
+    read = lambda how, k: xr.load_dataset(tmp_path / f"study-{how}-{k}.nc")
+    first, second = read("saved", 0), read("saved", 1)
     assert (first.steps_made == longest).all() and (second.steps_made == longest).all()
     np.testing.assert_array_equal(first.loss, second.loss)
     loaded = curvopt.load_study(folder)
     assert (loaded.steps_made == longest).all()
     np.testing.assert_array_equal(loaded.loss[..., :longest], first.loss)
+    times = ["seconds", "compile_seconds"]
+    first, second = (read("free", k).drop_vars(times) for k in range(2))
+    assert first.equals(second)
+    assert_equal_lanes(first, alone)
 
 
 def steps_made(folder):

@@ -16,9 +16,6 @@ from curvopt._study._execution import choose, fitting_width
 from strategies import BacktrackingArmijo, CurvatureRescaling, LearningRate, Momentum, SGD
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 STRATEGIES = {
     "fixed": curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1)),
     "rescaled": curvopt.LineSearchMinimiser(Momentum(), CurvatureRescaling(average=0.9)),

@@ -207,7 +207,7 @@ class Anchored(Recurrent):
         return self.data + 0 * super().batch(key, count)
 
 
-def test_a_cost_does_not_depend_on_where_arrays_are(unoptimised):
+def test_a_cost_does_not_depend_on_where_arrays_are():
     """Committed arrays would take the programs along to their device."""
     data = jnp.ones((BATCH, WIDTH))
     committed = jax.device_put(data, jax.devices()[-1])
@@ -220,7 +220,7 @@ def test_a_cost_does_not_depend_on_where_arrays_are(unoptimised):
         assert free[kind] == bound[kind] > 0, kind
 
 
-def test_the_cost_of_a_step(unoptimised):
+def test_the_cost_of_a_step():
     """With one turn of each loop, what lies outside of them would count too much."""
     loop, unrolled = (
         curvopt.cost.EvaluationCosts(Recurrent(unroll), curvopt.AdjointCurvature())

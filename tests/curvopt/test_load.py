@@ -15,7 +15,7 @@ from test_resume import assert_same, fixed, rescaled, study
 import curvopt
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 FAMILY = curvopt.Family(fixed, rate=[0.1, 0.3])
 STRATEGIES = {"family": FAMILY, "alone": rescaled()}

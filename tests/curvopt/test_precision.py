@@ -11,7 +11,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 from curvature_oracle import BY_EQUATION, EXACT, name, random_like
-from quick_compile import QUICKLY
 
 import curvopt
 
@@ -86,7 +85,7 @@ def network(which, dtype):
 def along(loss, params, x, methods, u):
     """Value, gradient, slope and curvature of each method, in one compilation."""
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def run(params, x, u):
         models = [curvopt.quadratic_model(loss, params, x, method) for method in methods]
         return [(m.value, m.grad, m.slope(u), m.curvature(u)) for m in models]

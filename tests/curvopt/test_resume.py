@@ -19,7 +19,7 @@ from curvopt._study import _program, _session
 from strategies import CurvatureRescaling, FromOptax, LearningRate, Momentum, SGD
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 def fixed(rate):
@@ -169,7 +169,7 @@ def test_what_schedulers_send(regression, tmp_path, number):
     code = KILLED.format(
         tests=os.path.dirname(__file__), folder=str(tmp_path), steps=100_000, every=1e9
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env=QUICK)
+    process = subprocess.Popen([sys.executable, "-c", code])
     while not (tmp_path / "study.sqlite").exists() or not saved(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
@@ -189,7 +189,6 @@ def saved(folder):
         return False
 
 
-QUICK = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiled as it is here
 KILLED = textwrap.dedent(
     """
     import os, sys
@@ -212,7 +211,7 @@ def test_kill_9(regression, tmp_path, request):
     path = tmp_path / "study.sqlite"
     for made in range(kills):
         before = path.stat().st_size if path.exists() else 0
-        process = subprocess.Popen([sys.executable, "-c", code], env=QUICK)
+        process = subprocess.Popen([sys.executable, "-c", code])
         while process.poll() is None:
             if path.exists() and path.stat().st_size != before:
                 time.sleep(rng.exponential(0.5 / kills))

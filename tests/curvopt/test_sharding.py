@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from itertools import cycle, product
 
 import jax
 import jax.numpy as jnp
@@ -145,18 +146,21 @@ def steps_by_placement(placement, name):
     return jax.jit(inside(partial(steps, loss=mean)))(y, x)
 
 
-def main():
+WHAT = [("two", "loop"), ("three", "plain"), ("forward", "loop")]
+KINDS = ["explicit", "shard_map"]
+# Few of the cases are such that each placement, method, loss and strategy is met.
+CASES = {"all": product(PLACEMENTS, WHAT), "few": zip(PLACEMENTS, cycle(WHAT))}
+STEPS = {"all": product(KINDS, STRATEGIES), "few": zip(cycle(KINDS), STRATEGIES)}
+
+
+def main(which):
     results = {
-        f"{placement}, {how}-{name}": by_placement(placement, method, loss)
-        for placement in PLACEMENTS
-        for how, method in METHODS.items()
-        for name, loss in LOSSES.items()
-        if (how == "three") == (name == "plain")
+        f"{placement}, {how}-{loss}": by_placement(placement, METHODS[how], LOSSES[loss])
+        for placement, (how, loss) in CASES[which]
     }
     results |= {
         f"steps, {placement}-{name}": steps_by_placement(placement, name)
-        for placement in ("explicit", "shard_map")
-        for name in STRATEGIES
+        for placement, name in STEPS[which]
     }
     flat = {
         key: [np.asarray(a).tolist() for a in jax.tree.leaves(result)]
@@ -165,14 +169,14 @@ def main():
     print(json.dumps([len(jax.devices()), flat]))
 
 
-def run_on(count):
+def run_on(count, which):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
     environment = os.environ | {
         "XLA_FLAGS": flags,
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
     }
-    command = [sys.executable, __file__]
+    command = [sys.executable, __file__, which]
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     devices, results = json.loads(child.stdout)
@@ -180,8 +184,11 @@ def run_on(count):
     return results
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_sharded_is_as_on_one_device(count, x64):
+SLOW = [pytest.param(count, "all", marks=pytest.mark.slow) for count in (2, 8)]
+
+
+@pytest.mark.parametrize("count, which", [(2, "few"), *SLOW])
+def test_sharded_is_as_on_one_device(count, which, x64):
     """Value, gradient, slope, curvature and curvature matrix of all methods, and steps, for
     all placements: one test, so that only one process starts the child."""
     reference = curvopt.HvpCurvature()
@@ -190,11 +197,11 @@ def test_sharded_is_as_on_one_device(count, x64):
         for name, loss in LOSSES.items()
     }
     expected |= {name: steps_by_placement("one device", name) for name in STRATEGIES}
-    for case, result in run_on(count).items():
+    for case, result in run_on(count, which).items():
         leaves = jax.tree.leaves(expected[case.partition("-")[2]])
         for a, b in zip(result, leaves, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12, err_msg=case)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -34,9 +34,6 @@ from strategies import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 def bowl(y, args):
     matrix, centre = args
     return 0.5 * (y - centre) @ matrix @ (y - centre)

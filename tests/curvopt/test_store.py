@@ -13,7 +13,7 @@ import curvopt
 from curvopt._study import _store
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

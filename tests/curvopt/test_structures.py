@@ -1,7 +1,5 @@
 """Loops, recomputation, solvers: exact, and at the cost of what they hold."""
 
-from functools import partial
-
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
@@ -10,7 +8,6 @@ import numpy as np
 import optimistix as optx
 import pytest
 from jax.experimental.ode import odeint
-from quick_compile import QUICKLY
 
 import curvopt
 
@@ -171,7 +168,7 @@ def test_curvature_is_exact(fn, x64):
     y = jax.tree.map(lambda a: a.astype(float), WEIGHTS)
     us = directions(y, 2)
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def run(y):
         along = lambda u: jax.jvp(jax.grad(fn), (y,), (u,))[1]
         expected = [[curvopt.tree_dot(along(u), w) for w in us] for u in us]

@@ -24,9 +24,6 @@ from strategies import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 def rescaled(direction, **kwargs):
     return curvopt.LineSearchMinimiser(direction, CurvatureRescaling(**kwargs))
 

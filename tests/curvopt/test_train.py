@@ -18,9 +18,6 @@ from strategies import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 RESCALED = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling(0.5, average=0.9))
 
 

@@ -5,7 +5,7 @@ import curvopt
 from strategies import LearningRate, Momentum, SGD
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 def sgd(rate):

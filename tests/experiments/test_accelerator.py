@@ -22,7 +22,7 @@ from experiments.accelerator._programs import compile_in_turn, lower, Program
 from experiments.accelerator._report import report, section_report
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 SECTIONS = "cost", "throughput", "correctness", "products", "compile"
 

@@ -24,7 +24,7 @@ from experiments.cost._variants import (
 from experiments.cost.workloads import WORKLOADS
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 def case(name: str) -> Case:

@@ -30,7 +30,7 @@ from experiments.deterministic._target import first_reaching, lowest_value, targ
 from strategies import Backtracking, CurvatureRescaling, SGD
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 # Moré, Garbow & Hillstrom's values at the starts, or by hand.

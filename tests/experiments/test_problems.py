@@ -21,9 +21,6 @@ from experiments.problems import (
 from strategies import Adam, LearningRate
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 CLASSIFICATION = {f"{a}_{b}" for a in ("train", "test") for b in ("loss", "accuracy")}
 RECONSTRUCTION = {f"{a}_{b}" for a in ("train", "test") for b in ("loss", "squared_error")}
 

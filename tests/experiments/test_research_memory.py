@@ -100,7 +100,7 @@ class TestHeavyBall:
 
 
 class TestEdges:
-    def test_they_are_measured(self, tmp_path, monkeypatch, unoptimised):
+    def test_they_are_measured(self, tmp_path, monkeypatch):
         """Around the edge of plain descent with one eigenvalue, which is exact."""
         monkeypatch.setattr(edges, "CASES", edges.CASES[:1])
         monkeypatch.setattr(edges, "_BOUND", 10.0)

@@ -15,7 +15,7 @@ from experiments.research.questions.noiseless import ARMIJO, BARE, TOLERANCE, TU
 from strategies import CurvatureRescaling
 
 
-def test_times_to_the_target(tmp_path, monkeypatch, unoptimised):
+def test_times_to_the_target(tmp_path, monkeypatch):
     """On a quadratic of one eigenvalue the bare rule needs a single step."""
     monkeypatch.setattr(noiseless, "_RATED", ("SGD",))
     monkeypatch.setattr(noiseless, "_RATES", [1e-1, 1e-2, 1e-3])

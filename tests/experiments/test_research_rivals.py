@@ -253,7 +253,7 @@ def test_polynomial_average():
     assert float(average) == pytest.approx(by_hand)
 
 
-def test_what_is_reported(tmp_path, unoptimised):
+def test_what_is_reported(tmp_path):
     """And schedule-free is evaluated at its average, which by hand is, at a constant rate,
     the mean of all `z`."""
     problem = Parabola()

@@ -13,9 +13,6 @@ from experiments.problems import LeNetClassifier, ResNetClassifier
 from strategies import CurvatureRescaling, SGD
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 @pytest.fixture(scope="module")
 def colourful():
     """Two classes, of which one is redder, on channels of different scales."""

@@ -15,7 +15,7 @@ import experiments.run
 from experiments.__main__ import main
 
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("unoptimised")]
+pytestmark = pytest.mark.host
 
 
 # A problem that compiles at once: the study is what is tested.
@@ -132,10 +132,7 @@ def _run(path: Path, text: str, *more: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("study") / "bowl.toml"
-    # As in the tests: a study goes on with the settings that it was begun with.
-    jax.config.update("jax_disable_most_optimizations", True)
     assert _run(path, STUDY) == 0
-    jax.config.update("jax_disable_most_optimizations", False)
     return path
 
 

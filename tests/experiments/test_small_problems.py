@@ -25,9 +25,6 @@ from experiments.problems import (
 from strategies import Backtracking, CurvatureRescaling, LBFGS
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 @pytest.fixture(scope="module")
 def tiny():
     """Four classes of images, of 3 x 2 pixels."""

@@ -1,6 +1,5 @@
 import dataclasses
 import gzip
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -10,7 +9,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 from curvature_oracle import dense_hessian, random_like
-from quick_compile import QUICKLY
 
 import curvopt
 import experiments.problems
@@ -26,7 +24,6 @@ from experiments.problems._text import TextData
 
 
 host = pytest.mark.host
-unoptimised = pytest.mark.usefixtures("unoptimised")
 
 PLAY = "**HAMLET**  \r\nTo be, or not to be — that is the question:\r\n" * 4
 
@@ -104,7 +101,6 @@ PLACES = Text(
 )
 
 
-@unoptimised
 def test_an_epoch_goes_through_all_windows_once():
     data = TextData(PLACES, length=4, batch_size=6, evaluated=None)
     assert (data.steps_per_epoch, data.symbols, data.length) == (6, 250, 4)
@@ -148,7 +144,6 @@ SIZES = {
 }
 
 
-@unoptimised
 @pytest.mark.parametrize("make", SIZES)
 def test_training(make):
     problem = make(REPEATED, **SIZES[make])
@@ -197,7 +192,6 @@ TINY = {
 }
 
 
-@unoptimised
 @pytest.mark.parametrize("name", TINY)
 def test_curvature(name, x64):
     """Against the dense Hessian, and against the Gauss-Newton matrix of the cross-entropy,
@@ -211,7 +205,7 @@ def test_curvature(name, x64):
     loss = lambda y, windows: problem.loss(y, (windows, None, jr.key(0)))[0]
     u = random_like(params)
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def run(y, u):
         logits = lambda y: jax.vmap(eqx.combine(y, static))(windows[:, :-1].astype(int))
         methods = curvopt.AdjointCurvature(), curvopt.GaussNewtonCurvature()
@@ -233,7 +227,6 @@ def test_curvature(name, x64):
     np.testing.assert_allclose(value, losses.mean(), rtol=1e-12)
 
 
-@unoptimised
 @pytest.mark.parametrize("name", TINY)
 def test_no_character_is_predicted_from_those_after_it(name):
     _, make = TINY[name]

@@ -1,7 +1,10 @@
 """Every direction and every line search, as the common suite runs them."""
 
+import itertools
+
 import optax
 import optimistix as optx
+import pytest
 
 from strategies import (
     Adam,
@@ -106,3 +109,29 @@ def promises_progress(direction: str, rule: str) -> bool:
     if rule in {"LearningRate", "RobbinsMonro"}:
         return direction not in {"ForwardGradient", "RMSProp", "Adam"}
     return True
+
+
+def covering(*settings):
+    """Few rows of a direction, a line search and a setting, in which each direction and
+    each line search meets every setting, and no pair meets twice."""
+    directions = list(DIRECTIONS)
+    return [
+        (directions[(i + 5 * j) % len(directions)], rule, setting)
+        for j, setting in enumerate(settings)
+        for i, rule in enumerate(LINE_SEARCHES)
+    ]
+
+
+def product(*settings):
+    """All rows, for pytest: those that are not `covering` are marked."""
+    few = covering(*settings)
+    rows = itertools.product(DIRECTIONS, LINE_SEARCHES, settings)
+    return [marked(row, row in few) for row in rows]
+
+
+def marked(row, is_of_few):
+    return pytest.param(*row, marks=() if is_of_few else pytest.mark.product)
+
+
+# Each line search with a direction, and each direction with one at least.
+PARTNERS = {rule: direction for direction, rule, _ in covering(None)}

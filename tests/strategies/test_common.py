@@ -1,5 +1,7 @@
 """Every direction with every line search, through the same checks."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,12 +9,14 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from quick_compile import QUICKLY
 from strategies_by_name import (
+    covering,
     DIRECTIONS,
     DIVERGES,
     LINE_SEARCHES,
+    marked,
     MONOTONE,
+    product,
     promises_progress,
 )
 
@@ -42,12 +46,6 @@ def runner(direction, rule, loss, steps):
     return run
 
 
-def compiled(traced, in_axes=None):
-    """A program of what is under `jax.jit`: that is traced once for all its programs."""
-    fn = traced if in_axes is None else jax.vmap(traced, in_axes)
-    return jax.jit(fn, compiler_options=QUICKLY)
-
-
 def check_steps(record, finite):
     """What holds for every pair on every problem."""
     steps = np.asarray(record.step_size)
@@ -73,14 +71,14 @@ def quadratic(y, scales):
     return 0.5 * jnp.sum(scales * a**2) + jnp.sum((b - 0.25) ** 2), jnp.sum(a)
 
 
-@pytest.mark.product
-@pytest.mark.parametrize("rule", LINE_SEARCHES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    "direction, rule, dtype", product("float32", "float64"), indirect=["dtype"]
+)
 def test_every_pair(direction, rule, dtype):
     run = runner(direction, rule, quadratic, STEPS)
     starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
-    traced = jax.jit(run)
-    jitted, vmapped = compiled(traced), compiled(traced, in_axes=(0, None))
+    jitted = jax.jit(run)
+    vmapped = jax.jit(jax.vmap(jitted, in_axes=(0, None)))
     one = lambda k: jitted(jax.tree.map(lambda x: x[k], starts), scales)
     looped = [one(k) for k in range(3)]
     again = one(0)
@@ -144,18 +142,35 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.product
-@pytest.mark.parametrize("rule", LINE_SEARCHES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_every_pair_on_other_problems(direction, rule):
-    """Where the loss is not quadratic, and where it is not convex. A pair meets one of the
-    problems; every direction and every line search meets them all."""
-    k = list(DIRECTIONS).index(direction) + list(LINE_SEARCHES).index(rule)
-    loss, start, args = list(PROBLEMS.values())[k % len(PROBLEMS)]
-    y, record, _ = compiled(runner(direction, rule, loss, 10))(start, args)
+# A pair meets one of the problems; every direction and every line search meets them all.
+FEW = covering(*PROBLEMS)
+PAIRS = dict(zip(itertools.product(DIRECTIONS, LINE_SEARCHES), itertools.cycle(PROBLEMS)))
+PAIRS |= {(direction, rule): problem for direction, rule, problem in FEW}
+
+
+@pytest.mark.parametrize(
+    "direction, rule, problem",
+    [marked((*pair, problem), (*pair, problem) in FEW) for pair, problem in PAIRS.items()],
+)
+def test_every_pair_on_other_problems(direction, rule, problem):
+    """Where the loss is not quadratic, and where it is not convex."""
+    loss, start, args = PROBLEMS[problem]
+    y, record, _ = jax.jit(runner(direction, rule, loss, 10))(start, args)
     # Rosenbrock's function may throw a rule without a search out of the finite numbers.
     check_steps(record, finite=loss is not rosenbrock)
     assert jax.tree.structure(y) == jax.tree.structure(start)
     if rule in MONOTONE:
         assert (np.diff(record.loss) <= 1e-5 * record.loss[0]).all()
         assert record.loss[-1] < record.loss[0]
+
+
+@pytest.mark.parametrize("rows", [FEW, covering("float32", "float64"), covering(None)])
+def test_the_few_pairs_that_are_always_run(rows):
+    """Each strategy meets every setting, with another partner in each."""
+    settings = {setting for *_, setting in rows}
+    assert len({row[:2] for row in rows}) == len(rows) < len(PAIRS) / 4
+    for position, names in ((0, DIRECTIONS), (1, LINE_SEARCHES)):
+        for name in names:
+            met = [row for row in rows if row[position] == name]
+            assert {setting for *_, setting in met} == settings
+            assert len({row[1 - position] for row in met}) >= len(settings)

@@ -9,19 +9,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 import pytest
-from strategies_by_name import DIRECTIONS, LINE_SEARCHES
+from strategies_by_name import DIRECTIONS, LINE_SEARCHES, PARTNERS
 
 import curvopt
-from strategies import CurvatureRescaling, scale_by_line_search, SGD
-
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
-PAIRS = {
-    **{name: (direction, CurvatureRescaling()) for name, direction in DIRECTIONS.items()},
-    **{name: (SGD(), rule) for name, rule in LINE_SEARCHES.items()},
-}
+from strategies import scale_by_line_search
 
 
 def loss(y, args=None):
@@ -47,10 +38,10 @@ def check_own(state, *others):
     assert set(own).isdisjoint(buffers(others))
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_states_of_strategies(name):
-    direction, rule = PAIRS[name]
-    solver, y, key = curvopt.LineSearchMinimiser(direction, rule), start(), jr.key(0)
+@pytest.mark.parametrize("rule, direction", PARTNERS.items())
+def test_states_of_strategies(rule, direction):
+    solver = curvopt.LineSearchMinimiser(DIRECTIONS[direction], LINE_SEARCHES[rule])
+    y, key = start(), jr.key(0)
     state = solver.init_strategy(y, key)
     check_own(state, y, solver, key)
     with_aux = lambda y, args: (loss(y, args), None)

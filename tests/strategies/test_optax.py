@@ -1,6 +1,5 @@
 """optax, met both ways: its optimisers as directions, our line searches in its chains."""
 
-import functools
 import inspect
 
 import equinox as eqx
@@ -14,7 +13,6 @@ import optax
 import pytest
 from flax.training.train_state import TrainState
 from lines import exact, MATRIX, quadratic, Y
-from quick_compile import QUICKLY
 from strategies_by_name import LINE_SEARCHES
 
 import curvopt
@@ -132,7 +130,7 @@ def ours(tx, steps=3):
         start = (y, solver.init_strategy(y, jr.key(0)))
         return jax.lax.scan(body, start, jnp.arange(steps))[0][0]
 
-    return jax.jit(run, compiler_options=QUICKLY)(PARAMS)
+    return jax.jit(run)(PARAMS)
 
 
 def theirs(tx, steps=3):
@@ -143,7 +141,7 @@ def theirs(tx, steps=3):
     grad_fn = lambda y, _: jax.grad(loss)(y)
     searches = "linesearch" in repr(tx.update) + repr(inspect.getclosurevars(tx.update))
 
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def step(y, state):
         value, grad = jax.value_and_grad(loss)(y)
         kwargs = {"value": value, "grad": grad, "value_fn": loss}
@@ -160,10 +158,20 @@ def theirs(tx, steps=3):
     return y
 
 
-@pytest.mark.product
-@pytest.mark.parametrize("name", sorted(transformations().keys() - CANNOT - DEPRECATED))
-def test_every_transformation_of_optax(name):
-    tx = made(name, transformations()[name])
+def by_how_they_are_called():
+    """Every transformation, for pytest: those that are called as one before are marked."""
+    found, known, rows = transformations(), set(), []
+    for name in sorted(found.keys() - CANNOT - DEPRECATED):
+        tx = made(name, found[name])
+        called = (*inspect.signature(tx.update).parameters, type(tx))
+        marks = pytest.mark.product if called in known else ()
+        known.add(called)
+        rows.append(pytest.param(tx, marks=marks, id=name))
+    return rows
+
+
+@pytest.mark.parametrize("tx", by_how_they_are_called())
+def test_every_transformation_of_optax(tx):
     got, expected = ours(tx), theirs(tx)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)

@@ -1,5 +1,8 @@
 """What people turn on in jax: each setting with every direction, search and method."""
 
+import contextlib
+from itertools import cycle
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,33 +10,30 @@ import numpy as np
 import optax
 import optimistix as optx
 import pytest
-from strategies_by_name import DIRECTIONS, LINE_SEARCHES
+from strategies_by_name import DIRECTIONS, LINE_SEARCHES, PARTNERS
 
 import curvopt
 from strategies import CurvatureRescaling, scale_by_line_search, SGD
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
+def debugged():
+    """Both of jax's checks at once: each raises by itself."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(jax.debug_nans(True))
+    stack.enter_context(jax.debug_key_reuse(True))
+    return stack
 
 
-SETTINGS = {
-    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
-    "debug_nans": lambda: jax.debug_nans(True),
-    "disable_jit": jax.disable_jit,
-    "key reuse": lambda: jax.debug_key_reuse(True),
-}
+SETTINGS = {"debug_nans, key reuse": debugged, "disable_jit": jax.disable_jit}
 METHODS = [
+    curvopt.AdjointCurvature(),
     curvopt.AdjointCurvature(products="two"),
     curvopt.ForwardCurvature(),
     curvopt.HvpCurvature(),
     curvopt.FiniteDifferenceCurvature(),
 ]
-DEFAULT = SGD(), CurvatureRescaling(), curvopt.AdjointCurvature()
-CASES = {
-    **{name: (d, *DEFAULT[1:]) for name, d in DIRECTIONS.items()},
-    **{name: (DEFAULT[0], rule, DEFAULT[2]) for name, rule in LINE_SEARCHES.items()},
-    **{type(method).__name__: (*DEFAULT[:2], method) for method in METHODS},
-}
+# Each rule with a direction and a method: each of these is met.
+CASES = [(*pair, method) for pair, method in zip(PARTNERS.items(), cycle(METHODS))]
 
 
 def quadratic(y, args):
@@ -45,10 +45,10 @@ def start(dtype, other):
     return {"a": jnp.full(3, 2.0, dtype), "b": jnp.full(2, 0.5, other)}
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("setting", [name for name in SETTINGS if "strict" not in name])
-def test_a_healthy_problem_runs(setting, name):
-    direction, rule, method = CASES[name]
+@pytest.mark.parametrize("rule, direction, method", CASES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_healthy_problem_runs(setting, rule, direction, method):
+    rule, direction = LINE_SEARCHES[rule], DIRECTIONS[direction]
     solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
     tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, curvature=method))
     y = start(jnp.float32, jnp.float32)
@@ -72,10 +72,10 @@ DTYPES = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CASES)
-def test_strict_promotion(name, dtype, x64):
+@pytest.mark.parametrize("rule, direction, method", CASES)
+def test_strict_promotion(rule, direction, method, dtype, x64):
     """Abstractly: it is a matter of types alone."""
-    direction, rule, method = CASES[name]
+    rule, direction = LINE_SEARCHES[rule], DIRECTIONS[direction]
     solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)
     tx = optax.chain(optax.scale(-1.0), scale_by_line_search(rule, curvature=method))
 
@@ -92,7 +92,7 @@ def test_strict_promotion(name, dtype, x64):
         assert jax.eval_shape(both, y) == expected
 
 
-@pytest.mark.parametrize("method", [DEFAULT[2], *METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_loss_of_a_user_stays_strict(method):
     def loss(y, args):
         return jnp.sum(y * jnp.ones(3, jnp.bfloat16))

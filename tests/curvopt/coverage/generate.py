@@ -8,10 +8,10 @@ import collections
 import json
 import os
 
-from quick_compile import XLA_FLAGS
+from quick_compile import ENVIRONMENT
 
 
-os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
+os.environ.update(ENVIRONMENT | os.environ)
 
 from jax_walk import FOLDER, MODULES, Row, VERDICTS, VERSION, walk
 

@@ -9,7 +9,7 @@ import inspect
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax_examples import ARRAYS, AUTOMATIC, ELSEWHERE, EXAMPLES, HELPERS
-from quick_compile import QUICKLY
 
 import curvopt
 
@@ -122,7 +121,7 @@ class _Example:
     def has(self, differentiate: Callable, *args: Any) -> bool:
         """Whether jax has some derivative: a few fail when they are compiled."""
         try:
-            jax.jit(differentiate, compiler_options=QUICKLY).lower(*args).compile()
+            jax.jit(differentiate).lower(*args).compile()
         except Exception:
             return False
         return True
@@ -168,7 +167,7 @@ def _check(example: _Example, rtol: float, methods: tuple[Any, ...]) -> Row:
         return got, models[0].grad, example.hessian(y, u)
 
     try:
-        compiled = jax.jit(run, compiler_options=QUICKLY).lower(example.y, example.u)
+        compiled = jax.jit(run).lower(example.y, example.u)
         compiled = compiled.compile()
     except Exception as error:
         if "no forward mode" in str(error):
@@ -229,10 +228,12 @@ def classify(module: str, name: str) -> Row:
         return _classify(*_example(module, name, fn), methods)
 
 
-def walk(module: str) -> tuple[dict[str, Row], dict[str, str]]:
+def walk(
+    module: str, names: Iterable[str] | None = None
+) -> tuple[dict[str, Row], dict[str, str]]:
     """The verdicts on a module's functions, and what is wrong with the others."""
     rows, failures = {}, {}
-    for name in public_names(module):
+    for name in public_names(module) if names is None else names:
         try:
             rows[name] = classify(module, name)
         except Exception as error:
