@@ -75,7 +75,7 @@ class Start(NamedTuple):
 def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
     """A problem's value at its start, and what its evaluations cost.
 
-    The prices are those of [`curvopt.cost.EvaluationCosts`][]. Where XLA's count is no positive
+    The prices are those of [`curvopt.cost.EvaluationCosts`][]. Where XLA counts no positive
     number the price is that of its sweeps: a loss a third, a slope and a curvature two
     thirds of a gradient. XLA does not count transcendental functions.
 

@@ -163,7 +163,9 @@ def test_ctrl_c_ends_with_everything_saved(regression, tmp_path, monkeypatch):
     assert_same(study(regression, tmp_path), study(regression))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 def test_what_schedulers_send(regression, tmp_path, number):
     """Saved as by Ctrl-C, and then the process ends as it would have ended."""
     code = KILLED.format(

@@ -152,6 +152,9 @@ def test_overwriting_deletes_the_studies_and_nothing_else(tmp_path, capsys):
     begun = ["compare", "--problem", "quadratic", "--directions", "sgd", "--out", str(out)]
     begun += ["--line-searches", "unit", *QUICK]
     assert main(begun) == 0
+    # A problem without an accuracy.
+    assert (out / "figures" / "metric-distance.png").exists()
+    assert " distance |" in (out / "report.md").read_text("utf-8")
     for name in ("notes.txt", "study/mine.csv", "figures/mine.png"):
         (out / name).write_text("mine")
     other = [x if x != "12" else "13" for x in begun]
@@ -251,12 +254,14 @@ number = 3
 """
 
 
-def test_a_problem_and_a_grid_of_ones_own(tmp_path, monkeypatch):
+def test_what_is_ones_own(tmp_path, monkeypatch):
+    """A problem, a direction, line searches and a grid."""
     (tmp_path / "my_strategies.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     out = tmp_path / "out"
     arguments = ["--problem", "my_strategies:Bowl", "--metric", "height | $h$"]
     arguments += ["--directions", "sgd", "my_strategies:Down", "--line-searches", "tuned"]
+    arguments += ["my_strategies:Mine", "my_strategies:slow", "armijo"]
     quick = [*QUICK, "--rates", "1e-3:0.1:3"]
     assert main(["compare", *arguments, "--out", str(out), *quick]) == 0
     data = xr.load_dataset(out / "tuning.nc")
@@ -264,6 +269,10 @@ def test_a_problem_and_a_grid_of_ones_own(tmp_path, monkeypatch):
     assert (data.steps_made > 0).all()
     page = (out / "report.md").read_text("utf-8")
     assert r"Height \| \$h\$ against steps](figures/metric-height" in page
+    data = xr.load_dataset(out / "results.nc")
+    rules = ["tuned rate", "Mine", "slow", "Armijo"]
+    assert list(data.strategy.values)[4:] == [f"Down, {rule}" for rule in rules]
+    np.testing.assert_allclose(data.step_size.sel(strategy="Down, Mine"), 0.1)
 
 
 def test_grids_of_all_directions_are_equally_dense():
@@ -277,17 +286,6 @@ def test_grids_of_all_directions_are_equally_dense():
         np.testing.assert_allclose(np.diff(rates), 0.5)
         np.testing.assert_allclose(10 ** rates[[0, -1]], [entry.lowest, entry.highest])
     assert len(own.learning_rates(1)) == 1
-
-
-def test_strategies_of_the_users_own(tmp_path, monkeypatch):
-    (tmp_path / "my_strategies.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    rules = ["my_strategies:Mine", "my_strategies:slow", "armijo"]
-    arguments = ["--directions", "my_strategies:Down", "--line-searches", *rules]
-    assert main(["compare", *arguments, "--out", str(tmp_path / "out"), *QUICK]) == 0
-    with xr.open_dataset(tmp_path / "out" / "results.nc") as data:
-        assert list(data.strategy.values) == ["Down, Mine", "Down, slow", "Down, Armijo"]
-        np.testing.assert_allclose(data.step_size.sel(strategy="Down, Mine"), 0.1)
 
 
 def test_names_that_are_the_same_in_two_modules(tmp_path, monkeypatch):
@@ -359,14 +357,6 @@ def test_step_cost(capsys):
     assert flops["SGD, learning rate"] == pytest.approx(1.0, abs=0.02)
     adjoint, hvp = flops["SGD, rescaled, adjoint"], flops["SGD, rescaled, hvp"]
     assert 1.4 < adjoint < 1.9 < hvp
-
-
-def test_compare_without_an_accuracy(tmp_path):
-    out = tmp_path / "out"
-    arguments = ["--problem", "quadratic", "--directions", "sgd", "--line-searches", "unit"]
-    assert main(["compare", *arguments, "--out", str(out), *QUICK]) == 0
-    assert (out / "figures" / "metric-distance.png").exists()
-    assert " distance |" in (out / "report.md").read_text("utf-8")
 
 
 def _own_process(arguments, **options):
