@@ -22,7 +22,7 @@ PUBLIC = (
     "experiments.problems",
 )
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 def public_names(package):

@@ -112,6 +112,7 @@ def check_a_study(names):
     assert names["study"].sizes["seed"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_its_python_runs(path, tmp_path, monkeypatch):
     """Block after block; a study that is saved is killed, then resumed."""

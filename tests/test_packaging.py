@@ -12,7 +12,7 @@ import curvopt
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
