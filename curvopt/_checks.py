@@ -173,6 +173,16 @@ def check_count(name: str, n: Any) -> int:
     return int(n)
 
 
+def check_key(name: str, key: Any) -> None:
+    """Refuse what is not one random key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape != ():
+        shape = f"{key.dtype} of shape {key.shape}" if hasattr(key, "shape") else repr(key)
+        raise ValueError(
+            f"{name} must be one typed random key, `jax.random.key(0)`, but it is {shape}."
+        )
+
+
 _RESERVED = frozenset(
     "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
     "compile_seconds execution finite_parameters steps_made strategy seed step "
@@ -239,9 +249,9 @@ def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
         )
 
 
-def check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
-    """Refuse what is not one of a few names."""
-    if value not in valid:
+def check_choice(name: str, value: Any, valid: tuple[str | bool, ...]) -> None:
+    """Refuse what is not one of a few names, or is not `True` or `False`."""
+    if not isinstance(value, (str, bool)) or value not in valid:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, valid))}, but it is {value!r}."
         )

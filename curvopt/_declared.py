@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
 
+from . import _compat
 from ._checks import check_choice, check_count, check_instance, check_number, check_range
 from ._describe import readable
 
@@ -103,11 +104,18 @@ class _Schedule:
 
     def check(self, name: str, value: Any, owner: Any) -> None:
         del owner
-        if not callable(value) and not (value is None and self.optional):
-            raise ValueError(
-                f"{name} must be a function of the step count (any optax schedule) with "
-                f"peak 1, but it is {value!r}."
-            )
+        if value is None and self.optional:
+            return
+        wanted = f"{name} must be a function of the step count (any optax schedule)"
+        if not callable(value):
+            raise ValueError(f"{wanted} with peak 1, but it is {value!r}.")
+        try:
+            first: Any = value(jnp.array(0, jnp.int32))
+        except TypeError as error:
+            raise ValueError(f"{wanted}, but at step 0 it fails: {error}") from error
+        check_range(f"{name}(0)", first, at_least=0)
+        if not _compat.is_traced(first) and not jnp.isfinite(first):
+            raise ValueError(f"{wanted}, but at step 0 it is {first}.")
 
 
 def hyperparameter(
@@ -199,6 +207,8 @@ class Declared(eqx.Module):
 def _check_annotation(name: str, value: Any, hint: Any) -> None:
     if typing.get_origin(hint) is Literal:
         check_choice(name, value, typing.get_args(hint))
+    elif hint is bool:
+        check_choice(name, value, (True, False))
     elif isinstance(hint, type) and issubclass(hint, eqx.Module):
         check_instance(name, value, hint)
     elif typing.get_origin(hint) is tuple and isinstance(value, tuple):

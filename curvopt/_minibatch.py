@@ -1,9 +1,12 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
-from ._checks import check_count
+from . import _compat
+from ._checks import check_count, check_key
 
 
 _ROUNDS = 8
@@ -26,6 +29,13 @@ def _permute(x: UInt32[Array, " n"], keys: UInt32[Array, " r"], half: int):
     return (left << half) | right
 
 
+def _is_count(x: Any) -> bool:
+    if _compat.is_traced(x):
+        return jnp.issubdtype(x.dtype, jnp.integer)
+    number = hasattr(x, "dtype") or isinstance(x, int)
+    return number and jnp.issubdtype(jnp.result_type(x), jnp.integer) and x >= 0
+
+
 def minibatch_indices(
     key: PRNGKeyArray, count: Int[Array, ""] | int, *, size: int, batch_size: int
 ) -> Int[Array, " batch"]:
@@ -41,8 +51,8 @@ def minibatch_indices(
     **Arguments:**
 
     - `key`: the shuffle's randomness; one for each seed.
-    - `count`: the step count, from 0; traced or not.
-    - `size`: the number of examples.
+    - `count`: the step count, an integer from 0; traced or not.
+    - `size`: the number of examples, below $2^{31}$.
     - `batch_size`: the number of examples in a batch.
 
     **Returns:**
@@ -51,10 +61,18 @@ def minibatch_indices(
 
     **Raises:**
 
-    `ValueError` if `size` or `batch_size` is below 1, or the batch is larger than the
-    data.
+    `ValueError` if `key` is no typed random key, `count` is negative or no integer, `size`
+    or `batch_size` is out of its range, or the batch is larger than the data.
     """
+    check_key("key", key)
     size, batch_size = check_count("size", size), check_count("batch_size", batch_size)
+    if size >= 2**31:
+        raise ValueError(
+            f"size must be below 2**31, but it is {size}: the examples are numbered in "
+            "int32. Draw from parts of the data."
+        )
+    if not _is_count(count):
+        raise ValueError(f"count must be an integer of at least 0, but it is {count!r}.")
     if batch_size > size:
         raise ValueError(
             f"batch_size must be at most the number of examples, but it is {batch_size}"

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
-from ._checks import check_choice, check_instance
+from ._checks import check_choice, check_instance, check_key, check_range
 from ._curvature import (
     AbstractCurvatureMethod,
     AdjointCurvature,
@@ -164,6 +164,14 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
                     f"{name} must be a number, but it is {value!r}. A curvature method is "
                     "given by name: `curvature=...`."
                 )
+            check_range(name, value, at_least=0)
+        if not callable(norm):
+            raise ValueError(
+                "norm must be a function of a pytree, such as optimistix.max_norm, but it "
+                f"is {norm!r}."
+            )
+        if not callable(verbose):
+            check_choice("verbose", verbose, (True, False))
         self.direction = direction
         self.line_search = line_search
         self.rtol = rtol
@@ -259,6 +267,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         del fn, args, f_struct, aux_struct, tags
         self._curvature_method(options)
         key = options.get("key", None)
+        if key is not None:
+            check_key("options['key']", key)
         dtype = scalar_dtype(y)
         return _SolverState(
             count=jnp.array(0, jnp.int32),

@@ -1,16 +1,13 @@
 import dataclasses
 import json
 import math
-from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ._checks import check_count, check_instance
+from ._checks import check_count, check_instance, check_key
 from ._contract import check_problem, Checked
 from ._describe import readable
 from ._environment import versions
@@ -86,7 +83,7 @@ def train(
         LineSearchMinimiser,
         "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`.",
     )
-    _check_key("key", key)
+    check_key("key", key)
     check_instance("execution", execution, Execution)
     steps = check_count("steps", steps)
     evaluations = check_count("evaluations", evaluations)
@@ -141,13 +138,3 @@ def _run(
     }
     data = dataset({"train": outcome}, [0], attributes)
     return to_device(last[-1], lanes.first), data.isel(strategy=0, seed=0, drop=True)
-
-
-def _check_key(name: str, key: Any) -> None:
-    """Refuse what is not one random key."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape != ():
-        shape = f"{key.dtype} of shape {key.shape}" if hasattr(key, "shape") else repr(key)
-        raise ValueError(
-            f"{name} must be one typed random key, `jax.random.key(0)`, but it is {shape}."
-        )

@@ -33,6 +33,17 @@ def promotion() -> Iterator[Callable[[Callable], Callable]]:
         yield keeps_setting
 
 
+def _arrays(name: str, tree: PyTree) -> list[Any]:
+    leaves = jtu.tree_leaves(tree)
+    for leaf in leaves:
+        if not hasattr(leaf, "dtype"):
+            raise ValueError(
+                f"{name} must be a pytree of arrays, but a leaf of it is {leaf!r} of type "
+                f"{type(leaf).__name__}."
+            )
+    return leaves
+
+
 def scalar_dtype(y: PyTree) -> Any:
     """The dtype of step sizes, slopes and curvatures: that of `y`, at least float32.
 
@@ -46,7 +57,7 @@ def scalar_dtype(y: PyTree) -> Any:
     """
     # By dtypes: a weakly typed array would not count.
     with promotion():
-        return jnp.result_type(jnp.float32, *(x.dtype for x in jtu.tree_leaves(y)))
+        return jnp.result_type(jnp.float32, *(x.dtype for x in _arrays("y", y)))
 
 
 def at_least_float32(x: Array) -> Array:
@@ -80,6 +91,12 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
     A scalar, in the widest of float32 and the dtypes met. Inside `jax.shard_map`, where the
     arrays vary over devices, it is the device's part of the sum.
     """
+    shapes = [[x.shape for x in _arrays(name, tree)] for name, tree in (("a", a), ("b", b))]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"a and b must have the same shapes, leaf by leaf, but they have {shapes[0]} "
+            f"and {shapes[1]}."
+        )
     leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
     with promotion():
         dots = (_leaf_dot(x, z) for x, z in leaves)
@@ -89,7 +106,7 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
 def tree_norm(a: PyTree) -> Scalar:
     """The Euclidean norm of a whole pytree, in float32 or wider. The squares of what is
     far from one do not overflow or vanish."""
-    leaves = [at_least_float32(x) for x in jtu.tree_leaves(a) if x.size]
+    leaves = [at_least_float32(x) for x in _arrays("a", a) if x.size]
     if not leaves:
         return jnp.zeros((), jnp.float32)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))

@@ -45,7 +45,8 @@ def tag_output(z: PyTree) -> PyTree:
 
     `ValueError` if `z` holds anything but arrays.
     """
-    if not all(eqx.is_array_like(x) for x in jtu.tree_leaves(z)):
+    leaves = jtu.tree_leaves(z)
+    if not leaves or not all(eqx.is_array_like(x) for x in leaves):
         raise ValueError(
             "tag_output takes what the model puts out, arrays, but it was given "
             f"{jtu.tree_structure(z)}. Tag the model's output, not the model."

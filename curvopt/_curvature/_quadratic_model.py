@@ -114,6 +114,8 @@ def quadratic_model(
     `ValueError` if `y` holds anything but real floating-point arrays, or nothing; or
     if the loss is not a real floating-point scalar.
     """
+    if not callable(fn):
+        raise ValueError(f"fn must be the loss, fn(y, args), but it is {fn!r}.")
     check_parameters(y)
     check_instance("curvature", curvature, AbstractCurvatureMethod)
     with promotion() as keeps_setting:

@@ -280,8 +280,10 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
 
     **Raises:**
 
-    `ValueError` if there is no such metric, naming those that there are.
+    `ValueError` if `data` is no dataset, or has no such metric, naming those that it has.
     """
+    if not isinstance(data, xr.Dataset):
+        raise ValueError(f"data must be the dataset of a study, but it is {data!r}.")
     known = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
     if name not in known:
         raise ValueError(f"there is no metric {name!r}; there are: {', '.join(known)}.")

@@ -10,9 +10,13 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 import curvopt
 
 
-def _strong(x: Any) -> Array:
+def _numbers(given: Any) -> dict[str, Array]:
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"hyperparameters must be a dictionary of numbers by name, but it is {given!r}."
+        )
     # Strongly typed: a number and a grid of it are the same program.
-    return jnp.asarray(x, jnp.result_type(float))
+    return {name: jnp.asarray(x, jnp.result_type(float)) for name, x in given.items()}
 
 
 class FromOptax(curvopt.AbstractDirection):
@@ -45,7 +49,7 @@ class FromOptax(curvopt.AbstractDirection):
     fresh: optax.GradientTransformation | None = eqx.field(static=True, default=None)
     hyperparameters: dict[str, Array] = eqx.field(
         default_factory=dict,
-        converter=lambda given: {k: _strong(x) for k, x in given.items()},
+        converter=_numbers,
     )
 
     def __check_init__(self) -> None:
