@@ -195,30 +195,40 @@ def is_reserved(name: str) -> bool:
     return name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_"))
 
 
-def check_scalars(what: str, metrics: Any) -> None:
+_REAL = (jnp.bool_, jnp.integer, jnp.floating)
+
+
+def check_scalars(metrics: Any) -> None:
     """Refuse metrics that are not scalars by name.
 
     **Arguments:**
 
-    - `what`: whose metrics they are.
     - `metrics`: a dictionary of numbers, of arrays or of their shapes.
     """
     if not isinstance(metrics, dict):
         raise ValueError(
-            f"{what} must be a dictionary of scalars, but they are "
+            f"metrics must be a dictionary of scalars, but they are "
             f"{type(metrics).__name__}."
         )
     for name, x in metrics.items():
         if not isinstance(name, str):
-            raise ValueError(f"{what} must have strings as names, but one is {name!r}.")
+            raise ValueError(f"metrics must have strings as names, but one is {name!r}.")
         if not name or "/" in name or name != name.strip() or not name.isprintable():
             raise ValueError(
-                f"{what} must have names that files can hold, without '/', line breaks and "
-                f"blanks at their ends, but one is {name!r}."
+                "metrics must have names that files can hold, without '/', line breaks "
+                f"and blanks at their ends, but one is {name!r}."
             )
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         if shape != ():
-            raise ValueError(f"{what} must be scalars, but {name!r} has shape {shape}.")
+            raise ValueError(f"metrics must be scalars, but {name!r} has shape {shape}.")
+        try:
+            dtype = jnp.result_type(x)
+        except TypeError as error:
+            raise ValueError(f"metrics must be numbers, but {name!r} is {x!r}.") from error
+        if not any(jnp.issubdtype(dtype, kind) for kind in _REAL):
+            raise ValueError(
+                f"metrics must be real numbers, but {name!r} has dtype {dtype}."
+            )
 
 
 def check_model_state(state: Any) -> None:

@@ -1,7 +1,8 @@
 """What a problem must hold to, checked on shapes before anything is compiled."""
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,12 +15,14 @@ from jaxtyping import PyTree
 
 from . import _jaxpr
 from ._checks import (
+    check_count,
     check_instance,
     check_model_state,
     check_parameters,
     check_scalars,
     is_reserved,
 )
+from ._curvature import check_loss
 from ._problem import AbstractProblem
 
 
@@ -86,18 +89,49 @@ def _traced_twice(problem: AbstractProblem, name: str, fn: Callable, *args: Any)
     return first
 
 
-def _check_state(problem: AbstractProblem, before: PyTree, after: PyTree) -> None:
+def _pair(out: Any, form: str) -> tuple[Any, Any]:
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise ValueError(f"it must return a pair, `{form}`, but it returned {_kind(out)}.")
+    return out[0], out[1]
+
+
+def _kind(out: Any) -> str:
+    """What a function returned, in words."""
+    if hasattr(out, "dtype") and hasattr(out, "shape"):
+        return f"{out.dtype}{list(out.shape)}"
+    if isinstance(out, (tuple, list)):
+        return f"a {type(out).__name__} of {len(out)}"
+    return type(out).__name__
+
+
+def _check_batch(data: Any) -> None:
+    for path, leaf in jtu.tree_leaves_with_path(data):
+        if not eqx.is_array_like(leaf):
+            raise ValueError(
+                f"it must return a pytree of arrays, but {jtu.keystr(path) or 'it'} is "
+                f"{_kind(leaf)}."
+            )
+
+
+def _check_state(before: PyTree, after: PyTree) -> None:
     """Refuse a model state that is another kind of thing after a step."""
     # By leaves: the structure of Equinox's states has more in it than what they hold.
-    describe = lambda tree: [
-        f"{x.dtype}{list(x.shape)}" for x in jtu.tree_leaves(tree) if hasattr(x, "dtype")
-    ]
+    describe = lambda tree: [_kind(x) for x in jtu.tree_leaves(tree) if hasattr(x, "dtype")]
     if describe(before) != describe(after):
         raise ValueError(
-            f"`loss` of {type(problem).__name__} must return a model state like the one it "
-            f"was given, which has {', '.join(describe(before)) or 'no arrays'}, but the "
-            f"one it returned has {', '.join(describe(after)) or 'none'}."
+            "it must return a model state like the one it was given, which has "
+            f"{', '.join(describe(before)) or 'no arrays'}, but the one it returned has "
+            f"{', '.join(describe(after)) or 'none'}."
         )
+
+
+@contextlib.contextmanager
+def _naming(problem: AbstractProblem, name: str) -> Iterator[None]:
+    """Say of what is refused within it whose it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"`{name}` of {type(problem).__name__}: {error}") from None
 
 
 class Checked(NamedTuple):
@@ -130,34 +164,45 @@ def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
     _check_hashable(problem)
     key, count = jr.key(0), jnp.array(0, jnp.int32)
 
-    def pair(name: str, out: Any) -> Any:
-        if not isinstance(out, tuple) or len(out) != 2:
-            raise ValueError(
-                f"`{name}` of {type(problem).__name__} must return a pair, but it returned "
-                f"{type(out).__name__}."
-            )
-        return out
-
     def init(key: Any) -> Any:
-        params, state = pair("init", problem.init(key))
-        check_parameters(params)
-        check_model_state(state)
+        out = problem.init(key)
+        with _naming(problem, "init"):
+            params, state = _pair(out, "(params, model_state)")
+            check_parameters(params)
+            check_model_state(state)
         return params, state
 
-    started = _traced_twice(problem, "init", init, key)
-    params, state = started.out
-    batched = _traced_twice(problem, "batch", problem.batch, key, count)
+    params, state = _traced_twice(problem, "init", init, key).out
 
-    def loss(params: Any, batch: Any, state: Any, key: Any) -> Any:
-        value, aux = pair("loss", problem.loss(params, (batch, state, key)))
-        state, metrics = pair("loss", aux)
-        check_scalars("a loss's metrics", metrics)
-        return value, state
+    def batch(key: Any, count: Any) -> Any:
+        data = problem.batch(key, count)
+        with _naming(problem, "batch"):
+            _check_batch(data)
+        return data
 
-    lossy = _traced_twice(problem, "loss", loss, params, batched.out, state, key)
-    _check_state(problem, state, lossy.out[1])
-    evaluated = _traced_twice(problem, "evaluate", problem.evaluate, params, state)
-    _check_metrics(evaluated.out, taken)
+    data = _traced_twice(problem, "batch", batch, key, count).out
+
+    def loss(params: Any, data: Any, state: Any, key: Any) -> Any:
+        out = problem.loss(params, (data, state, key))
+        with _naming(problem, "loss"):
+            value, aux = _pair(out, "(loss, (model_state, metrics))")
+            after, metrics = _pair(aux, "(model_state, metrics)")
+            value = check_loss(value)
+            check_scalars(metrics)
+            _check_state(state, after)
+        return value, after
+
+    lossy = _traced_twice(problem, "loss", loss, params, data, state, key)
+
+    def evaluate(params: Any, state: Any) -> Any:
+        metrics = problem.evaluate(params, state)
+        with _naming(problem, "evaluate"):
+            _check_metrics(metrics, taken)
+        return metrics
+
+    _traced_twice(problem, "evaluate", evaluate, params, state)
+    with _naming(problem, "steps_per_epoch"):
+        check_count("it", problem.steps_per_epoch)
     return Checked(problem, _jaxpr.jaxpr_contains(lossy.jaxpr, "conv_general_dilated"))
 
 
@@ -170,10 +215,10 @@ def _check_metrics(metrics: Any, taken: tuple[str, ...] = ()) -> None:
     - `metrics`: what it returned, or the shapes of that.
     - `taken`: names that are hyper-parameters.
     """
-    check_scalars("a problem's metrics", metrics)
+    check_scalars(metrics)
     for name in metrics:
         if is_reserved(name) or name in taken:
             raise ValueError(
-                f"a problem's metric cannot be called {name!r}: the name is taken in the "
+                f"a metric cannot be called {name!r}: the name is taken in the "
                 "dataset. Call it, for example, 'train_loss'."
             )

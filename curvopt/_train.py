@@ -17,7 +17,7 @@ from ._study import Execution
 from ._study._dataset import dataset, Outcome
 from ._study._engine import run, Saver, Work
 from ._study._execution import choose
-from ._study._host import postponed_signals, Progress
+from ._study._host import own_errors, postponed_signals, Progress
 from ._study._lane import Lane, Lanes, to_device
 from ._study._program import Programs
 from ._study._records import Records
@@ -106,10 +106,14 @@ def _run(
         execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
     )
     zero, last = np.zeros(1, int), []
-    lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
-    programs = Programs(lanes, here.on(), min(here.chunk or LONGEST, steps))
     records = Records(1, steps, np.array(evaluation_schedule(steps, evaluations)))
-    with postponed_signals() as interrupt, Progress(steps, progress) as bar:
+    with (
+        own_errors(),
+        postponed_signals() as interrupt,
+        Progress(steps, progress) as bar,
+    ):
+        lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
+        programs = Programs(lanes, here.on(), min(here.chunk or LONGEST, steps))
         bar.strategy("train")
         choice = choose(
             here, programs, lanes=1, steps=steps, convolutions=checked.convolutions

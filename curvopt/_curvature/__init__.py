@@ -64,7 +64,11 @@ from ._model import (
     CurvatureReport as CurvatureReport,
     QuadraticModel as QuadraticModel,
 )
-from ._quadratic_model import close_loss as close_loss, quadratic_model as quadratic_model
+from ._quadratic_model import (
+    check_loss as check_loss,
+    close_loss as close_loss,
+    quadratic_model as quadratic_model,
+)
 from ._rules import register_rule as register_rule
 from ._subsampled import SubsampledCurvature as SubsampledCurvature
 from ._whole_loss import (

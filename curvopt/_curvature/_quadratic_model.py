@@ -27,7 +27,7 @@ def _unpack_aux(out: Any) -> tuple[Any, Any]:
     return out[0], out[1]
 
 
-def _check_loss(value: Any) -> Scalar:
+def check_loss(value: Any) -> Scalar:
     """What a loss returned, as an array; refuse what is not a real scalar.
 
     **Raises:**
@@ -65,7 +65,7 @@ def _with_aux(fn: Callable, has_aux: bool) -> Loss:
     def loss(y: PyTree[Array], args: PyTree) -> tuple[Scalar, PyTree]:
         out = fn(y, _fresh_copy(args))
         value, aux = _unpack_aux(out) if has_aux else (out, None)
-        return _check_loss(value), aux
+        return check_loss(value), aux
 
     return loss
 

@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import json
+import logging
 import math
+import re
 import signal
 import sys
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import tqdm
@@ -68,6 +71,28 @@ def postponed_signals() -> Iterator[Interrupt]:
                 signal.signal(number, handler)
         if interrupt.signal is not None:
             signal.raise_signal(interrupt.signal)
+
+
+def _is_no_callback(record: logging.LogRecord) -> bool:
+    return record.getMessage() != "jax.pure_callback failed"
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """Within it an `equinox.error_if` of a compiled program raises
+    `equinox.EquinoxRuntimeError` with its own message. Left alone, XLA surrounds it with
+    thousands of characters on callbacks and `jit`, and jax logs as many."""
+    log = logging.getLogger("jax._src.callback")
+    log.addFilter(_is_no_callback)
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        found = re.search(r"EquinoxRuntimeError: (.*?)\s+-{19}", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise eqx.EquinoxRuntimeError(found[1]) from None
+    finally:
+        log.removeFilter(_is_no_callback)
 
 
 # Seconds between two lines where there is no bar.

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from .._checks import check_scalars
 from .._problem import Metrics
 from .._solver import StepRecord
 from .._tree import tree_allfinite
@@ -69,21 +68,14 @@ COUNTS = {
 }
 
 
-def storable(name: str, x: Any) -> Array:
-    """A metric as an array that NumPy's files know: they have no bfloat16 and the like.
-
-    **Raises:**
-
-    `ValueError` if it is no real number.
-    """
+def storable(x: Any) -> Array:
+    """A metric as an array that NumPy's files know: they have no bfloat16 and the like."""
     x = jnp.asarray(x)
     if x.dtype == jnp.bool_ or x.dtype in (jnp.int64, jnp.uint64, jnp.uint32, jnp.float64):
         return x
     if jnp.issubdtype(x.dtype, jnp.integer):
         return x.astype(jnp.int32)
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(jnp.float32)
-    raise ValueError(f"metrics must be real numbers, but {name!r} has dtype {x.dtype}.")
+    return x.astype(jnp.float32)
 
 
 def finite_parameters(params: PyTree[Array]) -> dict[str, Array]:
@@ -93,7 +85,6 @@ def finite_parameters(params: PyTree[Array]) -> dict[str, Array]:
 
 def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
     """A step's record under the names that it has in datasets."""
-    check_scalars("a loss's metrics", metrics)
     info = record.info
     return {
         "loss": record.loss,
@@ -104,7 +95,7 @@ def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
         **{f"evaluated_{name}": n for name, n in info.counts.items()},
         # int8: netCDF has no booleans.
         **{f"guard_{name}": x.astype(jnp.int8) for name, x in info.guards.items()},
-        **{f"batch_{name}": storable(name, value) for name, value in metrics.items()},
+        **{f"batch_{name}": storable(value) for name, value in metrics.items()},
     }
 
 

@@ -24,6 +24,7 @@ from ._host import (
     gather,
     Interrupt,
     meet,
+    own_errors,
     own_share,
     postponed_signals,
     Progress,
@@ -458,7 +459,12 @@ def run_session(
     """Run what is missing of a study, and return all that was asked for."""
     total = study.steps * len(study.seeds) * sum(len(x.points) for x in study.parts())
     # Signals outermost: by the time that they act, the folder is closed.
-    with postponed_signals() as interrupt, company(), _opened(folder) as store:
+    with (
+        own_errors(),
+        postponed_signals() as interrupt,
+        company(),
+        _opened(folder) as store,
+    ):
         session = Session(
             study, store, execution, save_every, accept_versions, rerun_damaged
         )

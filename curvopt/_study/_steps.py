@@ -179,7 +179,7 @@ def evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
     def one(problem: Any, params: Any, model_state: Any) -> Any:
         problem = join_static(problem, problem_rest)
         metrics = problem.evaluate(params, join_static(model_state, state_rest))
-        return {k: storable(k, x) for k, x in metrics.items()} | finite_parameters(params)
+        return {k: storable(x) for k, x in metrics.items()} | finite_parameters(params)
 
     def local(problem: Any, params: Any, model_state: Any) -> Any:
         if layout.width == 1:

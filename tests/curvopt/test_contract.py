@@ -2,6 +2,7 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,27 +93,106 @@ def test_what_cannot_be_hashed(regression):
     study(Marked(frozenset({1})))
 
 
-@pytest.mark.parametrize(
-    "methods, message",
-    [
+# What a function returns, and what is said of that.
+RETURNED = {
+    "init": [
+        (jnp.ones(3), r"a pair, `\(params, model_state\)`, .* returned float32\[3\]"),
+        ((1.0, None), "parameters must be arrays only"),
+        (({"n": jnp.ones(3, int)}, None), r"floating-point, but \['n'\] has dtype int32"),
+        ((jnp.ones(3), 1), "a model's state must be of arrays"),
+    ],
+    "batch": [({"x": "all"}, r"a pytree of arrays, but \['x'\] is str")],
+    "loss": [
+        (jnp.ones(()), r"a pair, `\(loss, \(model_state, metrics\)\)`, .* float32\[\]"),
+        ((jnp.ones(()), {}), r"a pair, `\(model_state, metrics\)`, but it returned dict"),
+        ((jnp.ones(3), (None, {})), r"the loss must be a scalar, but it has shape \(3,\)"),
         (
-            {"init": lambda self, key: jnp.ones(3)},
-            "`init` of Regression must return a pair",
+            (jnp.array(1), (None, {})),
+            "a real floating-point number, but .* is int32",
         ),
         (
-            {"loss": lambda self, params, args: jnp.ones(())},
-            "`loss` of Regression must return a pair",
-        ),
-        (
-            {"loss": lambda self, params, args: (jnp.ones(()), (jnp.ones(3), {}))},
+            (jnp.ones(()), (jnp.ones(3), {})),
             r"a model state like the one it was given, which has no arrays, but .*\[3\]",
         ),
-        ({"evaluate": lambda self, params, state: 1.0}, "must be a dictionary of scalars"),
+        ((jnp.ones(()), (None, {"m": jnp.ones(2)})), r"scalars, but 'm' has shape \(2,\)"),
+        ((jnp.ones(()), (None, {"m": 1j})), "real numbers, but 'm' has dtype complex64"),
     ],
-)
-def test_what_functions_return(regression, methods, message):
-    with pytest.raises(ValueError, match=message):
-        study(changed(regression, **methods))
+    "evaluate": [
+        (1.0, "metrics must be a dictionary of scalars, but they are float"),
+        ({"m": "low"}, "metrics must be numbers, but 'm' is 'low'"),
+        ({"loss": 1.0}, "a metric cannot be called 'loss'"),
+    ],
+    "steps_per_epoch": [(0.5, "it must be an integer of at least 1, but it is 0.5")],
+}
+
+
+def _train(problem):
+    return curvopt.train(problem, SOLVER, jax.random.key(0), steps=1, progress=False)
+
+
+def _tune(problem):
+    solver = lambda rate: curvopt.LineSearchMinimiser(SGD(), LearningRate(rate))
+    return curvopt.tune(
+        problem,
+        {"a": solver},
+        {"rate": [0.1]},
+        metric="train_loss",
+        seeds=[9],
+        reported_seeds=[1],
+        steps=1,
+    )
+
+
+@pytest.mark.parametrize("door", [study, _train, _tune])
+@pytest.mark.parametrize("name", RETURNED)
+def test_what_functions_return(regression, name, door):
+    """It is said whose it is, whichever way the problem came in."""
+    for returned, message in RETURNED[name]:
+        method = lambda *args, returned=returned: returned
+        if name == "steps_per_epoch":
+            method = property(method)
+        message = f"`{name}` of Regression: .*{message}"
+        with pytest.raises(ValueError, match=message):
+            door(changed(regression, **{name: method}))
+
+
+class Refusing(curvopt.AbstractProblem):
+    """Ends with an error of its own."""
+
+    where: str = eqx.field(static=True)
+
+    def _checked(self, x, where, value):
+        return eqx.error_if(x, (self.where == where) & (value > -1), f"no {where} is left")
+
+    def init(self, key):
+        params = jax.random.normal(key, (3,))
+        return self._checked(params, "start", jnp.abs(params[0])), None
+
+    def batch(self, key, count):
+        return self._checked(count.astype(float), "batch", count)
+
+    def loss(self, params, args):
+        loss = jnp.sum(params**2) * (1 + args[0])
+        return self._checked(loss, "loss", loss), (None, {})
+
+    def evaluate(self, params, state):
+        loss = jnp.sum(params**2)
+        return {"train_loss": self._checked(loss, "evaluation", loss)}
+
+    steps_per_epoch = 1
+
+
+@pytest.mark.parametrize("lanes, loop", [(1, "scan"), (2, "dispatch")])
+@pytest.mark.parametrize("where", ["start", "batch", "loss", "evaluation"])
+def test_errors_at_run_time_are_their_own(where, lanes, loop, caplog):
+    """Guards against a sentence behind thousands of characters on jit and callbacks."""
+    execution = curvopt.Execution(lanes_at_once=lanes, loop=loop)
+    with pytest.raises(eqx.EquinoxRuntimeError) as error:
+        study(Refusing(where), execution=execution)
+    assert str(error.value) == f"no {where} is left" and not caplog.records
+    if lanes == 1:
+        with pytest.raises(eqx.EquinoxRuntimeError, match=f"^no {where} is left$"):
+            _train(Refusing(where))
 
 
 def test_large_integers_are_kept(regression):
