@@ -40,6 +40,12 @@ from ._environment import __version__ as __version__
 from ._line import Line as Line
 from ._line_search import AbstractLineSearch as AbstractLineSearch, StepInfo as StepInfo
 from ._minibatch import minibatch_indices as minibatch_indices
+from ._models import (
+    AbstractModel as AbstractModel,
+    EquinoxModel as EquinoxModel,
+    LinenModel as LinenModel,
+    NNXModel as NNXModel,
+)
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
 from ._study import (
@@ -54,6 +60,7 @@ from ._study import (
     Study as Study,
     StudyError as StudyError,
 )
+from ._supervised import SupervisedProblem as SupervisedProblem
 from ._train import train as train, TrainResult as TrainResult
 from ._tree import (
     safe_divide as safe_divide,

@@ -1,0 +1,362 @@
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, Shaped
+
+from ._checks import check_count
+from ._curvature import tag_output
+from ._minibatch import minibatch_indices
+from ._models import AbstractModel
+from ._problem import AbstractProblem, Metrics
+
+
+# Arrays with the examples on the first axis.
+Examples: TypeAlias = PyTree[Shaped[Array, "_ ..."]]
+
+# From outputs and targets to numbers for each example.
+Measure: TypeAlias = Callable[[Any, Any], Shaped[Array, "_ ..."]]
+
+
+class SupervisedProblem(AbstractProblem):
+    r"""A model, a data set and a loss function make a problem: regression,
+    classification, whatever is learnt from examples.
+
+    With inputs $x_i$, targets $t_i$ and the model's outputs $z_i = m(y, x_i)$, the loss of
+    a mini-batch $B$ is
+
+    $$f_B(y) = \frac1{|B|} \sum_{i \in B} L(z_i, t_i) + R(y).$$
+
+    ```python
+    problem = curvopt.SupervisedProblem(
+        curvopt.EquinoxModel(lambda key: eqx.nn.MLP(784, 10, 64, 2, key=key)),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        train=(images, labels),  # float32[60000, 784], int32[60000]
+        test=(test_images, test_labels),
+        batch_size=128,
+        metrics={"accuracy": lambda logits, labels: logits.argmax(-1) == labels},
+    )
+    curvopt.train(problem, solver, jax.random.key(0), steps=1000)
+    ```
+
+    The model is one of Equinox ([`curvopt.EquinoxModel`][]), of Flax linen
+    ([`curvopt.LinenModel`][]), of Flax NNX ([`curvopt.NNXModel`][]) or of your own
+    ([`curvopt.AbstractModel`][]). Its state (batch norm) and its randomness (dropout) are
+    taken care of, it is trained in its training mode, and evaluated in inference. What it
+    puts out is tagged for [`curvopt.GaussNewtonCurvature`][].
+
+    The data are on the device once, for all seeds, in the dtype that they come in. They are
+    shuffled anew in each epoch by [`curvopt.minibatch_indices`][].
+
+    It records the metrics at every step, on the step's batch, as `batch_accuracy` and so
+    on. A run is evaluated by `train_loss` and `train_accuracy`, `validation_loss`, ...,
+    `test_loss`, ..., without $R$.
+
+    **Arguments:**
+
+    - `model`: $m$, a [`curvopt.AbstractModel`][].
+    - `loss`: $L$, from the outputs and the targets of `n` examples to the loss of each, an
+        array of shape `(n,)`: `optax.softmax_cross_entropy_with_integer_labels`, for
+        example. With further axes, such as `(n, length)`, their mean is taken too:
+        `optax.squared_error`.
+    - `train`: the training data, a pair of inputs and targets: arrays, or pytrees of
+        arrays, of shapes `(examples, ...)`.
+    - `validation`, `test`: data on which it is evaluated as well, of the same kind.
+    - `batch_size`: examples in a mini-batch.
+    - `metrics`: by name, functions like `loss`, of which the means are recorded.
+    - `penalty`: $R$, a function of the parameters, such as a weight decay.
+    - `prepare`: from a batch of the data to inputs and targets, where the data are not that
+        already: `lambda batch: (batch[0] / 255, batch[1])` keeps images as bytes on the
+        device.
+    - `evaluated`: on how many of the training examples it is evaluated, always the same
+        ones, evenly spaced; default all.
+    - `evaluation_batch_size`: how many examples are evaluated at once; default all. With
+        fewer, they go through a loop, which needs less memory. Means are over all examples.
+
+    **Raises:**
+
+    `ValueError` if the data disagree on the number of examples, or those for evaluation
+    with those for training on shapes and dtypes; if the batch is larger than the data; if a
+    count is below 1. When it is trained: if `loss` or a metric does not return numbers for
+    each example, or broadcasts the examples against each other.
+    """
+
+    model: AbstractModel
+    loss_function: Measure
+    data: Examples
+    held_out: dict[str, Examples]
+    metrics: dict[str, Measure]
+    penalty: Callable[[PyTree[Array]], Scalar] | None
+    prepare: Callable[[Any], Any] | None
+    batch_size: int = eqx.field(static=True)
+    evaluated: int = eqx.field(static=True)
+    evaluation_batch_size: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        model: AbstractModel,
+        loss: Measure,
+        train: Any,
+        *,
+        batch_size: int,
+        validation: Any = None,
+        test: Any = None,
+        metrics: Mapping[str, Measure] | None = None,
+        penalty: Callable[[PyTree[Array]], Scalar] | None = None,
+        prepare: Callable[[Any], Any] | None = None,
+        evaluated: int | None = None,
+        evaluation_batch_size: int | None = None,
+    ):
+        _check_model(model)
+        self.model = model
+        self.loss_function = _function("loss", loss)
+        self.metrics = {}
+        for name, metric in (metrics or {}).items():
+            if name == "loss":
+                raise ValueError("a metric cannot be called 'loss', which is recorded.")
+            self.metrics[name] = _function(f"metrics[{name!r}]", metric)
+        self.penalty = None if penalty is None else _function("penalty", penalty)
+        self.prepare = None if prepare is None else _function("prepare", prepare)
+        self.data = _examples("train", train, prepare is None)
+        self.held_out = {
+            name: _alike(_examples(name, given, prepare is None), self.data, name)
+            for name, given in (("validation", validation), ("test", test))
+            if given is not None
+        }
+        size = _size(self.data)
+        self.batch_size = check_count("batch_size", batch_size)
+        if self.batch_size > size:
+            raise ValueError(
+                "batch_size must be at most the number of training examples, but it is "
+                f"{batch_size} and there are {size}."
+            )
+        self.evaluated = size
+        if evaluated is not None:
+            self.evaluated = min(size, check_count("evaluated", evaluated))
+        self.evaluation_batch_size = None
+        if evaluation_batch_size is not None:
+            count = check_count("evaluation_batch_size", evaluation_batch_size)
+            self.evaluation_batch_size = count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches go through the training data once."""
+        return _size(self.data) // self.batch_size
+
+    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:
+        inputs, _ = self._prepared(jtu.tree_map(lambda x: x[:1], self.data))
+        return self.model.init(key, inputs)
+
+    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Examples:
+        chosen = minibatch_indices(
+            key, count, size=_size(self.data), batch_size=self.batch_size
+        )
+        return jtu.tree_map(lambda x: x[chosen], self.data)
+
+    def loss(
+        self, params: PyTree[Array], args: tuple[Examples, PyTree, PRNGKeyArray]
+    ) -> tuple[Scalar, tuple[PyTree, Metrics]]:
+        examples, model_state, key = args
+        means, model_state = self._means(params, model_state, examples, key)
+        loss = means.pop("loss")
+        if self.penalty is not None:
+            loss = loss + _scalar(self.penalty(params))
+        return loss, (model_state, means)
+
+    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> Metrics:
+        parts = {"train": _spaced(self.data, self.evaluated), **self.held_out}
+        return {
+            f"{part}_{name}": value
+            for part, examples in parts.items()
+            for name, value in self._in_pieces(params, model_state, examples).items()
+        }
+
+    def _prepared(self, examples: Examples) -> tuple[Any, Any]:
+        """Inputs and targets."""
+        pair = examples if self.prepare is None else self.prepare(examples)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(
+                "prepare must return a pair of inputs and targets, but it returned "
+                f"{_described(pair)}."
+            )
+        return pair[0], pair[1]
+
+    def _means(
+        self,
+        params: PyTree[Array],
+        model_state: PyTree,
+        examples: Examples,
+        key: PRNGKeyArray | None,
+    ) -> tuple[Metrics, PyTree]:
+        """The means of loss and metrics, and the model's next state."""
+        inputs, targets = self._prepared(examples)
+        outputs, model_state = self.model.apply(params, model_state, inputs, key)
+        outputs, size = tag_output(outputs), _size(examples)
+        measures = {"loss": self.loss_function, **self.metrics}
+        means = {
+            name: jnp.mean(_measured(name, measure, outputs, targets, size))
+            for name, measure in measures.items()
+        }
+        return means, model_state
+
+    def _in_pieces(
+        self, params: PyTree[Array], model_state: PyTree, examples: Examples
+    ) -> Metrics:
+        """The means in inference, of as many examples at once as memory is to hold."""
+        size = _size(examples)
+        mean_of = lambda x: self._means(params, model_state, x, None)[0]
+        width = self.evaluation_batch_size or size
+        if width >= size:
+            return mean_of(examples)
+
+        def piece(start: Int[Array, ""]) -> Metrics:
+            at = lambda x: jax.lax.dynamic_slice_in_dim(x, start, width)
+            return mean_of(jtu.tree_map(at, examples))
+
+        pieces, rest = divmod(size, width)
+        means = jax.lax.map(piece, width * jnp.arange(pieces))
+        totals = jtu.tree_map(lambda x: width * x.sum(), means)
+        if rest:
+            last = mean_of(jtu.tree_map(lambda x: x[-rest:], examples))
+            totals = jtu.tree_map(lambda x, z: x + rest * z, totals, last)
+        return jtu.tree_map(lambda x: x / size, totals)
+
+
+def _size(examples: Examples) -> int:
+    return jtu.tree_leaves(examples)[0].shape[0]
+
+
+def _spaced(examples: Examples, count: int) -> Examples:
+    """So many of the examples, evenly spaced."""
+    size = _size(examples)
+    if count == size:
+        return examples
+    # In NumPy: the product can be beyond int32.
+    chosen = np.arange(count, dtype=np.int64) * size // count
+    return jtu.tree_map(lambda x: x[chosen], examples)
+
+
+def _measured(
+    name: str, measure: Measure, outputs: Any, targets: Any, size: int
+) -> Shaped[Array, "_ ..."]:
+    """What a loss or a metric says of each example; refuse one that says nothing of each,
+    or sees the examples against each other."""
+
+    def of(count: int) -> Any:
+        struct = lambda x: jax.ShapeDtypeStruct((count, *jnp.shape(x)[1:]), x.dtype)
+        return jax.eval_shape(measure, *jtu.tree_map(struct, (outputs, targets)))
+
+    def refused(how: str, remedy: str) -> ValueError:
+        return ValueError(
+            f"`{name}` must return numbers for each of the {size} examples, but of outputs "
+            f"{_described(outputs)} and targets {_described(targets)} it returned {how}. "
+            f"{remedy}"
+        )
+
+    values = measure(outputs, targets)
+    shape = values.shape if hasattr(values, "shape") else None
+    if not shape or shape[0] != size:
+        remedy = "Leave the mean to the problem." if shape == () else ""
+        raise refused(_described(values), remedy)
+    try:
+        # Of one example more, the numbers of each are as many; or they are of pairs.
+        alone = of(size + 1).shape == (size + 1, *shape[1:])
+    except (TypeError, ValueError):
+        alone = False
+    if not alone:
+        raise refused(
+            f"{_described(values)}, each example against the others",
+            "Give outputs and targets the same shape, `targets[:, None]` for example.",
+        )
+    return values
+
+
+def _scalar(value: Any) -> Scalar:
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise ValueError(
+            f"penalty must return one number, but it returned {_described(value)}. Sum it "
+            "over all parameters, as `optax.tree.norm(params, squared=True)` does."
+        )
+    return value
+
+
+def _described(tree: Any) -> str:
+    """A pytree of arrays in words."""
+    if hasattr(tree, "shape") and hasattr(tree, "dtype"):
+        return f"{tree.dtype}{list(tree.shape)}"
+    if isinstance(tree, tuple):
+        return f"({', '.join(map(_described, tree))})"
+    return type(tree).__name__
+
+
+def _function(name: str, value: Any) -> Any:
+    if not callable(value) or isinstance(value, type):
+        raise ValueError(f"{name} must be a function, but it is {value!r}.")
+    return value
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, AbstractModel):
+        return
+    if isinstance(model, eqx.Module):
+        remedy = "Give the function that makes it: `curvopt.EquinoxModel(lambda key: ...)`."
+    elif hasattr(model, "init") and hasattr(model, "apply"):
+        remedy = "Wrap it: `curvopt.LinenModel(module)`."
+    else:
+        remedy = (
+            "Give the function that makes it: `curvopt.EquinoxModel(lambda key: ...)` or "
+            "`curvopt.NNXModel(lambda rngs: ...)`."
+        )
+    raise ValueError(
+        f"model must be a curvopt.AbstractModel, but it is {type(model).__name__}. {remedy}"
+    )
+
+
+def _examples(name: str, given: Any, pair: bool) -> Examples:
+    """Data as arrays of jax, with the examples on the first axis."""
+    if pair and not (isinstance(given, (tuple, list)) and len(given) == 2):
+        raise ValueError(
+            f"{name} must be a pair of inputs and targets, but it is {_described(given)}. "
+            "Of other data, `prepare` makes a pair."
+        )
+    given = tuple(given) if pair else given
+    leaves = jtu.tree_leaves_with_path(given)
+    for path, x in leaves:
+        where = f"{name}{jtu.keystr(path)}"
+        if not isinstance(x, (jax.Array, np.ndarray)) or x.dtype.kind in "OSU":
+            raise ValueError(
+                f"{name} must be of arrays of numbers, but {where} is {type(x).__name__}. "
+                "Convert it: `numpy.asarray(..., dtype=...)`."
+            )
+        if x.ndim == 0:
+            raise ValueError(
+                f"{name} must have the examples on the first axis of each array, but "
+                f"{where} is one number."
+            )
+    sizes = {f"{name}{jtu.keystr(path)}": x.shape[0] for path, x in leaves}
+    if len(set(sizes.values())) != 1 or not all(sizes.values()):
+        listed = ", ".join(f"{n} in {where}" for where, n in sizes.items()) or "none"
+        raise ValueError(
+            f"{name} must have as many targets as inputs, at least one, on the first axis "
+            f"of each array, but there are {listed}."
+        )
+    return jtu.tree_map(jnp.asarray, given)
+
+
+def _alike(examples: Examples, train: Examples, name: str) -> Examples:
+    """Examples of the kind of the training data; refuse others."""
+    kinds = [
+        [f"{x.dtype}{['n', *x.shape[1:]]}".replace("'", "") for x in jtu.tree_leaves(tree)]
+        for tree in (examples, train)
+    ]
+    if kinds[0] != kinds[1] or jtu.tree_structure(examples) != jtu.tree_structure(train):
+        raise ValueError(
+            f"{name} must be like train, which is {', '.join(kinds[1])}, but it is "
+            f"{', '.join(kinds[0])}."
+        )
+    return examples
