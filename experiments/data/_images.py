@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,3 +22,18 @@ class Images:
     train_labels: UInt8[np.ndarray, " train"]
     test_images: UInt8[np.ndarray, " test *shape"]
     test_labels: UInt8[np.ndarray, " test"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(height, width)` of grey images, `(channel, height, width)` of colour ones."""
+        return self.train_images.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """How many values a pixel has: 1 in grey images."""
+        return math.prod(self.shape[:-2])
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.train_labels.max()) + 1

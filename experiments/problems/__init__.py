@@ -20,11 +20,7 @@ from ._lenet import lenet_network as lenet_network, LeNetClassifier as LeNetClas
 from ._logistic import LogisticRegression as LogisticRegression
 from ._pendulum import Pendulum as Pendulum
 from ._quadratic import NoisyQuadratic as NoisyQuadratic
-from ._resnet import (
-    resnet_logits as resnet_logits,
-    resnet_network as resnet_network,
-    ResNetClassifier as ResNetClassifier,
-)
+from ._resnet import ResNet as ResNet, ResNetClassifier as ResNetClassifier
 from ._rosenbrock import Rosenbrock as Rosenbrock, rosenbrock as rosenbrock
 from ._transformer import (
     TransformerCharacters as TransformerCharacters,

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -8,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 import curvopt
 
 from ..data import Images
-from ._images import Batch, ImageData, pixels, static_part
+from ._images import on_images
+from ._on_data import AbstractOnData
 
 
 def autoencoder_network(widths: Sequence[int], *, key: PRNGKeyArray) -> eqx.nn.Sequential:
@@ -29,13 +31,30 @@ def autoencoder_network(widths: Sequence[int], *, key: PRNGKeyArray) -> eqx.nn.S
     return eqx.nn.Sequential(layers[:-1])
 
 
-def bernoulli_loss(logits: Float[Array, "n pixel"], x: Float[Array, "n pixel"]) -> Scalar:
+def bernoulli_loss(
+    logits: Float[Array, "n pixel"], x: Float[Array, "n pixel"]
+) -> Float[Array, " n"]:
     """The cross-entropy of Bernoulli variables, with probabilities `p = sigmoid(logits)`:
-    `-Σ_pixels (x log p + (1 - x) log(1 - p))`, averaged over the images."""
-    return optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=-1).mean()
+    `-Σ_pixels (x log p + (1 - x) log(1 - p))` of each image."""
+    return optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=-1)
 
 
-class Autoencoder(curvopt.AbstractProblem):
+def _squared_error(
+    logits: Float[Array, "n pixel"], x: Float[Array, "n pixel"]
+) -> Float[Array, " n"]:
+    return jnp.square(x - jax.nn.sigmoid(logits)).sum(axis=-1)
+
+
+def _pixels(
+    batch: tuple[UInt8[Array, " n *shape"], UInt8[Array, " n"]],
+) -> tuple[Float[Array, "n pixel"], Float[Array, "n pixel"]]:
+    """Each image as a vector of values from 0 to 1, to be read and to be restored."""
+    images, _ = batch
+    x = images.reshape(len(images), -1).astype(jnp.float32) / 255
+    return x, x
+
+
+class Autoencoder(AbstractOnData):
     """Images that a network has to put through a few numbers and restore.
 
     Fully connected layers that narrow and widen again, with gelu; what they put out are
@@ -67,8 +86,8 @@ class Autoencoder(curvopt.AbstractProblem):
     of pixels and have something between, or the batch is larger than the data.
     """
 
-    data: ImageData
-    widths: tuple[int, ...] = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -77,45 +96,23 @@ class Autoencoder(curvopt.AbstractProblem):
         batch_size: int = 128,
         evaluated: int | None = 12_000,
     ):
-        self.data = ImageData(images, batch_size, evaluated)
-        self.widths = tuple(
+        counts = tuple(
             curvopt.check_count(f"widths[{k}]", width) for k, width in enumerate(widths)
         )
-        size = math.prod(self.data.shape)
-        if len(self.widths) < 3 or self.widths[0] != size or self.widths[-1] != size:
+        size = math.prod(images.shape)
+        if len(counts) < 3 or counts[0] != size or counts[-1] != size:
             raise ValueError(
                 f"widths must begin and end with the number of pixels, which is {size} in "
                 f"{images.name}, and have at least one width between, but they are "
-                f"{self.widths}."
+                f"{counts}."
             )
-
-    def _model(self, key: PRNGKeyArray) -> eqx.nn.Sequential:
-        return autoencoder_network(self.widths, key=key)
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], None]:
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Batch:
-        return self.data.batch(key, count)
-
-    def _loss(self, params: PyTree[Array], images: Array) -> tuple[Scalar, curvopt.Metrics]:
-        model = eqx.combine(params, static_part(self._model))
-        x = pixels(images)
-        logits = curvopt.tag_output(jax.vmap(model)(x))
-        error = jnp.square(x - jax.nn.sigmoid(logits)).sum(axis=-1).mean()
-        return bernoulli_loss(logits, x), {"squared_error": error}
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[None, curvopt.Metrics]]:
-        (images, _), _, _ = args
-        loss, metrics = self._loss(params, images)
-        return loss, (None, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        del model_state
-        return self.data.evaluate(lambda images, labels: self._loss(params, images))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
+        self.name = images.name
+        self.problem = on_images(
+            images,
+            partial(autoencoder_network, counts),
+            loss=bernoulli_loss,
+            metrics={"squared_error": _squared_error},
+            prepare=_pixels,
+            batch_size=batch_size,
+            evaluated=evaluated,
+        )

@@ -1,19 +1,19 @@
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array
 
 import curvopt
 
 from ..data import Images
-from ._classification import check_activation, classification, flat
-from ._images import Batch, ImageData
+from ._images import check_activation, classifier
+from ._on_data import AbstractOnData
 
 
-class MLPClassifier(curvopt.AbstractProblem):
+class MLPClassifier(AbstractOnData):
     """Images classified by a multi-layer perceptron, with the cross-entropy loss.
 
     The data set is on the device once, as bytes; a batch is standardised by the mean
@@ -36,10 +36,8 @@ class MLPClassifier(curvopt.AbstractProblem):
     larger than the data.
     """
 
-    data: ImageData
-    width: int = eqx.field(static=True)
-    depth: int = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -50,37 +48,15 @@ class MLPClassifier(curvopt.AbstractProblem):
         activation: Callable[[Array], Array] = jax.nn.gelu,
         evaluated: int | None = 12_000,
     ):
-        self.data = ImageData(images, batch_size, evaluated)
-        self.width = curvopt.check_count("width", width)
-        self.depth = curvopt.check_count("depth", depth)
-        self.activation = check_activation(activation)
-
-    def _model(self, key: PRNGKeyArray) -> eqx.nn.MLP:
-        pixels, classes = math.prod(self.data.shape), self.data.classes
-        return eqx.nn.MLP(pixels, classes, self.width, self.depth, self.activation, key=key)
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], None]:
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Batch:
-        return self.data.batch(key, count)
-
-    def _loss(
-        self, params: PyTree[Array], images: Array, labels: Array
-    ) -> tuple[Scalar, curvopt.Metrics]:
-        return classification(self._model, params, flat(self.data, images), labels)
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[None, curvopt.Metrics]]:
-        (images, labels), _, _ = args
-        loss, metrics = self._loss(params, images, labels)
-        return loss, (None, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        del model_state
-        return self.data.evaluate(lambda *batch: self._loss(params, *batch))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
+        make = partial(
+            eqx.nn.MLP,
+            math.prod(images.shape),
+            images.classes,
+            curvopt.check_count("width", width),
+            curvopt.check_count("depth", depth),
+            check_activation(activation),
+        )
+        self.name = images.name
+        self.problem = classifier(
+            images, make, (-1,), batch_size=batch_size, evaluated=evaluated
+        )

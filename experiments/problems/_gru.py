@@ -1,16 +1,16 @@
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import curvopt
 
 from ..data import Text
-from ._images import static_part
-from ._text import predicted, TextData
+from ._on_data import AbstractOnData
+from ._text import next_character
 
 
 class GRUNetwork(eqx.Module):
@@ -48,7 +48,7 @@ class GRUNetwork(eqx.Module):
         return jax.vmap(self.readout)(states)
 
 
-class GRUCharacters(curvopt.AbstractProblem):
+class GRUCharacters(AbstractOnData):
     """The next character of a text, predicted by a gated recurrent unit.
 
     The loss is the cross-entropy in nats per character, averaged over all characters of
@@ -78,8 +78,8 @@ class GRUCharacters(curvopt.AbstractProblem):
     are longer than the test data.
     """
 
-    data: TextData
-    width: int = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -89,36 +89,12 @@ class GRUCharacters(curvopt.AbstractProblem):
         batch_size: int = 32,
         evaluated: int | None = 512,
     ):
-        self.data = TextData(text, length, batch_size, evaluated)
-        self.width = curvopt.check_count("width", width)
-
-    def _model(self, key: PRNGKeyArray) -> GRUNetwork:
-        return GRUNetwork(self.width, self.data.symbols, key=key)
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], None]:
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
-
-    def batch(
-        self, key: PRNGKeyArray, count: Int[Array, ""]
-    ) -> UInt8[Array, "batch characters"]:
-        return self.data.batch(key, count)
-
-    def _loss(
-        self, params: PyTree[Array], windows: Array
-    ) -> tuple[Scalar, curvopt.Metrics]:
-        return predicted(eqx.combine(params, static_part(self._model)), windows)
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[None, curvopt.Metrics]]:
-        windows, _, _ = args
-        loss, metrics = self._loss(params, windows)
-        return loss, (None, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        del model_state
-        return self.data.evaluate(lambda windows: self._loss(params, windows))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
+        width = curvopt.check_count("width", width)
+        self.name = text.name
+        self.problem = next_character(
+            text,
+            partial(GRUNetwork, width, len(text.alphabet)),
+            length=length,
+            batch_size=batch_size,
+            evaluated=evaluated,
+        )

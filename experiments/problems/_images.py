@@ -1,33 +1,68 @@
-"""What problems on images have in common; each holds an `ImageData`."""
+"""What problems on images have in common."""
 
-import math
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 import curvopt
 
 from ..data import Images
+from ._on_data import accuracy, evenly_spaced
 
 
-Batch: TypeAlias = tuple[UInt8[Array, " n *shape"], UInt8[Array, " n"]]
-
-_Model = TypeVar("_Model")
-
-
-class ImageData(eqx.Module):
-    """Images on the device once, as bytes: their mini-batches, their scales, and the
-    evaluation on them.
+class Standardised(eqx.Module):
+    """A batch of bytes, with labels, as `(x - mean) / deviation`, with those of all
+    training pixels, of each channel by itself; float32.
 
     **Arguments:**
 
     - `images`: the data.
+    - `shape`: of an image as the model takes it.
+    """
+
+    # Of each channel; grey images have one.
+    mean: tuple[float, ...] = eqx.field(static=True)
+    deviation: tuple[float, ...] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, images: Images, shape: tuple[int, ...]):
+        x = images.train_images
+        planes = x.reshape(len(x), images.channels, *x.shape[-2:]).swapaxes(0, 1)
+        self.mean = tuple(float(plane.mean()) for plane in planes)
+        self.deviation = tuple(float(plane.std()) for plane in planes)
+        self.shape = shape
+
+    def __call__(
+        self, batch: tuple[UInt8[Array, " n *shape"], UInt8[Array, " n"]]
+    ) -> tuple[Float[Array, " n *taken"], Int[Array, " n"]]:
+        images, labels = batch
+        mean, deviation = (
+            np.asarray(x, np.float32).reshape(-1, 1, 1) for x in (self.mean, self.deviation)
+        )
+        x = (images.astype(jnp.float32) - mean) / deviation
+        return x.reshape(len(x), *self.shape), labels.astype(jnp.int32)
+
+
+def on_images(
+    images: Images,
+    make: Callable[..., Any],
+    *,
+    batch_size: int,
+    evaluated: int | None = None,
+    tested: int | None = None,
+    **options: Any,
+) -> curvopt.SupervisedProblem:
+    """The problem of a model on images, which are on the device once, as bytes.
+
+    **Arguments:**
+
+    - `images`: the data.
+    - `make`: makes the model of a key.
     - `batch_size`: images in a mini-batch.
     - `evaluated`, `tested`: on how many training and on how many test images metrics are
         evaluated, the same ones always, evenly spaced; all of them if `None` or if there
@@ -37,141 +72,49 @@ class ImageData(eqx.Module):
         one after another: they took 63 to 100 % of the memory. DeepOBS (Schneider et al.
         2019), too, evaluates on a part of the training data, as large as the test data;
         there it changes.
+    - `options`: of [`curvopt.SupervisedProblem`][].
 
     **Raises:**
 
     `ValueError` if a count is not one, or the batch is larger than the training data.
     """
-
-    train_images: UInt8[Array, " train *shape"]
-    train_labels: UInt8[Array, " train"]
-    test_images: UInt8[Array, " test *shape"]
-    test_labels: UInt8[Array, " test"]
-    name: str = eqx.field(static=True)
-    # Of each channel; grey images have one.
-    mean: tuple[float, ...] = eqx.field(static=True)
-    deviation: tuple[float, ...] = eqx.field(static=True)
-    classes: int = eqx.field(static=True)
-    batch_size: int = eqx.field(static=True)
-    evaluated: int = eqx.field(static=True)
-    tested: int = eqx.field(static=True)
-
-    def __init__(
-        self,
-        images: Images,
-        batch_size: int,
-        evaluated: int | None = None,
-        tested: int | None = None,
-    ):
-        size = len(images.train_images)
-        self.batch_size = curvopt.check_count("batch_size", batch_size)
-        if batch_size > size:
-            raise ValueError(
-                f"batch_size must be at most the number of training images, but it is "
-                f"{batch_size} and {images.name} has {size}."
-            )
-        self.evaluated = _at_most(size, "evaluated", evaluated)
-        self.tested = _at_most(len(images.test_images), "tested", tested)
-        self.train_images = jnp.asarray(images.train_images)
-        self.train_labels = jnp.asarray(images.train_labels)
-        self.test_images = jnp.asarray(images.test_images)
-        self.test_labels = jnp.asarray(images.test_labels)
-        self.name = images.name
-        planes = images.train_images.reshape(size, self.channels, *self.shape[-2:])
-        self.mean = tuple(float(x.mean()) for x in planes.swapaxes(0, 1))
-        self.deviation = tuple(float(x.std()) for x in planes.swapaxes(0, 1))
-        self.classes = int(images.train_labels.max()) + 1
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`(height, width)` of grey images, `(channel, height, width)` of colour ones."""
-        return self.train_images.shape[1:]
-
-    @property
-    def channels(self) -> int:
-        """How many values a pixel has: 1 in grey images."""
-        return math.prod(self.shape[:-2])
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """How many batches go through the training data once."""
-        return len(self.train_images) // self.batch_size
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Batch:
-        """The images of a step, with their labels: [`curvopt.minibatch_indices`][]."""
-        chosen = curvopt.minibatch_indices(
-            key, count, size=len(self.train_images), batch_size=self.batch_size
-        )
-        return self.train_images[chosen], self.train_labels[chosen]
-
-    def standardised(self, images: UInt8[Array, " n *shape"]) -> Float[Array, " n *shape"]:
-        """`(x - mean) / deviation`, with those of all training pixels, of each channel by
-        itself; float32."""
-        mean, deviation = (
-            np.asarray(x, np.float32).reshape(-1, 1, 1) for x in (self.mean, self.deviation)
-        )
-        return (images.astype(jnp.float32) - mean) / deviation
-
-    def evaluate(
-        self, fn: Callable[[Array, Array], tuple[Scalar, curvopt.Metrics]]
-    ) -> curvopt.Metrics:
-        """Metrics on the training and on the test images.
-
-        **Arguments:**
-
-        - `fn`: `fn(images, labels) -> (loss, metrics)`, means over the images.
-
-        **Returns:**
-
-        `train_loss`, `test_loss`, and `train_` and `test_` before the names in `metrics`.
-        """
-        out = {}
-        parts = {
-            "train": _spaced(self.train_images, self.train_labels, self.evaluated),
-            "test": _spaced(self.test_images, self.test_labels, self.tested),
-        }
-        for part, (images, labels) in parts.items():
-            loss, metrics = fn(images, labels)
-            named = {"loss": loss, **metrics}
-            out |= {f"{part}_{name}": value for name, value in named.items()}
-        return out
-
-
-def _at_most(size: int, name: str, count: int | None) -> int:
-    return size if count is None else min(size, curvopt.check_count(name, count))
-
-
-def _spaced(images: Array, labels: Array, count: int) -> Batch:
-    """So many of the images, evenly spaced."""
-    size = len(images)
-    if count == size:
-        return images, labels
-    # In NumPy: the product can be beyond int32.
-    chosen = np.arange(count, dtype=np.int64) * size // count
-    return images[chosen], labels[chosen]
-
-
-def pixels(images: UInt8[Array, " n *shape"]) -> Float[Array, "n value"]:
-    """Each image as a vector of values from 0 to 1, float32."""
-    return images.reshape(len(images), -1).astype(jnp.float32) / 255
-
-
-def classified(
-    logits: Float[Array, "n class"], labels: UInt8[Array, " n"]
-) -> tuple[Scalar, curvopt.Metrics]:
-    """The mean cross-entropy, and how many of all are classified correctly, `accuracy`."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits, labels.astype(jnp.int32)
+    test = images.test_images, images.test_labels
+    return curvopt.SupervisedProblem(
+        curvopt.EquinoxModel(make),
+        train=(images.train_images, images.train_labels),
+        test=tuple(evenly_spaced("tested", x, tested) for x in test),
+        batch_size=batch_size,
+        evaluated=evaluated,
+        **options,
     )
-    return losses.mean(), {"accuracy": (logits.argmax(axis=-1) == labels).mean()}
 
 
-def static_part(make: Callable[[PRNGKeyArray], _Model]) -> _Model:
-    """All of a model but its arrays: its functions and sizes. No array is built.
+def classifier(
+    images: Images, make: Callable[..., Any], shape: tuple[int, ...], **counts: Any
+) -> curvopt.SupervisedProblem:
+    """Images classified with the cross-entropy loss, and how many of all correctly:
+    `accuracy`.
 
     **Arguments:**
 
-    - `make`: makes the model from a key.
+    - `shape`: of a standardised image as the model takes it.
+    - `images`, `make`, `counts`: as in [`on_images`][].
     """
-    model = eqx.filter_eval_shape(make, jr.key(0))
-    return eqx.filter(model, lambda x: not hasattr(x, "dtype"))
+    return on_images(
+        images,
+        make,
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        metrics={"accuracy": accuracy},
+        prepare=Standardised(images, shape),
+        **counts,
+    )
+
+
+def check_activation(activation: Any) -> Any:
+    """Refuse what is no function."""
+    if not callable(activation):
+        raise ValueError(
+            "activation must be a function, such as jax.nn.relu or jax.nn.gelu, but it is "
+            f"{activation!r}."
+        )
+    return activation

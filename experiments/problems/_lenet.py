@@ -1,17 +1,17 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray
 
 import curvopt
 
 from ..data import Images
-from ._classification import classification
-from ._images import Batch, ImageData
+from ._images import classifier
+from ._on_data import AbstractOnData
 
 
 # The smallest image that leaves a pixel: halved, four less, halved.
@@ -67,7 +67,7 @@ def lenet_network(
     )
 
 
-class LeNetClassifier(curvopt.AbstractProblem):
+class LeNetClassifier(AbstractOnData):
     """Images classified by a small convolutional network, with the cross-entropy loss.
 
     LeNet-5 (LeCun et al. 1998) with all connections and today's activations: two
@@ -94,10 +94,8 @@ class LeNetClassifier(curvopt.AbstractProblem):
     colour or too small for the network, or the batch is larger than the data.
     """
 
-    data: ImageData
-    channels: tuple[int, int] = eqx.field(static=True)
-    widths: tuple[int, int] = eqx.field(static=True)
-    smooth: bool = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -109,64 +107,39 @@ class LeNetClassifier(curvopt.AbstractProblem):
         evaluated: int | None = 12_000,
         tested: int | None = None,
     ):
-        self.data = ImageData(images, batch_size, evaluated, tested)
-        self.channels = _pair("channels", channels)
-        self.widths = _pair("widths", widths)
         if not isinstance(smooth, bool):
             raise ValueError(
                 "smooth must be True (gelu and average pooling) or False (relu and "
                 f"max-pooling), but it is {smooth!r}."
             )
-        self.smooth = smooth
-        if len(self.data.shape) != 2:
+        if len(images.shape) != 2:
             raise ValueError(
                 f"images must be grey, but those of {images.name} have "
-                f"{self.data.channels} channels. Use ResNetClassifier."
+                f"{images.channels} channels. Use ResNetClassifier."
             )
-        if min(self.data.shape) < _SMALLEST:
+        if min(images.shape) < _SMALLEST:
             raise ValueError(
                 f"images must be at least {_SMALLEST} pixels high and wide, but those of "
-                f"{images.name} have shape {self.data.shape}. Use MLPClassifier."
+                f"{images.name} have shape {images.shape}. Use MLPClassifier."
             )
-
-    def _model(self, key: PRNGKeyArray) -> eqx.nn.Sequential:
-        height, width = self.data.shape
-        return lenet_network(
-            (height, width),
-            self.channels,
-            self.widths,
-            self.data.classes,
-            jax.nn.gelu if self.smooth else jax.nn.relu,
-            eqx.nn.AvgPool2d if self.smooth else eqx.nn.MaxPool2d,
-            key=key,
+        make = partial(
+            lenet_network,
+            images.shape,
+            _pair("channels", channels),
+            _pair("widths", widths),
+            images.classes,
+            jax.nn.gelu if smooth else jax.nn.relu,
+            eqx.nn.AvgPool2d if smooth else eqx.nn.MaxPool2d,
         )
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], None]:
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Batch:
-        return self.data.batch(key, count)
-
-    def _loss(
-        self, params: PyTree[Array], images: Array, labels: Array
-    ) -> tuple[Scalar, curvopt.Metrics]:
-        x = jnp.expand_dims(self.data.standardised(images), 1)
-        return classification(self._model, params, x, labels)
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[None, curvopt.Metrics]]:
-        (images, labels), _, _ = args
-        loss, metrics = self._loss(params, images, labels)
-        return loss, (None, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        del model_state
-        return self.data.evaluate(lambda *batch: self._loss(params, *batch))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
+        self.name = images.name
+        self.problem = classifier(
+            images,
+            make,
+            (1, *images.shape),
+            batch_size=batch_size,
+            evaluated=evaluated,
+            tested=tested,
+        )
 
 
 def _pair(name: str, values: Sequence[int]) -> tuple[int, int]:

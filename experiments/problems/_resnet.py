@@ -1,21 +1,17 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray
 
 import curvopt
 
 from ..data import Images
-from ._classification import check_activation
-from ._images import Batch, classified, ImageData, static_part
-
-
-_BATCH = "batch"
+from ._images import check_activation, classifier
+from ._on_data import AbstractOnData
 
 
 class _NormalisedConv(eqx.Module):
@@ -30,7 +26,7 @@ class _NormalisedConv(eqx.Module):
         )
         # With Equinox's own momentum, 0.99, evaluation would be by what was a hundred steps
         # ago, and by variances too large for longer: their averages start from 1.
-        self.norm = eqx.nn.BatchNorm(after, _BATCH, momentum=0.9, mode="batch")
+        self.norm = eqx.nn.BatchNorm(after, "batch", momentum=0.9, mode="batch")
 
     def __call__(self, x: Array, state: eqx.nn.State) -> tuple[Array, eqx.nn.State]:
         return self.norm(self.conv(x), state)
@@ -123,32 +119,15 @@ class ResNet(eqx.Module):
     def __call__(
         self, x: Float[Array, "channel height width"], state: eqx.nn.State
     ) -> tuple[Float[Array, " class"], eqx.nn.State]:
-        x, state = self.stem(x, state)
+        # A convolution promotes no dtypes.
+        x, state = self.stem(x.astype(self.readout.weight.dtype), state)
         x = self.activation(x)
         for block in self.blocks:
             x, state = block(x, state)
         return self.readout(jnp.mean(x, axis=(1, 2))), state
 
 
-def resnet_network(*args: Any, key: PRNGKeyArray) -> tuple[ResNet, eqx.nn.State]:
-    """A `ResNet` of these arguments, and the running averages of its batch
-    normalisation, before the first batch."""
-    model, state = eqx.nn.make_with_state(ResNet)(*args, key=key)
-    # Its counters are weakly typed, and would widen with the parameters.
-    return model, jtu.tree_map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-
-
-def resnet_logits(
-    model: ResNet, state: eqx.nn.State, images: Float[Array, "n channel height width"]
-) -> tuple[Float[Array, "n class"], eqx.nn.State]:
-    """The logits of a batch, whose statistics normalise it; and the next state."""
-    # A state may be updated once only: each evaluation gets a copy.
-    state = jtu.tree_map(lambda x: x, state)
-    network = jax.vmap(model, in_axes=(0, None), out_axes=(0, None), axis_name=_BATCH)
-    return network(images, state)
-
-
-class ResNetClassifier(curvopt.AbstractProblem):
+class ResNetClassifier(AbstractOnData):
     """Images classified by a small residual network with batch normalisation (He et al.
     2016), with the cross-entropy loss.
 
@@ -178,10 +157,8 @@ class ResNetClassifier(curvopt.AbstractProblem):
     the batch is larger than the data.
     """
 
-    data: ImageData
-    channels: tuple[int, ...] = eqx.field(static=True)
-    blocks: int = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -193,63 +170,27 @@ class ResNetClassifier(curvopt.AbstractProblem):
         evaluated: int | None = 2_000,
         tested: int | None = 4_000,
     ):
-        self.data = ImageData(images, batch_size, evaluated, tested)
-        self.channels = tuple(
+        counts = tuple(
             curvopt.check_count(f"channels[{k}]", n) for k, n in enumerate(channels)
         )
-        if not self.channels:
+        if not counts:
             raise ValueError(
                 "channels must be those of each stage, but they are (). Give one at least."
             )
-        self.blocks = curvopt.check_count("blocks", blocks)
-        self.activation = check_activation(activation)
-
-    def _model(self, key: PRNGKeyArray) -> tuple[ResNet, eqx.nn.State]:
-        return resnet_network(
-            self.data.channels,
-            self.channels,
-            self.blocks,
-            self.data.classes,
-            self.activation,
-            key=key,
+        make = partial(
+            ResNet,
+            images.channels,
+            counts,
+            curvopt.check_count("blocks", blocks),
+            images.classes,
+            check_activation(activation),
         )
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], eqx.nn.State]:
-        model, state = self._model(key)
-        return eqx.filter(model, eqx.is_inexact_array), state
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Batch:
-        return self.data.batch(key, count)
-
-    def _logits(
-        self,
-        params: PyTree[Array],
-        model_state: eqx.nn.State,
-        images: Array,
-        inference: bool,
-    ) -> tuple[Array, eqx.nn.State]:
-        static, _ = static_part(self._model)
-        model = eqx.nn.inference_mode(eqx.combine(params, static), inference)
-        x = self.data.standardised(images)
-        x = x.reshape(len(x), self.data.channels, *self.data.shape[-2:])
-        # A convolution promotes no dtypes.
-        return resnet_logits(model, model_state, x.astype(model.readout.weight.dtype))
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[eqx.nn.State, curvopt.Metrics]]:
-        (images, labels), model_state, _ = args
-        logits, state = self._logits(params, model_state, images, inference=False)
-        loss, metrics = classified(curvopt.tag_output(logits), labels)
-        return loss, (state, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        def measure(images: Array, labels: Array) -> tuple[Scalar, curvopt.Metrics]:
-            logits, _ = self._logits(params, model_state, images, inference=True)
-            return classified(logits, labels)
-
-        return self.data.evaluate(measure)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
+        self.name = images.name
+        self.problem = classifier(
+            images,
+            make,
+            (images.channels, *images.shape[-2:]),
+            batch_size=batch_size,
+            evaluated=evaluated,
+            tested=tested,
+        )

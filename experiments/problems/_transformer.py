@@ -1,16 +1,16 @@
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 import curvopt
 
 from ..data import Text
-from ._images import static_part
-from ._text import predicted, TextData
+from ._on_data import AbstractOnData
+from ._text import next_character
 
 
 class _Block(eqx.Module):
@@ -107,7 +107,7 @@ class TransformerNetwork(eqx.Module):
         return jax.lax.scan(step, x, layers, unroll=self.unroll)[0]
 
 
-class TransformerCharacters(curvopt.AbstractProblem):
+class TransformerCharacters(AbstractOnData):
     """The next character of a text, predicted by a small causal transformer.
 
     The loss is the cross-entropy in nats per character, averaged over all characters of
@@ -136,10 +136,8 @@ class TransformerCharacters(curvopt.AbstractProblem):
     is larger than the data, or the windows are longer than the test data.
     """
 
-    data: TextData
-    width: int = eqx.field(static=True)
-    layers: int = eqx.field(static=True)
-    heads: int = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    problem: curvopt.SupervisedProblem
 
     def __init__(
         self,
@@ -151,50 +149,19 @@ class TransformerCharacters(curvopt.AbstractProblem):
         batch_size: int = 16,
         evaluated: int | None = 512,
     ):
-        self.data = TextData(text, length, batch_size, evaluated)
-        self.width = curvopt.check_count("width", width)
-        self.layers = curvopt.check_count("layers", layers)
-        self.heads = curvopt.check_count("heads", heads)
+        counts = {"width": width, "layers": layers, "heads": heads, "length": length}
+        for name, n in counts.items():
+            curvopt.check_count(name, n)
         if width % heads:
             raise ValueError(
                 f"width must be a multiple of heads, but it is {width} and heads is "
                 f"{heads}."
             )
-
-    def _model(self, key: PRNGKeyArray) -> TransformerNetwork:
-        return TransformerNetwork(
-            self.width,
-            self.layers,
-            self.heads,
-            self.data.length,
-            self.data.symbols,
-            key=key,
+        self.name = text.name
+        self.problem = next_character(
+            text,
+            partial(TransformerNetwork, width, layers, heads, length, len(text.alphabet)),
+            length=length,
+            batch_size=batch_size,
+            evaluated=evaluated,
         )
-
-    def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], None]:
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
-
-    def batch(
-        self, key: PRNGKeyArray, count: Int[Array, ""]
-    ) -> UInt8[Array, "batch characters"]:
-        return self.data.batch(key, count)
-
-    def _loss(
-        self, params: PyTree[Array], windows: Array
-    ) -> tuple[Scalar, curvopt.Metrics]:
-        return predicted(eqx.combine(params, static_part(self._model)), windows)
-
-    def loss(
-        self, params: PyTree[Array], args: tuple[Any, Any, PRNGKeyArray]
-    ) -> tuple[Scalar, tuple[None, curvopt.Metrics]]:
-        windows, _, _ = args
-        loss, metrics = self._loss(params, windows)
-        return loss, (None, metrics)
-
-    def evaluate(self, params: PyTree[Array], model_state: PyTree) -> curvopt.Metrics:
-        del model_state
-        return self.data.evaluate(lambda windows: self._loss(params, windows))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch

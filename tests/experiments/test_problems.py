@@ -218,12 +218,15 @@ def test_lenet_by_hand(few, smooth):
 
 def test_what_is_evaluated(few):
     """All images where there are no more; an evaluation on fewer is on a fixed part."""
-    assert LeNetClassifier(few, batch_size=32).data.evaluated == 150
-    assert LeNetClassifier(few, batch_size=32, evaluated=None).data.evaluated == 150
-    assert MLPClassifier(load_subset()).data.evaluated == 12_000
-    labels = lambda images, labels: (labels.sum(), {})
-    data = Autoencoder(few, batch_size=32, evaluated=50).data
-    assert data.evaluate(labels)["train_loss"] == few.train_labels[::3].sum()
+    assert LeNetClassifier(few, batch_size=32).problem.evaluated == 150
+    assert LeNetClassifier(few, batch_size=32, evaluated=None).problem.evaluated == 150
+    assert MLPClassifier(load_subset()).problem.evaluated == 12_000
+    problem = LogisticRegression(few, batch_size=32, evaluated=50)
+    third = jax.tree.map(lambda x: x[::3], problem.problem.data)
+    of_third = eqx.tree_at(lambda p: p.problem.data, problem, third)
+    params, _ = _init(problem, jr.key(0))
+    found, alone = (_evaluate(p, params) for p in (problem, of_third))
+    assert found["train_loss"] == alone["train_loss"]
 
 
 def test_names(monkeypatch, tmp_path, few):
@@ -253,12 +256,12 @@ def test_names(monkeypatch, tmp_path, few):
 
 
 def test_batch_larger_than_the_data():
-    with pytest.raises(ValueError, match="it is 12001 and fashion-mnist-subset has 12000"):
+    with pytest.raises(ValueError, match="it is 12001 and there are 12000"):
         MLPClassifier(load_subset(), batch_size=12_001)
 
 
 BAD = {
-    "batch": (Autoencoder, dict(batch_size=151), "at most .* it is 151 and few has 150"),
+    "batch": (Autoencoder, dict(batch_size=151), "at most .* it is 151 and there are 150"),
     "no batch": (LeNetClassifier, dict(batch_size=0), "batch_size .* at least 1.* is 0"),
     "evaluated": (LeNetClassifier, dict(evaluated=0), "evaluated .* at least 1.* it is 0"),
     "a width": (Autoencoder, dict(widths=(784, 0, 784)), r"widths\[1\] .* it is 0"),

@@ -62,10 +62,10 @@ def _settled(problem, params, state):
 
 
 def test_colours_are_standardised_each_by_itself(colourful):
-    data = tiny(colourful).data
-    assert data.shape == (3, 6, 6) and data.channels == 3
-    x = data.standardised(data.train_images)
-    assert x.dtype == jnp.float32
+    assert colourful.shape == (3, 6, 6) and colourful.channels == 3
+    problem = tiny(colourful).problem
+    x, labels = problem.prepare(problem.data)
+    assert x.dtype == jnp.float32 and labels.dtype == jnp.int32
     np.testing.assert_allclose(x.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(x.std(axis=(0, 2, 3)), 1, rtol=1e-5)
 
@@ -95,12 +95,19 @@ def test_the_state_is_updated_and_evaluated_with(colourful):
 
 def test_what_is_evaluated(colourful):
     problem = tiny(colourful, evaluated=4, tested=2)
-    labels = lambda images, labels: (labels.astype(float).mean(), {})
-    found = problem.data.evaluate(labels)
-    assert found["train_loss"] == colourful.train_labels[[0, 3, 6, 9]].mean()
-    assert found["test_loss"] == colourful.test_labels[[0, 3]].mean()
-    problem = tiny(colourful, evaluated=None, tested=None)
-    assert problem.data.evaluated == 12 and problem.data.tested == 6
+    params, state = _init(problem, jr.key(0))
+    few = dataclasses.replace(
+        colourful,
+        test_images=colourful.train_images[[0, 3, 6, 9]],
+        test_labels=colourful.train_labels[[0, 3, 6, 9]],
+    )
+    found, alone = (_evaluate(p, params, state) for p in (problem, tiny(few)))
+    np.testing.assert_allclose(found["train_loss"], alone["test_loss"], rtol=1e-6)
+    test = problem.problem.held_out["test"]
+    np.testing.assert_array_equal(test[0], colourful.test_images[[0, 3]])
+    np.testing.assert_array_equal(test[1], colourful.test_labels[[0, 3]])
+    problem = tiny(colourful, evaluated=None, tested=None).problem
+    assert problem.evaluated == 12 and len(problem.held_out["test"][0]) == 6
 
 
 def _convolved(layer, x, stride):
@@ -131,7 +138,7 @@ def test_the_network_by_hand(colourful, grey):
     params = jax.tree.map(
         lambda p: p + 0.3 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), params
     )
-    pixels = colourful.train_images.reshape(12, problem.data.channels, 6, 6).astype(float)
+    pixels = colourful.train_images.reshape(12, colourful.channels, 6, 6).astype(float)
     mean, deviation = (f(pixels, axis=(0, 2, 3), keepdims=True) for f in (np.mean, np.std))
     x = np.tanh(_convolved(params.stem, (pixels - mean) / deviation, 1))
     assert [block.shortcut is None for block in params.blocks] == [True, True, False, True]
@@ -152,8 +159,8 @@ def test_curvature(colourful, x64):
     problem = tiny(colourful, activation=jax.nn.gelu)
     params, state = _init(problem, jr.key(0))
     assert all(p.dtype == jnp.float64 for p in jax.tree.leaves(params))
-    images, labels = problem.data.train_images, problem.data.train_labels
-    args = (images, labels), state, jr.key(1)
+    data = problem.problem.data
+    args = data, state, jr.key(1)
     loss = jax.jit(lambda params: problem.loss(params, args)[0])
     wave = lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape)
     u = jax.tree.map(wave, params)
@@ -175,7 +182,9 @@ def test_curvature(colourful, x64):
     def oracles(params, u):
         _, hu = jax.jvp(jax.grad(loss), (params,), (u,))
         terms = jax.tree.map(jnp.vdot, u, hu)
-        logits = lambda params: problem._logits(params, state, images, inference=False)[0]
+        x, _ = problem.problem.prepare(data)
+        model = problem.problem.model
+        logits = lambda params: model.apply(params, state, x, jr.key(1))[0]
         z, dz = jax.jvp(logits, (params,), (u,))
         p = jax.nn.softmax(z)
         gauss_newton = (p * dz**2).sum(axis=1) - (p * dz).sum(axis=1) ** 2

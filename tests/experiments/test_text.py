@@ -20,7 +20,6 @@ from experiments.problems import (
     TransformerCharacters,
     TransformerNetwork,
 )
-from experiments.problems._text import TextData
 
 
 host = pytest.mark.host
@@ -102,9 +101,10 @@ PLACES = Text(
 
 
 def test_an_epoch_goes_through_all_windows_once():
-    data = TextData(PLACES, length=4, batch_size=6, evaluated=None)
-    assert (data.steps_per_epoch, data.symbols, data.length) == (6, 250, 4)
-    batches = jax.jit(jax.vmap(lambda count: data.batch(jr.key(0), count)))(jnp.arange(12))
+    problem = GRUCharacters(PLACES, width=2, length=4, batch_size=6)
+    assert problem.steps_per_epoch == 6
+    batch = lambda count: problem.batch(jr.key(0), count)
+    batches = jax.jit(jax.vmap(batch))(jnp.arange(12))
     assert batches.shape == (12, 6, 5) and batches.dtype == jnp.uint8
     starts = np.asarray(batches[..., 0], int)
     np.testing.assert_array_equal(batches, starts[..., None] + np.arange(5))
@@ -116,14 +116,13 @@ def test_an_epoch_goes_through_all_windows_once():
 
 @pytest.mark.parametrize("evaluated, train, test", [(None, 40, 9), (7, 7, 7), (10, 10, 9)])
 def test_what_is_evaluated(evaluated, train, test):
-    data = TextData(PLACES, length=4, batch_size=6, evaluated=evaluated)
-    seen = []
-
-    def fn(windows):
-        seen.append(windows)
-        return jnp.array(1.5), {"accuracy": jnp.array(0.5)}
-
-    metrics = data.evaluate(fn)
+    problem = GRUCharacters(PLACES, width=2, length=4, batch_size=6, evaluated=evaluated)
+    problem, seen = problem.problem, []
+    watched = lambda windows: seen.append(windows) or problem.prepare(windows)
+    where = lambda p: p.prepare
+    watching = eqx.tree_at(where, problem, watched)
+    params, _ = problem.init(jr.key(0))
+    metrics = watching.evaluate(params, None)
     assert set(metrics) == {f"{a}_{b}" for a in ("train", "test") for b in METRICS}
     for windows, number, of, start in zip(seen, (train, test), (40, 9), (0, 204)):
         expected = start + 5 * np.array([k * of // number for k in range(number)])
@@ -201,7 +200,7 @@ def test_curvature(name, x64):
     _, static = eqx.partition(eqx.filter_eval_shape(make, jr.key(0)), has_dtype)
     params, _ = jax.jit(lambda key: problem.init(key))(jr.key(0))
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
-    windows = problem.data.train[2:5]
+    windows = problem.problem.data[2:5]
     loss = lambda y, windows: problem.loss(y, (windows, None, jr.key(0)))[0]
     u = random_like(params)
 
@@ -242,7 +241,7 @@ BAD = {
     "batch": (
         GRUCharacters,
         dict(batch_size=78),
-        r"number of training windows.* is 78 and repeated has 76 of 12 \+ 1 characters",
+        r"number of training examples, but it is 78 and there are 76",
     ),
     "test": (GRUCharacters, dict(length=200), "it is 200 and repeated has 200 test"),
     "length": (TransformerCharacters, dict(length=0), "length .* at least 1.* it is 0"),

@@ -36,6 +36,6 @@ class Autoencoder:
         def loss(y: PyTree, args: Any) -> tuple[Scalar, None]:
             (images,) = args
             logits = curvopt.tag_output(jax.vmap(eqx.combine(y, static))(images))
-            return bernoulli_loss(logits, images), None
+            return bernoulli_loss(logits, images).mean(), None
 
         return Instance(loss, y, (_digits(data_key, batch_size, self.widths[0]),))

@@ -1,11 +1,13 @@
 import dataclasses
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 from jaxtyping import PyTree, Scalar
 
-from ...problems import resnet_logits, resnet_network
+import curvopt
+
+from ... import problems
 from .._instance import Instance
 from ._data import cross_entropy, keys, labelled
 
@@ -21,16 +23,16 @@ class ResNet:
 
     def __call__(self, batch_size: int) -> Instance:
         model_key, data_key = keys()
-        model, state = resnet_network(
-            3, self.channels, 1, self.classes, jax.nn.relu, key=model_key
+        model = curvopt.EquinoxModel(
+            partial(problems.ResNet, 3, self.channels, 1, self.classes, jax.nn.relu)
         )
-        y, static = eqx.partition(model, eqx.is_inexact_array)
-
-        def loss(y: PyTree, args: Any) -> tuple[Scalar, eqx.nn.State]:
-            (images, labels), state = args
-            logits, state = resnet_logits(eqx.combine(y, static), state, images)
-            return cross_entropy(logits, labels), state
-
         shape = (3, self.size, self.size)
         data = labelled(data_key, batch_size, shape, self.classes)
+        y, state = model.init(model_key, data[0])
+
+        def loss(y: PyTree, args: Any) -> tuple[Scalar, PyTree]:
+            (images, labels), state = args
+            logits, state = model.apply(y, state, images, model_key)
+            return cross_entropy(logits, labels), state
+
         return Instance(loss, y, (data, state))
