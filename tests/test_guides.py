@@ -71,6 +71,8 @@ def check_strategy(names):
 
 
 def check_problem(names):
+    loss = names["fitted"].history.train_loss
+    assert loss[-1] < loss[0] / 2
     error = names["run"].history.error
     assert error[-1] < error[0]
 
