@@ -1,4 +1,4 @@
-"""Fields that are declared once: default, range and kind in one line, and checked."""
+"""Declared fields: default, range and kind in one line, checked when an object is made."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from ._describe import readable
 Schedule: TypeAlias = Callable[[Int[Array, ""]], Any]
 
 if TYPE_CHECKING:
-    # A descriptor tells a type checker that a number becomes an array.
+    # The descriptor tells type checkers that a number goes in and an array comes out.
     class Number:
         def __get__(self, instance: Any, owner: Any) -> Array: ...
         def __set__(self, instance: Any, value: ScalarLike) -> None: ...
@@ -35,10 +35,10 @@ _REQUIRED: Any = dataclasses.MISSING
 
 
 def as_hyperparameter(x: Any) -> Any:
-    """A number as a strongly typed floating array, which is data: another value compiles
-    nothing anew, and a grid of it can be vmapped over. (A weakly typed array would be
-    traced a second time as soon as a grid brings strong ones.) What is no number is left
-    to the check, which knows the name of the field."""
+    """A number as a strongly typed floating array. As data, a new value does not recompile,
+    and a grid of values can be vmapped over. (A weakly typed array would be retraced once a
+    grid brings strongly typed ones.) Anything but a number is passed on to the check, which
+    knows the name of the field."""
     if x is None or isinstance(x, complex) or not eqx.is_array_like(x):
         return x
     dtype = jnp.result_type(x)
@@ -51,9 +51,9 @@ def as_hyperparameter(x: Any) -> Any:
 def cast_hyperparameters(module: PyTree, dtype: Any) -> PyTree:
     """A module with its floating-point arrays in `dtype`.
 
-    Hyper-parameters are strongly typed, so that a grid of them and a single one are
-    the same program; but a strong float64 number must not promote float32
-    parameters. Inside a step they therefore take the dtype of the scalars.
+    Hyper-parameters are strongly typed, so that a grid of values and a single one run the
+    same program. But a strongly typed float64 must not promote float32 parameters, so
+    inside a step hyper-parameters take the dtype of the scalars.
     """
     return jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, module)
 
@@ -128,28 +128,28 @@ def hyperparameter(
     optional: bool | None = None,
     kw_only: bool = False,
 ) -> Any:
-    """Declare a number of a strategy or of a problem, with its range.
+    """Declare a numeric field of a strategy or problem, with its range.
 
     ```python
     class Momentum(curvopt.AbstractDirection):
         decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
     ```
 
-    The number becomes data, a strongly typed floating array: changing it compiles nothing
-    anew, and a grid of it can be vmapped over. Its range is checked when the object is
-    made, but for traced values. Study files read default and range from here.
+    The number becomes data, a strongly typed floating array: changing it does not
+    recompile, and a grid of values can be vmapped over. Its range is checked when the
+    object is made, unless it is traced. Study files read default and range from here.
 
     **Arguments:**
 
-    - `default`: a number; without one the field must be given.
+    - `default`: a number; without it the field is required.
     - `above`, `at_least`, `below`, `at_most`: the range. Each bound is a number, the name
         of another field, or a function of the object.
-    - `optional`: whether it may be `None`; by default if `default` is.
-    - `kw_only`: whether it is given by name only.
+    - `optional`: whether it may be `None`; by default only if `default` is `None`.
+    - `kw_only`: whether the field is keyword-only.
 
     **Returns:**
 
-    A field for a dataclass, as `equinox.field` makes it.
+    A dataclass field, as `equinox.field` makes it.
     """
     optional = default is None if optional is None else optional
     declared = Hyperparameter(above, at_least, below, at_most, optional)
@@ -157,13 +157,13 @@ def hyperparameter(
 
 
 def count(default: int = _REQUIRED) -> Any:
-    """Declare an integer of at least 1 that is part of the program: static."""
+    """Declare a static integer of at least 1: part of the program, not data."""
     return _field(_Count(), default, static=True)
 
 
 def schedule(default: Schedule | None = _REQUIRED) -> Any:
-    """Declare a [`curvopt.Schedule`][], a function of the step count that is part of the
-    program: static. It may be `None` if `default` is."""
+    """Declare a static [`curvopt.Schedule`][], a function of the step count. It may be
+    `None` only if `default` is `None`."""
     return _field(_Schedule(default is None), default, static=True)
 
 
@@ -173,7 +173,7 @@ def _field(declared: Any, default: Any, **kwargs: Any) -> Any:
 
 
 def declared(field: dataclasses.Field) -> Any:
-    """What a field was declared as, or `None`."""
+    """The declaration of a field, or `None`."""
     return field.metadata.get("declared")
 
 
@@ -181,16 +181,15 @@ def declared(field: dataclasses.Field) -> Any:
 def _hints(kind: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(kind)
-    except NameError:  # names of a function's own, under postponed annotations
+    except NameError:  # postponed annotations that name a function's local classes
         return {}
 
 
 class Declared(eqx.Module):
-    """A module that checks its fields when it is made, and shows their values.
+    """A module that checks its fields when it is made, and prints their values.
 
-    Checked are numbers, counts and schedules that were declared as such, choices (fields
-    annotated as a `Literal`), and Equinox modules (by their annotated class, alone or in a
-    tuple).
+    It checks declared numbers, counts and schedules; choices (fields annotated with a
+    `Literal`); and Equinox modules (against the annotated class, alone or in a tuple).
     """
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from ._tree import promotion, scalar_dtype, tree_copy
 
 
 class Descent(eqx.Module):
-    r"""What a direction proposes.
+    r"""The vector that a direction proposes, and its fresh part.
 
     **Attributes:**
 
@@ -19,7 +19,7 @@ class Descent(eqx.Module):
     - `fresh`: the part of `u` that this gradient alone contributes, in the direction's own
         preconditioner: $-g$ for momentum, $-g / (\sqrt{\hat v} + \epsilon)$ for Adam.
         A direction with memory repeats itself for about $1/(1-\beta)$ steps, so a line
-        search may measure along the fresh part instead. Default: `u`.
+        search may measure along the fresh part instead. The default is `u`.
 
     Both are pytrees like the parameters, in any floating dtypes.
     """
@@ -33,25 +33,25 @@ class Descent(eqx.Module):
 
 
 class AbstractDirection(Declared):
-    """Which way: turns the model of the loss at a point into a vector `u`.
+    """A descent direction: turns the model of the loss at a point into a vector `u`.
 
-    Its fields are declared by [`curvopt.hyperparameter`][] and its relatives. A direction
-    with memory writes `init` as well.
+    Declare its fields with [`curvopt.hyperparameter`][], [`curvopt.count`][] and
+    [`curvopt.schedule`][]. A direction with memory implements `init` as well.
     """
 
     @property
     def reads_gradient(self) -> bool:
-        """Whether `step` reads `model.grad`. Where it does not, no backward sweep is made
-        for the record of the gradient's norm alone."""
+        """Whether `step` reads `model.grad`. If it does not, no backward sweep is made just
+        to record the gradient's norm."""
         return True
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
-        """The state before the first step; `None` unless a direction says otherwise.
+        """The state before the first step; `None` by default.
 
         **Arguments:**
 
         - `y`: the initial parameters.
-        - `key`: randomness of this direction's own, if it needs any.
+        - `key`: a random key for this direction's own use.
 
         **Returns:**
 
@@ -67,7 +67,7 @@ class AbstractDirection(Declared):
 
         **Arguments:**
 
-        - `model`: the loss at `y`. `model.grad` is paid for when it is read.
+        - `model`: the loss at `y`. `model.grad` is paid for only if it is read.
         - `y`: the parameters.
         - `state`: what `init` or the last `step` returned.
 
@@ -77,8 +77,8 @@ class AbstractDirection(Declared):
         """
 
     def checked_init(self, y: PyTree[Array], key: PRNGKeyArray) -> Any:
-        """`init` as a solver calls it: the hyper-parameters in the dtype of the scalars,
-        and each array in a buffer of its own, which may be donated."""
+        """`init` as a solver calls it: hyper-parameters take the dtype of the scalars, and
+        each array gets its own buffer, so that it can be donated."""
         with promotion():
             state = cast_hyperparameters(self, scalar_dtype(y)).init(y, key=key)
         return tree_copy(state)
@@ -86,8 +86,8 @@ class AbstractDirection(Declared):
     def checked_step(
         self, model: QuadraticModel, y: PyTree[Array], state: Any
     ) -> tuple[Descent, Any]:
-        """`step` as a solver calls it: the hyper-parameters in the dtype of the scalars,
-        and what it returns checked.
+        """`step` as a solver calls it: hyper-parameters take the dtype of the scalars, and
+        the returned values are checked.
 
         **Raises:**
 

@@ -11,13 +11,13 @@ from ._tree import at_least_float32, tree_cast
 class Line(eqx.Module):
     r"""The loss along one vector $u$, $\varphi(t) = f(y + t u)$: all a line search sees.
 
-    It pays only for what it asks, under `jax.jit`. Everything is evaluated on the same
-    data and the same randomness.
+    Under `jax.jit` a search pays only for what it reads. All evaluations use the same data
+    and the same randomness.
 
     **Attributes:**
 
-    - `y`: where the line starts, a pytree of floating-point arrays.
-    - `u`: the vector that is followed, a pytree like `y`.
+    - `y`: the start of the line, a pytree of floating-point arrays.
+    - `u`: the vector along the line, a pytree like `y`.
     """
 
     y: PyTree[Array]
@@ -27,18 +27,18 @@ class Line(eqx.Module):
 
     @property
     def value(self) -> Scalar:
-        r"""$\varphi(0)$, the loss at `y`; in float32 or wider. Already paid."""
+        r"""$\varphi(0)$, the loss at `y`, in float32 or wider. Already paid for."""
         return at_least_float32(self._model.value)
 
     @property
     def grad(self) -> PyTree[Array]:
-        """The gradient at `y`, a pytree like `y`. Paid once."""
+        """The gradient at `y`, a pytree like `y`. Paid for once."""
         return self._model.grad
 
     @property
     def slope(self) -> Scalar:
-        r"""$\varphi'(0) = \langle g, u \rangle$; negative for descent. An inner product
-        (with [`curvopt.ForwardCurvature`][] one `jvp`)."""
+        r"""$\varphi'(0) = \langle g, u \rangle$; negative for descent. One inner product
+        (one `jvp` with [`curvopt.ForwardCurvature`][])."""
         return self._model.slope(self.u)
 
     def curvature(self) -> Scalar:
@@ -47,13 +47,13 @@ class Line(eqx.Module):
 
     @property
     def fresh(self) -> "Line":
-        """The line along the fresh part of `u`: what this gradient alone
-        contributes (see [`curvopt.Descent`][])."""
+        """The line along the fresh part of `u`, which this gradient alone contributes (see
+        [`curvopt.Descent`][])."""
         return Line(self.y, self._fresh, self._fresh, self._model)
 
     def point(self, t: Scalar) -> PyTree[Array]:
-        """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`; `y`
-        itself at $t = 0$, whatever `u` is."""
+        """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`; at
+        $t = 0$ it is `y` itself, even if `u` is not finite."""
         moved = jtu.tree_map(
             lambda y, u: (
                 at_least_float32(y) + jnp.where(t == 0, 0, t * at_least_float32(u))

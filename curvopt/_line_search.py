@@ -15,8 +15,8 @@ from ._tree import promotion, scalar_dtype, tree_copy
 
 
 def not_measured() -> float:
-    """What stands in a record for a number that was not asked for: nan; infinity where
-    `jax_debug_nans` is on, which stops at any nan."""
+    """The placeholder for a number that was not measured: nan, or infinity if
+    `jax_debug_nans` is on, which raises on any nan."""
     forbidden = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
     return jnp.inf if forbidden else jnp.nan
 
@@ -26,8 +26,7 @@ _GUARDS = ("ascent", "flat", "negative", "limited", "nonfinite", "exhausted")
 
 
 class StepInfo(eqx.Module):
-    """What a line search measured, what it cost and which of its guards acted; for the
-    record and for the cost.
+    """What a line search measured, what it evaluated, and which of its guards acted.
 
     ```python
     curvopt.StepInfo(slope=line.slope, losses=2, ascent=line.slope > 0)
@@ -35,19 +34,19 @@ class StepInfo(eqx.Module):
 
     **Attributes:**
 
-    - `slope`, `curvature`: as measured, along whichever line the rule looks; `nan`
-        where it did not ask (infinite where `jax_debug_nans` forbids a nan).
-    - `curvatures`, `losses`, `slopes`, `gradients`: how often it asked for
+    - `slope`, `curvature`: as measured, along the line that the rule uses; `nan` if it
+        did not measure them (infinity if `jax_debug_nans` forbids nan).
+    - `curvatures`, `losses`, `slopes`, `gradients`: how often it evaluated
         `line.curvature()`, `line.at(t)`, `line.slope_at(t)` and `line.grad_at(t)` at
-        run time. The value and gradient at `y` are every step's and not counted.
-    - `ascent`: the direction was not one of descent (slope above zero).
+        run time. Every step has the value and gradient at `y`; these are not counted.
+    - `ascent`: `u` was not a descent direction (slope above zero).
     - `flat`: the curvature was zero, or too small to divide by.
     - `negative`: the curvature was negative.
     - `limited`: a limit or clip changed the step.
     - `nonfinite`: a slope, curvature or trial was not finite.
     - `exhausted`: a search ended without meeting its condition.
 
-    All may be left out.
+    All are optional.
     """
 
     slope: Scalar
@@ -94,7 +93,7 @@ class StepInfo(eqx.Module):
 
     @property
     def counts(self) -> dict[str, Int[Array, ""]]:
-        """What was asked for and how often, by name."""
+        """How often each kind of evaluation was made, by name."""
         return {name: getattr(self, name) for name in _COUNTS}
 
     @property
@@ -103,40 +102,40 @@ class StepInfo(eqx.Module):
         return {name: getattr(self, name) for name in _GUARDS}
 
     def plus(self, other: "StepInfo") -> "StepInfo":
-        """What a rule that wraps another one adds to its record: the counts are added, and
-        the guards are those that acted in either."""
+        """The combined record of a rule that wraps another: counts are added, a guard acted
+        if it acted in either. Slope and curvature are this record's."""
         counts = {name: n + other.counts[name] for name, n in self.counts.items()}
         guards = {name: x | other.guards[name] for name, x in self.guards.items()}
         return StepInfo(slope=self.slope, curvature=self.curvature, **counts, **guards)
 
     def astype(self, dtype: Any) -> "StepInfo":
-        """The same with its floating-point numbers in `dtype`."""
+        """This record with its floating-point numbers in `dtype`."""
         return jtu.tree_map(
             lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self
         )
 
 
 class AbstractLineSearch(Declared):
-    """How far: turns a line into a step size.
+    """A line search: turns the loss along a line into a step size.
 
-    Its fields are declared by [`curvopt.hyperparameter`][] and its relatives. A rule with
-    memory writes `init` as well.
+    Declare its fields with [`curvopt.hyperparameter`][], [`curvopt.count`][] and
+    [`curvopt.schedule`][]. A rule with memory implements `init` as well.
     """
 
     @property
     def steps_per_batch(self) -> int:
-        """How many steps in a row it needs on one batch: the most that a rule which it
-        wraps needs, or 1."""
+        """How many consecutive steps it needs on one batch: the maximum over the rules that
+        it wraps, else 1."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         inner = [x.steps_per_batch for x in values if isinstance(x, AbstractLineSearch)]
         return max([1, *inner])
 
     def init(self, y: PyTree[Array]) -> Any:
-        """The state before the first step; `None` unless a rule says otherwise.
+        """The state before the first step; `None` by default.
 
         **Arguments:**
 
-        - `y`: the initial parameters. Scalars of the state belong in
+        - `y`: the initial parameters. Scalars in the state should have the dtype
             `curvopt.scalar_dtype(y)`.
 
         **Returns:**
@@ -154,8 +153,8 @@ class AbstractLineSearch(Declared):
         **Arguments:**
 
         - `line`: the loss along `u`.
-        - `count`: how many steps were made before this one. It is shared by all lanes
-            of a study, so that a `lax.cond` on it stays a branch under `vmap`.
+        - `count`: how many steps were made before this one. All lanes of a study share
+            it, so that a `lax.cond` on it stays a branch under `vmap`.
         - `state`: what `init` or the last `step` returned.
 
         **Returns:**
@@ -165,8 +164,8 @@ class AbstractLineSearch(Declared):
         """
 
     def checked_init(self, y: PyTree[Array]) -> Any:
-        """`init` as a solver calls it: the hyper-parameters in the dtype of the scalars,
-        and each array in a buffer of its own, which may be donated."""
+        """`init` as a solver calls it: hyper-parameters take the dtype of the scalars, and
+        each array gets its own buffer, so that it can be donated."""
         with promotion():
             state = cast_hyperparameters(self, scalar_dtype(y)).init(y)
         return tree_copy(state)
@@ -174,8 +173,8 @@ class AbstractLineSearch(Declared):
     def checked_step(
         self, line: Line, count: Int[Array, ""], state: Any
     ) -> tuple[Scalar, StepInfo, Any]:
-        """`step` as a solver calls it: the hyper-parameters in the dtype of the scalars,
-        and what it returns checked.
+        """`step` as a solver calls it: hyper-parameters take the dtype of the scalars, and
+        the returned values are checked.
 
         **Raises:**
 

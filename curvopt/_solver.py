@@ -36,21 +36,21 @@ from ._tree import (
 
 
 class StrategyState(eqx.Module):
-    """The states of a direction and of a line search, between two steps."""
+    """The states of the direction and of the line search between two steps."""
 
     direction: Any
     line_search: Any
 
 
 class StepRecord(eqx.Module):
-    r"""One step, for the record.
+    r"""The record of one step.
 
     **Attributes:**
 
-    - `loss`: the loss where the step began.
+    - `loss`: the loss at the start of the step.
     - `step_size`: the step size $\tau$ in $y + \tau u$.
-    - `gradient_norm`: the Euclidean norm of the gradient there; `nan` where the direction
-        does not read the gradient.
+    - `gradient_norm`: the Euclidean norm of the gradient at the start of the step; `nan` if
+        the direction does not read the gradient.
     - `info`: the line search's [`curvopt.StepInfo`][].
     """
 
@@ -64,17 +64,17 @@ class _SolverState(eqx.Module):
     count: Int[Array, ""]
     strategy: StrategyState
     record: StepRecord
-    previous: PyTree[Array]  # where the last step began
+    previous: PyTree[Array]  # the point at which the last step started
     y_converged: Bool[Array, ""]  # whether the last update was within tolerance
     terminate: Bool[Array, ""]
-    finite: Bool[Array, ""]  # whether everything the last step met was finite
+    finite: Bool[Array, ""]  # whether all values of the last step were finite
 
 
-# Methods that differ in how, not in what.
+# These methods compute the same number, at different costs.
 _EXACT = (AdjointCurvature, ForwardCurvature, HvpCurvature)
 
 
-# Functions of the module, not closures: a solver made twice is the same program.
+# Module-level functions, not closures: two equal solvers then share one compiled program.
 def _print_step(**kwargs: tuple[str, Any]) -> None:
     names = ", ".join(f"{name}: {{}}" for name, _ in kwargs.values())
     jax.debug.print(names, *(value for _, value in kwargs.values()))
@@ -85,8 +85,8 @@ def _print_nothing(**kwargs: tuple[str, Any]) -> None:
 
 
 def _alignment(line: Line) -> Scalar:
-    """How much of the descent per unit of length that its fresh part offers a direction
-    has, at most 1; 1 where there is no memory, or nothing to compare."""
+    """The descent of `u` per unit length as a fraction of its fresh part's, at most 1; it
+    is 1 if there is no memory, or nothing to compare."""
     if line.u is line.fresh.u:
         return jnp.ones(())
     own = jnp.abs(line.slope) * tree_norm(line.fresh.u)
@@ -106,30 +106,31 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     solution = optx.minimise(loss, solver, y0, args)
     ```
 
-    Every step makes one update. `minimise` stops when a step's change of $y$ and the
-    change of the loss that it made are both within `atol + rtol * |.|` in `norm`; a step
-    of zero, which a rule refused to take, counts as none. A direction with memory may be at
-    right angles to what the gradient asks for, and steps along it vanish away from a
-    minimum: so the change of $y$ is divided by how much of the fresh part's descent, per
-    unit of length, the direction has. It remains a test of steps: a schedule can make them
-    short as well.
+    Each step makes one update. `minimise` stops when the change in $y$ and the change in
+    the loss that it caused are both within `atol + rtol * |.|` in `norm`. A zero step, with
+    which a rule refuses to move, does not count. A direction with memory may be nearly
+    orthogonal to the gradient, and its steps then vanish far from any minimum. The change
+    in $y$ is therefore divided by the descent of `u` per unit length, as a fraction of that
+    of its fresh part. This is still a test of the steps: a schedule can make them short
+    too.
 
-    A loss that is not finite where a step begins, a step that was refused because a slope,
-    a curvature or a trial was not, or one that would lead to parameters that are not, ends
-    it with `optx.RESULTS.nonfinite`, at the last point whose loss was finite (at the start,
-    if there was none). The auxiliary output of the solution is evaluated at the solution.
+    The solve ends with `optx.RESULTS.nonfinite` if the loss is not finite at the start of a
+    step, if a step is refused because a slope, curvature or trial is not finite, or if a
+    step would make the parameters non-finite. It then returns the last point with a finite
+    loss (the initial point, if there is none). The auxiliary output of the solution is
+    evaluated at the solution.
 
-    `options`: `key`, a `jax.random.key` for directions that are random (default
-    `jax.random.key(0)`); `autodiff_mode="fwd"` for a loss without a reverse mode, whose
-    gradient then costs one `jvp` for each parameter, as in all Optimistix solvers.
+    `options`: `key`, a `jax.random.key` for random directions (default
+    `jax.random.key(0)`); `autodiff_mode="fwd"` for a loss without reverse mode, whose
+    gradient then costs one `jvp` per parameter, as in all Optimistix solvers.
 
     **Arguments:**
 
-    - `direction`: which way, a [`curvopt.AbstractDirection`][].
-    - `line_search`: how far, a [`curvopt.AbstractLineSearch`][].
+    - `direction`: the descent direction, a [`curvopt.AbstractDirection`][].
+    - `line_search`: sets the step size along it, a [`curvopt.AbstractLineSearch`][].
     - `rtol`, `atol`, `norm`: tolerances, as in all Optimistix solvers.
     - `curvature`: the curvature method, used by the line searches that need it.
-    - `verbose`: `True` to print each step, or a callable that takes keyword arguments
+    - `verbose`: `True` to print each step, or a callable whose keyword arguments are pairs
         `(name, value)`, as in Optimistix.
     """
 
@@ -161,8 +162,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         for name, value in (("rtol", rtol), ("atol", atol)):
             if isinstance(value, eqx.Module):
                 raise ValueError(
-                    f"{name} must be a number, but it is {value!r}. A curvature method is "
-                    "given by name: `curvature=...`."
+                    f"{name} must be a number, but it is {value!r}. Pass a curvature "
+                    "method by keyword: `curvature=...`."
                 )
             check_range(name, value, at_least=0)
         if not callable(norm):
@@ -186,8 +187,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         return readable(self)
 
     def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
-        """The states of the two strategies before the first step, which share no buffers:
-        they may be donated."""
+        """The states of both strategies before the first step. They share no buffers, so
+        that they can be donated."""
         return StrategyState(
             self.direction.checked_init(y, key), self.line_search.checked_init(y)
         )
@@ -200,15 +201,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         count: Int[Array, ""],
         state: StrategyState,
     ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any]:
-        """One step of any loss: what `minimise`, `train` and `run_study` share.
+        """Make one step on any loss, as `minimise`, `train` and `run_study` all do.
 
         **Arguments:**
 
         - `fn`: `fn(y, args) -> (loss, aux)`.
         - `y`: the parameters.
-        - `args`: this step's data, the same for all it evaluates.
-        - `count`: how many steps were made before.
-        - `state`: the strategies' states.
+        - `args`: this step's data, used by every evaluation in it.
+        - `count`: how many steps were made before this one.
+        - `state`: the states of both strategies.
 
         **Returns:**
 
@@ -234,7 +235,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         state: StrategyState,
         curvature: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line]:
-        """`update` by a curvature method, and the line that it followed."""
+        """`update` with a given curvature method, which also returns the line."""
         dtype = scalar_dtype(y)
         curvature = cast_hyperparameters(curvature, dtype)
         model = quadratic_model(fn, y, args, curvature, has_aux=True)
@@ -300,15 +301,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             return self._step(keeps_setting(fn), y, args, state, curvature)
 
     def _curvature_method(self, options: dict[str, Any]) -> AbstractCurvatureMethod:
-        """The curvature method, in the mode of differentiation that is asked for."""
+        """The curvature method for the requested mode of differentiation."""
         mode = options.get("autodiff_mode", "bwd")
         check_choice("autodiff_mode", mode, ("fwd", "bwd"))
         if mode == "bwd":
             return self.curvature
         if not isinstance(self.curvature, _EXACT):
             raise ValueError(
-                "autodiff_mode='fwd' has the exact curvature by forward mode, but the "
-                f"curvature method is {self.curvature!r}. Leave one of them out."
+                "autodiff_mode='fwd' computes the exact curvature by forward mode, but "
+                f"curvature is {self.curvature!r}. Leave one of them out."
             )
         return JvpCurvature()
 
@@ -330,12 +331,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             slope=("Slope", record.info.slope),
             curvature=("Curvature", record.info.curvature),
         )
-        # The pair that is judged is of one step: the last update of y, and the change
-        # of the loss that it made, which is known only now.
+        # Both tests concern one step: the last update of y, and the change in the loss
+        # that it caused, which is known only now.
         f_diff = jnp.abs(record.loss - state.record.loss)
         f_converged = f_diff < self.atol + self.rtol * jnp.abs(record.loss)
         scaled = jtu.tree_map(
-            # Not the difference of the points, which may be rounded to zero.
+            # Not the difference of the points, which may round to zero.
             lambda u, y: (
                 jnp.abs(record.step_size * u) / (self.atol + self.rtol * jnp.abs(y))
             ),
@@ -344,8 +345,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         )
         info = record.info
         stands = record.step_size == 0
-        # To stand still is to have found nothing, but where there is nowhere to go; and a
-        # direction of zero (while a transformation gathers gradients, say) stands still.
+        # A zero step is not convergence, except at a stationary point. A zero `u` (while a
+        # transformation accumulates gradients, say) is a zero step too.
         length = tree_norm(line.u)
         reads = self.direction.reads_gradient
         at_rest = (record.gradient_norm if reads else length) == 0
@@ -358,7 +359,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             strategy=pack_keys(strategy),
             record=record,
             previous=y,
-            # As far as the step would have been along the fresh part.
+            # Multiplied out: the alignment to divide by may be zero.
             y_converged=moved & (self.norm(scaled) < _alignment(line)),
             terminate=state.y_converged & f_converged,
             finite=finite,
