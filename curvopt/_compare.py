@@ -1,4 +1,4 @@
-"""The strategies of a study against their baselines, with what may be said of it."""
+"""Compares strategies with their baselines, and states which differences can be claimed."""
 
 import dataclasses
 import math
@@ -43,15 +43,15 @@ class Comparison:
 
     **Attributes:**
 
-    - `metric`: what is compared, at the end of the runs.
+    - `metric`: the metric compared, at the end of the runs.
     - `pairs`: a [`curvopt.statistics.PairedComparison`][] for each strategy.
-    - `baseline`: of each strategy.
-    - `means`: the metric's mean over seeds, of each strategy and each baseline; of runs
-        that diverged, the value at the start.
-    - `diverged`: how many runs diverged, of each strategy and each baseline.
-    - `seeds`: from how many each was run.
-    - `level`: of the family's claims.
-    - `lower_is_better`: whether the metric is a loss.
+    - `baseline`: the baseline of each strategy.
+    - `means`: the metric's mean over seeds, for each strategy and baseline; a run that
+        diverged counts as its value at the start.
+    - `diverged`: how many runs diverged, for each strategy and baseline.
+    - `seeds`: how many seeds each was run from.
+    - `level`: the significance level of the family.
+    - `lower_is_better`: whether a lower metric is better.
     - `label`: the metric in words.
     """
 
@@ -66,8 +66,8 @@ class Comparison:
     label: str
 
     def relative_difference(self, strategy: str) -> float | None:
-        """The mean difference over the baseline's mean; `None` where that is not
-        positive, so that a fraction of it would mean nothing, or too large for a number."""
+        """The mean difference over the baseline's mean; `None` if that mean is not
+        positive, where a fraction has no meaning, or if the fraction overflows."""
         reference = self.means[self.baseline[strategy]]
         if reference <= 0:
             return None
@@ -75,13 +75,13 @@ class Comparison:
         return fraction if math.isfinite(fraction) else None
 
     def sentences(self, *, markdown: bool = False) -> tuple[str, ...]:
-        """What may be said of each strategy, in the order of `pairs`: that its metric is
-        lower or higher than the baseline's, that no difference can be claimed, or that
-        there are too few seeds, and how many are needed.
+        """One sentence for each strategy, in the order of `pairs`: its metric is lower or
+        higher than the baseline's, no difference can be claimed, or there are too few seeds
+        (and how many are needed).
 
         **Arguments:**
 
-        - `markdown`: whether the strategies are in bold.
+        - `markdown`: whether to write Markdown, with the strategies in bold.
         """
         if markdown:
             return tuple(
@@ -148,7 +148,7 @@ class Comparison:
         return "\n".join([self._heading(shown), *self.sentences()])
 
     def _rows(self) -> list[list[str]]:
-        """What notebooks show: a header and a row for each strategy."""
+        """The table that notebooks show: a header, and a row for each strategy."""
         rows = [
             [
                 "strategy",
@@ -192,8 +192,8 @@ class Comparison:
         return html_table(self._rows(), self._heading(shown))
 
     def dataset(self) -> xr.Dataset:
-        """All of it as labelled arrays with the dimension `strategy`, which has the
-        coordinate `baseline`; definitions are attributes."""
+        """The comparison as labelled arrays over the dimension `strategy`, with `baseline`
+        as a coordinate and the definitions as attributes."""
         pairs = self.pairs.values()
         rivals = [self.baseline[name] for name in self.pairs]
         relative = [self.relative_difference(name) for name in self.pairs]
@@ -224,7 +224,7 @@ class Comparison:
 
 
 def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str, str]:
-    """The baseline of each strategy that is to be compared."""
+    """The baseline of each strategy to compare."""
     valid = f"valid are: {', '.join(map(repr, names))}."
     if isinstance(baseline, str):
         if baseline not in names:
@@ -244,8 +244,8 @@ def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str,
     of = dict(baseline)
     if not of:
         raise ValueError(
-            "there is nothing to compare: baseline is empty. Give each strategy that is to "
-            f"be compared its baseline, `{{strategy: baseline}}`; {valid}"
+            "there is nothing to compare: baseline is empty. Give each strategy to compare "
+            f"its baseline, `{{strategy: baseline}}`; {valid}"
         )
     for name, rival in of.items():
         for one in (name, rival):
@@ -259,7 +259,7 @@ def _baselines(names: list[str], baseline: str | Mapping[str, str]) -> dict[str,
 
 
 def _check_runs(data: xr.Dataset, names: list[str]) -> None:
-    """Refuse pairs of which one was not run: of studies of other seeds, joined."""
+    """Raise if one of a pair was not run, as in joined studies of different seeds."""
     ran = was_run(data).sel(strategy=names).transpose("strategy", "seed")
     for name, row in zip(names, ran.values):
         if not row.all():
@@ -270,7 +270,7 @@ def _check_runs(data: xr.Dataset, names: list[str]) -> None:
             )
             raise ValueError(
                 f"{name!r} was not run from seed {seeds[~row][0]}: pairs need seeds from "
-                f"which all that is compared was run. {remedy}."
+                f"which every compared strategy was run. {remedy}."
             )
 
 
@@ -282,28 +282,28 @@ def compare(
     level: float = 0.05,
     lower_is_better: bool = True,
 ) -> Comparison:
-    """Strategies of a study against their baselines, by a metric at the end of the runs:
-    paired by seed, as one family.
+    """Compare strategies with their baselines by a final metric, paired by seed.
 
     ```python
     data = curvopt.run_study(problem, {"tuned": ..., "rescaled": ...}, seeds=8, steps=600)
     print(curvopt.compare(data, "train_loss", baseline="tuned"))
     ```
 
-    A difference is claimed where the BCa interval leaves out zero, the sign-flip test,
-    adjusted by Holm, is below the level, and there are enough seeds. A run that diverged
-    counts as its value at the start.
+    All comparisons are one family. A difference is claimed if the BCa interval excludes
+    zero, the p-value of the sign-flip test, adjusted by Holm, is below the level, and there
+    are enough seeds. A run that diverged counts as its value at the start.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][]; where it has axes of hyper-parameters too, with
-        one value of each selected.
+    - `data`: a dataset of [`curvopt.run_study`][]; if it has dimensions of
+        hyper-parameters, select one value of each first.
     - `metric`: one of the metrics of the problem's `evaluate`.
-    - `baseline`: the strategy that all others are compared with; or, by strategy, the one
-        that it is compared with, and no others are.
-    - `level`: of the family; the intervals have confidence `1 - level`.
-    - `lower_is_better`: whether the metric is a loss. It changes no figure, only which of
-        lower and higher is called better.
+    - `baseline`: the strategy that all others are compared with; or a mapping from each
+        strategy to compare to its baseline.
+    - `level`: the significance level of the family; the intervals have confidence
+        `1 - level`.
+    - `lower_is_better`: whether a lower metric is better. It changes no number, only which
+        of lower and higher is called better.
 
     **Returns:**
 
@@ -311,9 +311,9 @@ def compare(
 
     **Raises:**
 
-    `ValueError` if there is no such metric or strategy (naming those that there are), no
-    strategy but the baseline, further dimensions than strategy and seed, a seed or a
-    strategy that is there twice, or a run whose metric is not finite at the start either.
+    `ValueError` if there is no such metric or strategy (it names the valid ones), if there
+    is no strategy but the baseline, if there are dimensions besides strategy and seed, if a
+    seed or strategy repeats, or if a run's metric is not finite even at the start.
     """
     check_fraction("level", level)
     check_flag("lower_is_better", lower_is_better)
@@ -333,10 +333,10 @@ def compare(
         if name in compared and len(wrong):
             seed = final.seed.values[wrong[0]]
             raise ValueError(
-                f"{metric!r} of {name!r} is {values[name][wrong[0]]} at seed {seed}, at "
-                "the end and at the start, so that the run cannot count as its value at "
-                "the start. Choose another metric, or leave the seed out for all "
-                f"strategies: `data.drop_sel(seed={seed})`."
+                f"{metric!r} of {name!r} is {values[name][wrong[0]]} at seed {seed}, both "
+                "at the end and at the start, so the run cannot count as its value at the "
+                "start. Choose another metric, or leave out the seed for all strategies: "
+                f"`data.drop_sel(seed={seed})`."
             )
     pairs = {name: (values[name], values[rival]) for name, rival in of.items()}
     return Comparison(

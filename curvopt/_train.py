@@ -52,21 +52,21 @@ def train(
 ) -> TrainResult:
     """Train one model on mini-batches.
 
-    Gradient, direction and line search of a step see the same batch and the same
-    randomness; the model's state is kept from the evaluation where the step began,
-    never from a trial. The tolerances of the solver are ignored. A loss that turns
-    non-finite is recorded as it is; when no step can make it finite again, none is made.
+    The gradient, direction and line search of a step use the same batch and the same
+    randomness. The model's state comes from the evaluation at the start of the step, never
+    from a trial. The solver's tolerances are ignored. A loss that becomes non-finite is
+    recorded as it is; once no step can make it finite again, training stops.
 
     **Arguments:**
 
-    - `problem`: what to train.
-    - `solver`: how, a [`curvopt.LineSearchMinimiser`][].
-    - `key`: the randomness of initialisation, batches, dropout and direction.
-    - `steps`: how many steps.
-    - `evaluations`: how many times the problem's metrics are evaluated, after the
+    - `problem`: the problem to train on.
+    - `solver`: a [`curvopt.LineSearchMinimiser`][].
+    - `key`: the random key for initialisation, batches, dropout and direction.
+    - `steps`: how many steps to make.
+    - `evaluations`: how many times to evaluate the problem's metrics, not counting the
         start.
-    - `execution`: how the steps are run, a [`curvopt.Execution`][]; on a single device.
-    - `progress`: whether to show a bar, where there is a terminal.
+    - `execution`: how to run the steps, a [`curvopt.Execution`][]; on a single device.
+    - `progress`: whether to show a progress bar, if there is a terminal.
 
     **Returns:**
 
@@ -74,8 +74,8 @@ def train(
 
     **Raises:**
 
-    `ValueError` if a count is below 1 or `key` is no random key, or for parameters, losses
-    and directions as [`curvopt.quadratic_model`][] does.
+    `ValueError` if a count is below 1, if `key` is not a random key, or for parameters,
+    losses and directions that [`curvopt.quadratic_model`][] refuses.
     """
     check_instance(
         "solver",
@@ -101,7 +101,7 @@ def _run(
     execution: Execution,
     progress: bool,
 ) -> tuple[Lane, xr.Dataset]:
-    """One run, from a key: its lane after the last step, and its history."""
+    """Make one run from a key; return its lane after the last step, and its history."""
     here = dataclasses.replace(
         execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
     )
@@ -120,6 +120,7 @@ def _run(
         )
         bar.say(str(choice))
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        # An infinite interval saves once, at the end: this is how the last lane comes out.
         saver = Saver(
             lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
         )

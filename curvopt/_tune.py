@@ -15,14 +15,14 @@ from ._study import Execution, final_metric, run_study, seed_numbers
 
 @dataclasses.dataclass(frozen=True)
 class BestPoint:
-    """Where a metric is best: what [`curvopt.best_point`][] found.
+    """The best strategy and point of its grid, as [`curvopt.best_point`][] returns it.
 
     **Attributes:**
 
-    - `strategy`: which of the strategies.
-    - `values`: at which values of its hyper-parameters.
+    - `strategy`: the name of the strategy.
+    - `values`: the values of its hyper-parameters.
     - `score`: the mean of its final metric over the seeds.
-    - `at_edge`: the hyper-parameters whose value is the lowest or the highest of its grid:
+    - `at_edge`: the hyper-parameters whose value is the lowest or highest of its grid;
         a wider grid may do better.
     - `cost`: gradient-equivalents that all runs of all the strategies spent.
     """
@@ -35,7 +35,8 @@ class BestPoint:
 
 
 def _grids(data: xr.Dataset) -> dict[str, dict[str, list[float]]]:
-    """By strategy, the values of its hyper-parameters: all, if the dataset does not say."""
+    """The values of each strategy's hyper-parameters; all values, if the dataset does not
+    say which."""
     outer = ("strategy", "seed", "step", "evaluation_step")
     all_values = {str(k): data[k].values.tolist() for k in data.dims if k not in outer}
     own = json.loads(data.attrs.get("hyperparameters", "{}"))
@@ -49,16 +50,17 @@ def best_point(
     *,
     lower_is_better: bool = True,
 ) -> BestPoint:
-    """The strategy, and the point of its grid, with the best mean of a final metric, where
-    a run that diverged counts as its value at the start.
+    """Find the strategy, and the point of its grid, with the best mean final metric.
+
+    A run that diverged counts as its value at the start.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][].
+    - `data`: a dataset of [`curvopt.run_study`][].
     - `metric`: one of the metrics of the problem's `evaluate`.
-    - `strategies`: among which; default all. Each is averaged over the seeds that it was
-        run from.
-    - `lower_is_better`: whether the metric is to be small.
+    - `strategies`: the strategies to choose from; default all. Each is averaged over the
+        seeds that it was run from.
+    - `lower_is_better`: whether a lower metric is better.
 
     **Returns:**
 
@@ -79,7 +81,7 @@ def best_point(
     cost, sign = 0.0, 1 if lower_is_better else -1
     for name in names:
         grid = {knob: values for knob, values in grids[name].items() if knob in final.dims}
-        # What a strategy does not depend on is the same at all its values.
+        # A strategy has the same runs at all values of a knob that it does not have.
         free = {k: 0 for k in final.dims if k not in ("strategy", "seed", *grid)}
         at = lambda x, own=(name, grid, free): x.sel(strategy=own[0], **own[1]).isel(own[2])
         cost += float(at(data.gradient_equivalents.isel(step=-1)).sum())
@@ -101,18 +103,18 @@ def best_point(
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What [`curvopt.tune`][] chose.
+    """The choice that [`curvopt.tune`][] made.
 
     **Attributes:**
 
-    - `family`: which of the families is the best.
-    - `values`: at which values of the hyper-parameters.
-    - `solver`: the solver that it is there.
+    - `family`: the name of the best family.
+    - `values`: the chosen values of the hyper-parameters.
+    - `solver`: the family's solver at these values.
     - `score`: the mean of its final metric over the tuning seeds.
-    - `at_edge`: the hyper-parameters whose value is the first or the last of its grid: a
+    - `at_edge`: the hyper-parameters whose value is the lowest or highest of its grid; a
         wider grid may do better.
-    - `cost`: gradient-equivalents that tuning spent, all runs together.
-    - `runs`: all of them, the dataset of [`curvopt.run_study`][].
+    - `cost`: gradient-equivalents that all tuning runs spent together.
+    - `runs`: all tuning runs, a dataset of [`curvopt.run_study`][].
     """
 
     family: str
@@ -138,12 +140,12 @@ def tune(
     folder: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Tuning:
-    """Choose among families and hyper-parameters, by a grid on seeds of its own.
+    """Choose a family and its hyper-parameters by a grid search on separate seeds.
 
     Every family is run with every combination of hyper-parameters from every tuning seed,
-    for as many steps as the runs that will be reported; the choice is the best mean of the
-    final metric, where a run that diverged counts as its value at the start. What that cost
-    belongs to the baseline's bill.
+    for as many steps as the reported runs will have. The choice has the best mean final
+    metric; a run that diverged counts as its value at the start. Report the cost of tuning
+    as part of the baseline's.
 
     ```python
     schedules = {"constant": None, "cosine": optax.cosine_decay_schedule(1.0, 1000)}
@@ -163,14 +165,14 @@ def tune(
 
     **Arguments:**
 
-    - `problem`: what to train.
+    - `problem`: the problem to train on.
     - `families`: by name, functions of the hyper-parameters that return a solver.
     - `hyperparameters`: the grid, values by name, in order.
     - `metric`: one of the metrics of the problem's `evaluate`.
-    - `seeds`: of the tuning.
-    - `reported_seeds`: of the runs that will be reported; none may be among `seeds`.
+    - `seeds`: the tuning seeds.
+    - `reported_seeds`: the seeds of the runs to be reported; none may be in `seeds`.
     - `steps`, `execution`, `folder`, `progress`: as in [`curvopt.run_study`][].
-    - `lower_is_better`: whether the metric is to be small.
+    - `lower_is_better`: whether a lower metric is better.
 
     **Returns:**
 
@@ -178,21 +180,23 @@ def tune(
 
     **Raises:**
 
-    `ValueError` if a seed is to be reported as well, there is no such metric, or as
+    `ValueError` if a tuning seed is also a reported one, if there is no such metric, or as
     [`curvopt.run_study`][].
 
     Source: the protocol of DeepOBS (Schneider et al. 2019) and of AlgoPerf (Dahl et al.
-    2023), restated; a mean over several seeds in place of one is this project's.
+    2023), restated; the mean over several seeds instead of one is this project's choice.
     """
     tuned_on = seed_numbers(seeds)
     both = sorted(set(tuned_on) & set(seed_numbers(reported_seeds)))
     if both:
         raise ValueError(
-            f"seeds that are reported must not be tuned on, but {both} are in both. Take "
-            "others for tuning, for example from 1,000,000 on."
+            f"seeds and reported_seeds must not overlap, but {both} are in both. Tune on "
+            "other seeds, for example from 1,000,000 on."
         )
     if not hyperparameters:
-        raise ValueError("there are no hyperparameters to tune.")
+        raise ValueError(
+            "hyperparameters must have at least one name with values, but it is empty."
+        )
     runs = run_study(
         problem,
         families,

@@ -1,10 +1,10 @@
-"""Studies: many runs of many strategies, from a question to its answer and back.
+"""Studies: many runs of many strategies, made, saved and read back.
 
-A *run* is one strategy at one point of its grid from one seed. A *lane* is what it carries
-from step to step; a *group* is the lanes that run at once; a *cohort* is the runs of a
-strategy that were begun together, in the same way.
+A *run* is one strategy at one point of its grid from one seed. A *lane* is the state that a
+run carries from step to step. A *group* is the lanes that run at once. A *cohort* is the
+runs of a strategy that were begun together and run in the same way.
 
-    Study → Session (what is missing, and how it is run) → engine → records → dataset
+    Study → Session (what is missing, and how to run it) → engine → records → dataset
                  ↕ store                                              ↑ load_study
 """
 

@@ -1,5 +1,5 @@
-"""How lanes are run: what a user asks for, and what is chosen by backend, memory and a
-short measurement."""
+"""How lanes are run: as the user asks, or as chosen by backend, memory and a short
+measurement."""
 
 import dataclasses
 import math
@@ -17,30 +17,32 @@ from ._steps import Loop
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How the lanes of a study are run. What is `None` is chosen: by the backend, by the
-    compiled program's own memory analysis, and, where it pays, by a short measurement. A
-    study that goes on from its folder is run as it was begun, whatever is given.
+    """How the lanes of a study are run.
+
+    A field that is `None` is chosen automatically: by the backend, by XLA's memory analysis
+    of the compiled program and, if it pays, by a short measurement. A study resumed from
+    its folder runs as it was begun, whatever is given here.
 
     **Arguments:**
 
     - `loop`: `"scan"`, many steps in one call of the compiled program, or `"dispatch"`, a
         call for each step. XLA on CPU runs a convolution inside a loop many times slower
-        than one dispatched.
-    - `lanes_at_once`: how many lanes a device runs at once, vmapped; 1 runs one after
-        another. Results of one choice and of another differ by rounding.
-    - `workers`: how many groups of lanes are run side by side, each by a thread of its own.
-        XLA on CPU runs small programs on one core: a study on one device of a CPU has as
-        many workers as there are cores.
-    - `measure`: whether to measure what is chosen among; by default in runs that are
-        expected to take long, on CPU, where measuring pays.
-    - `chunk`: the most steps between two looks at the progress bar and the clock. It
-        changes no number.
-    - `memory`: how many bytes of each device the lanes may take.
-    - `devices`: on which of `jax.local_devices()`; default all of them.
+        than a dispatched one.
+    - `lanes_at_once`: how many lanes a device runs at once, vmapped; 1 runs them one after
+        another. Results of different choices differ by rounding.
+    - `workers`: how many groups of lanes run side by side, each in its own thread. XLA on
+        CPU runs small programs on one core, so the default on a single CPU device is one
+        worker per core.
+    - `measure`: whether to measure the candidates; by default only on CPU, for runs that
+        are expected to take long.
+    - `chunk`: the most steps between two updates of the progress bar. It does not change
+        the results.
+    - `memory`: how many bytes of each device's memory the lanes may use.
+    - `devices`: which of `jax.local_devices()` to use; default all of them.
 
     **Raises:**
 
-    `ValueError` if a field is none of these.
+    `ValueError` if a field has any other value.
     """
 
     loop: Loop | None = None
@@ -83,17 +85,17 @@ class Execution:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """How the lanes of a strategy are run; what a resumed study repeats.
+    """How the lanes of a strategy are run, which a resumed study repeats.
 
     **Attributes:**
 
     - `loop`, `lanes_at_once`, `workers`: as in [`curvopt.Execution`][].
     - `devices`: how many devices run lanes side by side.
-    - `longest`: the most steps that its compiled program makes in one call.
+    - `longest`: the most steps that the compiled program makes in one call.
     - `evaluate_at_once`: whether the metrics of a group's lanes are evaluated together.
-    - `reason`: why.
-    - `compile_seconds`: how long it took to compile the program, and those that it was
-        measured against.
+    - `reason`: why this was chosen.
+    - `compile_seconds`: the time to compile the program, and those that it was measured
+        against.
     """
 
     loop: Loop
@@ -115,7 +117,7 @@ class Choice:
 
 
 def check_devices(choice: Choice, execution: Execution) -> None:
-    """Refuse to go on with a study on another number of devices.
+    """Raise if a study would resume on another number of devices.
 
     **Raises:**
 
@@ -125,26 +127,27 @@ def check_devices(choice: Choice, execution: Execution) -> None:
     if devices != choice.devices:
         raise ValueError(
             f"the study was begun on {choice.devices} devices, but there are {devices}: "
-            "its numbers would not be the same. Go on with as many, or in another folder."
+            "its numbers would differ. Resume with as many, or choose another folder."
         )
 
 
-# What allocators and everything else on the machine keep for themselves.
+# The rest is left to allocators and to other programs.
 _USABLE = 0.8
 
 
-# A measurement compiles one or two more programs: it pays in runs that take longer.
+# Seconds. A measurement compiles one or two more programs: it pays in longer runs.
 _WORTH_MEASURING = 20.0
-# How many programs are compiled to find how many lanes fit: memory is nearly linear.
+# How many programs are compiled to find how many lanes fit. Memory is nearly linear in the
+# number of lanes, so a few interpolations are enough.
 _TRIALS = 4
-# How long a program is measured, and by how much it must win.
+# How long a program is measured, and the factor on time by which a rival must win.
 _MEASURE_SECONDS = 0.5
 _MARGIN = 0.97
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One way to run the lanes: the loop, how many lanes at once, and how many such groups
+    """A way to run the lanes: the loop, how many lanes at once, and how many such groups
     side by side."""
 
     loop: Loop
@@ -157,7 +160,7 @@ class Candidate:
 
 
 def available_memory(devices: tuple[Any, ...]) -> int:
-    """Bytes that one of the devices can give to arrays."""
+    """The bytes available to arrays on the device that has the least."""
     found = []
     for device in devices:
         stats = device.memory_stats() if device.platform != "cpu" else None
@@ -176,8 +179,8 @@ def cpu_count() -> int:
 
 
 def fitting_width(programs: Programs, loop: Loop, most: int, budget: int | float) -> int:
-    """The most lanes at once whose program needs no more memory than there is; 0 if a
-    single one needs more."""
+    """The most lanes at once whose program fits into `budget` bytes; 0 if not even one
+    does."""
     bytes_of = lambda width: programs(loop, width).bytes
     if not bytes_of(most) > budget:  # nan: the backend gives no analysis
         return most
@@ -198,11 +201,11 @@ def fitting_width(programs: Programs, loop: Loop, most: int, budget: int | float
 
 
 def _seconds_of_a_step(way: Candidate, programs: Programs) -> float:
-    """Of one step of one lane, by running the first steps of as many groups as run side by
-    side."""
+    """The time for one step of one lane, measured on the first steps of as many groups as
+    run side by side."""
     program = programs(way.loop, way.width)
     steps, lanes = 1, program.layout.lanes * way.workers
-    programs.time(program, way.workers, 1)  # what the first call alone has to do
+    programs.time(program, way.workers, 1)  # warm up: the first call is slower
     while True:
         seconds = min(programs.time(program, way.workers, steps) for _ in range(2))
         if seconds > _MEASURE_SECONDS or steps == program.longest:
@@ -212,17 +215,17 @@ def _seconds_of_a_step(way: Candidate, programs: Programs) -> float:
 
 
 def _even(lanes: int, width: int) -> int:
-    """The same number of groups, as even as they can be."""
+    """The smallest width with the same number of groups: these are then about equal."""
     return math.ceil(lanes / math.ceil(lanes / width))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Room:
-    """What there is to choose from.
+    """The candidates that fit into memory.
 
     **Attributes:**
 
-    - `execution`: what is given.
+    - `execution`: what the user gave.
     - `programs`: the strategy's programs.
     - `lanes`: how many lanes each device has to run.
     - `budget`: bytes of memory.
@@ -234,7 +237,7 @@ class _Room:
     budget: int | float
 
     def way(self, loop: Loop, workers: int, *, vmapped: bool) -> Candidate:
-        """A candidate with as many lanes at once as fit, or with one.
+        """A candidate with as many lanes at once as fit, or a single one without `vmapped`.
 
         **Raises:**
 
@@ -252,7 +255,7 @@ class _Room:
                 raise ValueError(
                     f"one lane needs {needed / 1e6:,.3g} MB of memory, but there are "
                     f"{self.budget / 1e6:,.3g} MB for {workers} at a time. Make the "
-                    "problem or its batches smaller, or allow more: "
+                    "problem or its batches smaller, or allow more memory: "
                     "`curvopt.Execution(memory=...)`, in bytes."
                 )
             return self.way(loop, fewer, vmapped=vmapped)
@@ -269,18 +272,19 @@ def choose(
     steps: int,
     convolutions: bool,
 ) -> Choice:
-    """Choose how to run.
+    """Choose how to run the lanes of a strategy.
 
     **Arguments:**
 
-    - `execution`: what is given.
+    - `execution`: what the user gave.
     - `programs`: the strategy's programs.
     - `lanes`: how many lanes this process has to run.
     - `steps`: how many steps each makes.
-    - `convolutions`: whether the loss has any.
+    - `convolutions`: whether the loss has convolutions.
     """
     devices = execution.on()
     cpu = devices[0].platform == "cpu"
+    # XLA on CPU is slow at convolutions in a loop, and at vmapped (so grouped) ones.
     slow = cpu and convolutions
     each = math.ceil(lanes / len(devices))
     cores = cpu_count() if cpu and len(devices) == 1 else 1
@@ -312,25 +316,25 @@ def choose(
         best.workers,
         len(devices),
         program.longest,
-        not program.evaluation_bytes > budget / best.workers,
+        not program.evaluation_bytes > budget / best.workers,  # true for nan as well
         reason,
     )
 
 
 def _expected(way: Candidate, programs: Programs, lanes: int, steps: int) -> float:
-    """About how long all steps of all lanes will take; measured, if it can be long."""
+    """An estimate of how long all steps of all lanes take; measured, if it may be long."""
     program = programs(way.loop, way.width)
     repeated = steps * math.ceil(lanes / (way.width * way.workers))
     at_most = program.seconds_at_most * repeated
     if at_most < _WORTH_MEASURING:
         return at_most
-    programs.time(program, way.workers, 1)  # what the first call alone has to do
+    programs.time(program, way.workers, 1)  # warm up: the first call is slower
     return programs.time(program, way.workers, 1) * repeated
 
 
 def _measured(room: _Room, default: Candidate, slow: bool) -> tuple[Candidate, str]:
-    """The fastest of a few: one lane or all at once, then the other loop, then without
-    groups side by side."""
+    """The fastest of a few candidates: one lane or all at once, then the other loop, then
+    without groups side by side."""
     given, times = room.execution, {}
 
     def better(best: Candidate, rival: Candidate) -> Candidate:

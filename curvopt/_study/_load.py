@@ -1,4 +1,4 @@
-"""A study read back: its dataset, and the parameters of its runs."""
+"""Reads a study back: its dataset, and the parameters of its runs."""
 
 import json
 import os
@@ -26,15 +26,15 @@ def outcome_of(
     steps: int,
     schedule: Int[np.ndarray, " evaluations"],
 ) -> Outcome:
-    """The runs of a strategy that are wanted, as far as they were saved.
+    """The wanted runs of a strategy, as far as they were saved.
 
     **Arguments:**
 
     - `store`: the study's folder.
-    - `name`, `strategy`: the strategy, and what was saved of it.
+    - `name`, `strategy`: the strategy's name, and its saved document.
     - `cohorts`: its cohorts.
     - `wanted`: point and seed of each run.
-    - `steps`, `schedule`: of the longest run.
+    - `steps`, `schedule`: the steps and the evaluation schedule of the longest run.
     """
     row = {(run_key(point), seed): k for k, (point, seed) in enumerate(wanted)}
     records = Records(len(wanted), steps, schedule)
@@ -52,8 +52,8 @@ def outcome_of(
                 continue
             if last > steps:
                 raise StudyError(
-                    f"{store.path} holds a longer study:\n  steps: {last} → {steps}\nAsk "
-                    "for as many, or load what is there: `curvopt.load_study(folder)`."
+                    f"{store.path} holds a longer study:\n  steps: {last} → {steps}\nRun "
+                    "with as many steps, or load it: `curvopt.load_study(folder)`."
                 )
             whole["steps"][k, first:last] = np.frombuffer(own, whole["steps"].dtype)
             found = np.frombuffer(evaluations, whole["evaluations"].dtype)
@@ -91,7 +91,7 @@ def cohort_runs(strategy: Mapping[str, Any], cohort: Any) -> list[tuple[Point, i
 
 
 def attributes_of(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a dataset, of the document of a study."""
+    """The attributes of a dataset, from the document of a study."""
     found = {
         "problem": study["text"],
         "steps": study["steps"],
@@ -103,10 +103,10 @@ def attributes_of(study: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_study(folder: str | os.PathLike) -> xr.Dataset:
-    """The study in a folder: everything that was run there, finished or not.
+    """Load the study in a folder: all its runs, finished or not.
 
-    Nothing is compiled and the problem is not needed: it can be opened on another machine,
-    under other versions of everything, on a read-only disk, and while it runs.
+    Nothing is compiled and the problem is not needed: a study can be loaded on another
+    machine, under other versions of everything, from a read-only disk, and while it runs.
 
     ```python
     data = curvopt.load_study("results/rates")
@@ -119,12 +119,13 @@ def load_study(folder: str | os.PathLike) -> xr.Dataset:
 
     **Returns:**
 
-    The dataset of [`curvopt.run_study`][], of all strategies, values and seeds in the
-    folder; `steps_made` says how far each run is, 0 where there is none.
+    The dataset of [`curvopt.run_study`][], for all strategies, values and seeds in the
+    folder; `steps_made` is how many steps each run has made, 0 where there is no run.
 
     **Raises:**
 
-    [`curvopt.StudyError`][] if there is no study, one of another format, or a damaged one.
+    [`curvopt.StudyError`][] if the folder has no study, or if the study has another format
+    or is damaged.
     """
     with Store(folder) as store:
         study = store.study
@@ -150,7 +151,8 @@ class LoadedRun(eqx.Module):
 
     **Attributes:**
 
-    - `params`, `model_state`: after the last step that was saved.
+    - `params`, `model_state`: the parameters and the model's state after the last saved
+        step.
     - `history`: an `xarray.Dataset` with dimension `step`, and `evaluation_step` for the
         problem's metrics; its coordinates say which run it is.
     """
@@ -170,7 +172,7 @@ def load_run(
     problem: AbstractProblem | None = None,
     **hyperparameters: float,
 ) -> LoadedRun:
-    """The parameters and the model's state of one run of a study.
+    """Load the parameters and the model's state of one run of a study.
 
     ```python
     run = curvopt.load_run("results/rates", strategy="SGD", seed=3, learning_rate=0.1)
@@ -181,13 +183,13 @@ def load_run(
     **Arguments:**
 
     - `folder`: the `folder` of [`curvopt.run_study`][].
-    - `strategy`, `seed`, `hyperparameters`: which run. What leaves one alone need not be
-        given.
-    - `best`: of all runs that these leave, the one whose final value of this metric is the
-        best; a run that diverged counts as its start.
-    - `lower_is_better`: whether that is the lowest.
-    - `problem`: what was trained. With it the parameters are the pytree that its `init`
-        returns; without it nested dictionaries and lists of the same arrays.
+    - `strategy`, `seed`, `hyperparameters`: which run. It is enough to give those that
+        leave a single run.
+    - `best`: a metric; it picks the run with the best final value among those left. A run
+        that diverged counts as its value at the start.
+    - `lower_is_better`: whether the best value is the lowest.
+    - `problem`: the problem that was trained on. With it the parameters are the pytree that
+        its `init` returns; without it, nested dictionaries and lists of the same arrays.
 
     **Returns:**
 
@@ -206,7 +208,10 @@ def load_run(
         final = final.where(at)
         values = final if lower_is_better else -final
         if not bool(np.isfinite(values).any()):
-            raise ValueError(f"none of the runs that are left has a finite {best!r}.")
+            raise ValueError(
+                f"none of the runs left has a finite {best!r}. Choose another metric as "
+                "`best`, or other runs."
+            )
         at = _first(at & (values == values.min()))
     chosen = np.argwhere(at.values)
     if len(chosen) != 1:
@@ -214,8 +219,8 @@ def load_run(
             ", ".join(f"{k}={x!r}" for k, x in asked.items() if x is not None) or "nothing"
         )
         raise ValueError(
-            f"{which} leaves {len(chosen)} runs. There are: {_listed(data)}. Name one, or "
-            "the `best` of a metric."
+            f"{which} leaves {len(chosen)} runs. There are: {_listed(data)}. Name a single "
+            "run, or give a metric as `best`."
         )
     history = data.isel(dict(zip(at.dims, map(int, chosen[0]))))
     name, own = str(history.strategy.item()), int(history.seed.item())
@@ -241,7 +246,7 @@ def load_run(
 
 
 def _which(data: xr.Dataset, asked: Mapping[str, Any]) -> xr.DataArray:
-    """Which runs there are of those that are asked for; each once."""
+    """Which runs match the request, each marked once."""
     at = data.steps_made > 0
     hyperparameters = [
         str(k) for k in data.steps_made.dims if k not in ("strategy", "seed")
@@ -249,7 +254,7 @@ def _which(data: xr.Dataset, asked: Mapping[str, Any]) -> xr.DataArray:
     own = json.loads(data.attrs["hyperparameters"])
     for k, name in enumerate(data.strategy.values.tolist()):
         for knob in hyperparameters:
-            if knob not in own[name]:  # the same at all its values
+            if knob not in own[name]:  # the same run at all its values: keep the first
                 first = data[knob] == data[knob][0]
                 at = at & (first | (data.strategy != data.strategy[k]))
     for name, value in asked.items():
@@ -259,7 +264,7 @@ def _which(data: xr.Dataset, asked: Mapping[str, Any]) -> xr.DataArray:
                 f"{', '.join(hyperparameters) or 'none'}."
             )
         near = data[name] == value
-        if not isinstance(value, str):
+        if not isinstance(value, str):  # a value that was stored may be rounded to float32
             near = xr.apply_ufunc(np.isclose, data[name], value, kwargs={"rtol": 1e-6})
         if not bool(near.any()):
             raise ValueError(f"there is no {name} {value!r}; there are: {_listed(data)}.")
@@ -268,7 +273,7 @@ def _which(data: xr.Dataset, asked: Mapping[str, Any]) -> xr.DataArray:
 
 
 def _first(at: xr.DataArray) -> xr.DataArray:
-    """The first place alone that is true."""
+    """`at` with only its first true entry kept."""
     values = np.zeros(at.size, bool)
     values[np.flatnonzero(at.values.ravel())[:1]] = True
     return at.copy(data=values.reshape(at.shape))

@@ -17,7 +17,7 @@ from .._solver import LineSearchMinimiser
 from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
 from ._engine import run, Saver, Work
-from ._execution import Choice, choose, Execution
+from ._execution import check_devices, Choice, choose, Execution
 from ._host import (
     broadcast,
     company,
@@ -353,13 +353,7 @@ class Session:
 
     def _work(self, part: _Part, number: int, programs: Programs, lanes: Lanes) -> Work:
         choice = Choice(**part.cohorts[number]["choice"])
-        devices = len(self._execution.on())
-        if devices != choice.devices:
-            raise ValueError(
-                f"the study was begun on {choice.devices} devices, but there are "
-                f"{devices}: its numbers would not be the same. Go on with as many, or in "
-                "another folder."
-            )
+        check_devices(choice, self._execution)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
         saver = self._saver(part, number, lanes) if self._store else None
         return Work(program, choice, part.records, part.rows(number), saver)

@@ -1,4 +1,4 @@
-"""A study: what is asked. It is checked once, and everything else reads it."""
+"""A study as the user describes it. It is checked once, and everything else reads it."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ from ._session import run_session
 
 
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
-    """Seeds as a list: `0 .. n - 1` for a number `n`.
+    """The seeds as a list: `0 .. n - 1` for an integer `n`.
 
     **Raises:**
 
-    `ValueError` if they are no distinct integers in the range of seeds.
+    `ValueError` if they are not distinct integers in the range of seeds.
     """
     if isinstance(seeds, (int, np.integer)):
         return list(range(check_count("seeds", seeds)))
@@ -40,7 +40,8 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
         found = np.asarray(np.nan)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         raise ValueError(
-            f"seeds must be how many, or distinct integers, but they are {seeds!r}."
+            "seeds must be a number of seeds, or distinct integers, but they are "
+            f"{seeds!r}."
         )
     numbers = found.tolist()
     if not numbers or len(set(numbers)) < len(numbers):
@@ -51,17 +52,17 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _check_values(name: Any, values: Any) -> tuple[float, ...]:
-    """The values of a hyper-parameter; refuse what no grid can have."""
+    """The values of a hyper-parameter, checked."""
     if not isinstance(name, str) or not name.isidentifier() or is_reserved(name):
         raise ValueError(
-            "a hyper-parameter is called by a Python identifier that means nothing else in "
-            f"the dataset of a study, but one is called {name!r}."
+            "the name of a hyper-parameter must be a Python identifier that has no other "
+            f"meaning in the dataset of a study, but one is {name!r}."
         )
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         array = np.asarray(np.nan)
-    # As they will be run.
+    # In the dtype in which they will run: distinct values may coincide in float32.
     with np.errstate(over="ignore"):
         rounded = array.astype(jnp.result_type(float))
     if array.ndim != 1 or array.size == 0 or not np.isfinite(rounded).all():
@@ -70,13 +71,15 @@ def _check_values(name: Any, values: Any) -> tuple[float, ...]:
             f"{rounded.dtype}, but they are {values!r}."
         )
     if len(set(rounded.tolist())) < array.size:
-        raise ValueError(f"values of {name!r} repeat in {rounded.dtype}: {array.tolist()}.")
+        raise ValueError(
+            f"the values of {name!r} must be distinct in {rounded.dtype}, but they are "
+            f"{array.tolist()}."
+        )
     return tuple(array.tolist())
 
 
 class Family:
-    """Solvers that differ in numbers: a function of hyper-parameters, at all combinations
-    of their values.
+    """A function from hyper-parameters to a solver, with a grid of their values.
 
     ```python
     sgd = curvopt.Family(
@@ -85,11 +88,12 @@ class Family:
     )
     ```
 
-    All of them are one compiled program, in which the hyper-parameters are data.
+    A study runs all combinations of the values by one compiled program, in which the
+    hyper-parameters are data.
 
     **Arguments:**
 
-    - `make`: the function, of the hyper-parameters by name; it returns a solver.
+    - `make`: the function; it takes the hyper-parameters by name and returns a solver.
     - `values`: the values of each, finite and distinct.
 
     **Raises:**
@@ -102,11 +106,13 @@ class Family:
     ):
         if not callable(make) or isinstance(make, LineSearchMinimiser):
             raise ValueError(
-                f"a family must be a function of {', '.join(values)} that returns a "
-                f"solver, but it is {make!r}."
+                f"the `make` of a family must be a function of {', '.join(values)} that "
+                f"returns a solver, but it is {make!r}."
             )
         if not values:
-            raise ValueError("a family must have a hyper-parameter, `name=[values]`.")
+            raise ValueError(
+                "a family must have at least one hyper-parameter: pass `name=[values]`."
+            )
         self.make = make
         self.values = {name: _check_values(name, own) for name, own in values.items()}
 
@@ -117,14 +123,14 @@ class Family:
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """A strategy of a study, ready to be run.
+    """A strategy of a study, ready to run.
 
     **Attributes:**
 
-    - `name`: what it is called.
-    - `at`: from values of the hyper-parameters to a solver.
-    - `points`: the values at which it is run; of what is no family, one that has none.
-    - `solver`: the solver; of a family, its arrays have an axis of points in front.
+    - `name`: its name.
+    - `at`: maps values of the hyper-parameters to a solver.
+    - `points`: the values at which it is run; a single solver has one empty point.
+    - `solver`: the solver; for a family, its arrays have a leading axis of points.
     """
 
     name: str
@@ -138,7 +144,7 @@ class Strategy:
 
     @property
     def text(self) -> str:
-        """The solver as a reader writes it; of a family, with all values of a number."""
+        """The solver as one would write it; for a family, with all values of a number."""
         if not self.family:
             return readable(self.solver)
 
@@ -153,7 +159,7 @@ class Strategy:
 
 _COMPOSE = "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`."
 _MAKE_FAMILY = (
-    "For functions of hyper-parameters, give `hyperparameters`, or make it a "
+    "For a function of hyper-parameters, pass `hyperparameters`, or wrap it in "
     "`curvopt.Family(function, name=values)`."
 )
 
@@ -182,7 +188,7 @@ def _family(name: str, family: Family) -> Strategy:
         inspect.signature(family.make).bind(**points[0])
     except TypeError as error:
         raise ValueError(
-            f"the strategy {name!r} must be a function of {takes}, by these names: {error}."
+            f"the strategy {name!r} must be a function with the arguments {takes}: {error}."
         ) from error
 
     def at(point: Mapping[str, float]) -> LineSearchMinimiser:
@@ -190,10 +196,10 @@ def _family(name: str, family: Family) -> Strategy:
             made: Any = family.make(**{k: jnp.asarray(x) for k, x in point.items()})
         except jax.errors.JAXTypeError as error:
             raise _needs_value(name, takes) from error
-        check_instance(f"what the strategy {name!r} makes", made, LineSearchMinimiser)
+        check_instance(f"the result of the strategy {name!r}", made, LineSearchMinimiser)
         return made
 
-    for point in points:  # the errors of single values, before anything is compiled
+    for point in points:  # a value that is out of range raises here, before any compiling
         at(point)
     # One trace of the function serves the whole grid.
     columns = {k: jnp.asarray([point[k] for point in points]) for k in family.values}
@@ -207,8 +213,8 @@ def _family(name: str, family: Family) -> Strategy:
 
 
 def _keeps_tracer(x: Any, depth: int = 12) -> bool:
-    """Whether a function in an object has a traced value in its closure, which ends with
-    the trace."""
+    """Whether a function in an object closes over a traced value, which does not outlive
+    its trace."""
     if _compat.is_traced(x):
         return True
     inner = list(x) if isinstance(x, (tuple, list)) else []
@@ -221,9 +227,9 @@ def _keeps_tracer(x: Any, depth: int = 12) -> bool:
 
 
 _WAY_OUT = (
-    "for a schedule, a count, a choice or a function that keeps it; but all values are run "
-    "by one program. Make a strategy of each value: `{'a': solver(1), 'b': solver(2)}`. An "
-    "optax transformation takes its numbers as data where it was made by "
+    "for a schedule, a count, a choice or a function that keeps it, but one program runs "
+    "all values. Make each value a strategy: `{'a': solver(1), 'b': solver(2)}`. An optax "
+    "transformation takes its numbers as data if it is made with "
     "`optax.inject_hyperparams`: `FromOptax(optax.inject_hyperparams(optax.adam)(1e-3), "
     "hyperparameters={'learning_rate': learning_rate})`."
 )
@@ -231,15 +237,16 @@ _WAY_OUT = (
 
 def _needs_value(name: str, takes: str) -> ValueError:
     return ValueError(
-        f"the strategy {name!r} needs the value of a hyper-parameter itself ({takes}), "
+        f"the strategy {name!r} needs the concrete value of a hyper-parameter ({takes}), "
         f"{_WAY_OUT}"
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is asked of a problem: strategies, each with a grid of its own, from seeds, for
-    so many steps. A value: it is checked when it is made, and only read afterwards.
+    """A problem, strategies with their grids, seeds and a number of steps: all that is run.
+
+    It is a value: it is checked when it is made, and never changes.
 
     ```python
     study = curvopt.Study(problem, {"SGD": sgd, "Adam": adam}, seeds=8, steps=1000)
@@ -248,16 +255,17 @@ class Study:
 
     **Arguments:**
 
-    - `problem`: what to train.
-    - `strategies`: by name, solvers and [`curvopt.Family`][]s of them.
+    - `problem`: the problem to train on.
+    - `strategies`: by name, solvers and [`curvopt.Family`][]s.
     - `seeds`: how many (`0 .. seeds - 1`), or which, as integers.
     - `steps`: how many steps each run makes.
-    - `evaluations`: how many times the problem's metrics are evaluated, after the start.
+    - `evaluations`: how many times to evaluate the problem's metrics, not counting the
+        start.
 
     **Raises:**
 
     `ValueError` if there is no strategy, seeds repeat, a count is below 1, a value is out
-    of its range, or the problem does not hold to its contract.
+    of its range, or the problem breaks its contract.
     """
 
     problem: AbstractProblem
@@ -283,6 +291,7 @@ class Study:
             )
         if not strategies:
             raise ValueError("there is no strategy to run: pass at least one by name.")
+        # The class is frozen.
         put = functools.partial(object.__setattr__, self)
         put("strategies", dict(strategies))
         put("seeds", tuple(seed_numbers(seeds)))
@@ -296,7 +305,7 @@ class Study:
         put("convolutions", checked.convolutions)
 
     def parts(self) -> list[Strategy]:
-        """The strategies, ready to be run."""
+        """The strategies, ready to run."""
         return self._parts  # pyright: ignore[reportAttributeAccessIssue]
 
     def run(
@@ -309,12 +318,13 @@ class Study:
         accept_versions: bool = False,
         rerun_damaged: bool = False,
     ) -> xr.Dataset:
-        """Run what of it is not in the folder yet: see [`curvopt.run_study`][]."""
+        """Run whatever is not in the folder yet: see [`curvopt.run_study`][]."""
         check_instance("execution", execution, Execution)
         number = isinstance(save_every, (int, float, np.number))
         if not number or not save_every >= 0:
             raise ValueError(
-                f"save_every must be seconds, at least 0, but it is {save_every!r}."
+                f"save_every must be a number of seconds, at least 0, but it is "
+                f"{save_every!r}."
             )
         return run_session(
             self,
@@ -342,8 +352,9 @@ def run_study(
     accept_versions: bool = False,
     rerun_damaged: bool = False,
 ) -> xr.Dataset:
-    """Run every strategy from every seed, and with every combination of its
-    hyper-parameters: thousands of runs, each strategy one compiled program.
+    """Run every strategy from every seed with every combination of its hyper-parameters.
+
+    These can be thousands of runs: each strategy is one compiled program.
 
     ```python
     family = lambda learning_rate: curvopt.LineSearchMinimiser(
@@ -359,59 +370,60 @@ def run_study(
     )
     ```
 
-    A seed gives the same initial parameters and the same batches to every strategy, so
-    that they can be compared in pairs. A run whose loss turns non-finite is recorded as it
-    is, and touches no other.
+    A seed gives every strategy the same initial parameters and the same batches, so that
+    strategies can be compared in pairs. A run whose loss becomes non-finite is recorded as
+    it is, and does not affect any other.
 
-    Runs are vmapped or made one after another, steps in a compiled loop or one by one, as
-    many at once as memory holds: see [`curvopt.Execution`][]. They are shared out over all
-    devices, and over all processes of `jax.distributed`, each of which gets the whole
-    dataset.
+    Runs are vmapped or made one after another, with steps in a compiled loop or one by one,
+    as many at once as fit into memory: see [`curvopt.Execution`][]. They are distributed
+    over all devices, and over all processes of `jax.distributed`; each process returns the
+    whole dataset.
 
-    With a `folder`, records and states are saved as it goes. **The same study in the same
-    folder resumes**, killed at whatever moment, and ends with the same numbers, bit for bit
-    on the same machine. **A larger one extends it**: more seeds, more values, more
-    strategies, more steps (where the strategies do not depend on how many there are); only
-    what is missing is run. A seed that is added equals the same seed of one larger study,
-    to rounding; to the bit where it runs at the same width. Of more `evaluations`, runs
-    have those that they had not passed, and nan at the others. Ctrl-C, SIGTERM and SIGHUP
-    end it with everything saved. [`curvopt.load_study`][] and [`curvopt.load_run`][] read
-    it back.
+    With a `folder`, records and states are saved along the way. **The same study in the
+    same folder resumes**, whenever it was killed, and ends with the same numbers, bit for
+    bit on the same machine. **A larger study extends it**: more seeds, values, strategies
+    or steps (if the strategies do not depend on the number of steps); only the missing runs
+    and steps are made. An added seed equals the same seed of one larger study up to
+    rounding, and bit for bit if it runs at the same width. If `evaluations` grows, a run
+    has nan at the new ones that it had already passed. Ctrl-C, SIGTERM and SIGHUP stop the
+    study with everything saved. [`curvopt.load_study`][] and [`curvopt.load_run`][] read it
+    back.
 
     **Arguments:**
 
-    - `problem`: what to train.
+    - `problem`: the problem to train on.
     - `strategies`: by name, solvers and [`curvopt.Family`][]s; with `hyperparameters` also
         functions of them that return a solver.
     - `seeds`: how many (`0 .. seeds - 1`), or which, as integers.
     - `steps`: how many steps each run makes.
-    - `hyperparameters`: values by name, of all strategies that are functions. All
-        combinations are run; they are data of one program.
-    - `evaluations`: how many times the problem's metrics are evaluated, after the start.
-    - `execution`: how, where that is not to be chosen; a [`curvopt.Execution`][].
-    - `folder`: where to save.
-    - `save_every`: after how many seconds to save; at the end it always is.
-    - `progress`: whether to show a bar, and what was chosen; without a terminal, a line now
-        and then.
-    - `accept_versions`: make the steps that are missing under other versions of jax and the
-        like than those before; the dataset says so in its attribute `versions_before`.
-    - `rerun_damaged`: drop what was saved of damaged runs, and run these again.
+    - `hyperparameters`: values by name, for all strategies that are functions. All
+        combinations are run, as data of one program.
+    - `evaluations`: how many times to evaluate the problem's metrics, not counting the
+        start.
+    - `execution`: how to run, a [`curvopt.Execution`][]; chosen automatically by default.
+    - `folder`: the folder to save to.
+    - `save_every`: seconds between two saves; the end is always saved.
+    - `progress`: whether to show a bar, and how the study is run; without a terminal, an
+        occasional line.
+    - `accept_versions`: whether to make missing steps under other versions of jax and its
+        like than the earlier steps; these are in the attribute `versions_before`.
+    - `rerun_damaged`: whether to drop what was saved of damaged runs, and rerun them.
 
     **Returns:**
 
-    An `xarray.Dataset` with dimensions `(strategy, *hyperparameters, seed, step)`: `loss`,
-    `step_size`, `gradient_norm`, `slope`, `curvature`, `gradient_equivalents`, what was
-    evaluated and which guards acted; with `evaluation_step` for `step`: the problem's
-    metrics; without either: `diverged_at` and `steps_made`; with `(strategy,)`: `seconds`,
-    `compile_seconds` and `execution`. Where a strategy has no run, it is nan; a solver
-    beside families is the same at all values of their hyper-parameters. Definitions,
+    An `xarray.Dataset`. With dimensions `(strategy, *hyperparameters, seed, step)`: `loss`,
+    `step_size`, `gradient_norm`, `slope`, `curvature`, `gradient_equivalents`, the numbers
+    of evaluations, and which guards acted. With `evaluation_step` in place of `step`: the
+    problem's metrics. Without either: `diverged_at` and `steps_made`. With `(strategy,)`:
+    `seconds`, `compile_seconds` and `execution`. Values are nan where a strategy has no
+    run; a single solver is the same at all values of the hyper-parameters. Definitions,
     units, the problem, the strategies and versions are attributes.
 
     **Raises:**
 
     `ValueError` as [`curvopt.Study`][], or if not even one lane fits into memory.
-    [`curvopt.StudyError`][] if the folder cannot be written to, is damaged, or holds
-    another study; it lists what differs.
+    [`curvopt.StudyError`][] if the folder is not writable, is damaged, or holds another
+    study; the error lists the differences.
     """
     made = strategies
     if hyperparameters and isinstance(strategies, Mapping):

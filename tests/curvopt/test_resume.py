@@ -371,5 +371,5 @@ class TestErrors:
 
     @pytest.mark.parametrize("seconds", [-1.0, float("nan"), "x"])
     def test_save_every(self, regression, tmp_path, seconds, unchecked):
-        with pytest.raises(ValueError, match="save_every must be seconds"):
+        with pytest.raises(ValueError, match="save_every must be a number of seconds"):
             study(regression, tmp_path, save_every=seconds)

@@ -56,9 +56,9 @@ def test_the_highest_is_best_where_that_is_so(regression):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"seeds": [0, 7, 2]}, r"must not be tuned on, but \[0, 2\] are in both"),
+        ({"seeds": [0, 7, 2]}, r"must not overlap, but \[0, 2\] are in both"),
         ({"metric": "accuracy"}, "no metric 'accuracy'; there are: train_loss"),
-        ({"grid": {}}, "no hyperparameters to tune"),
+        ({"grid": {}}, "at least one name with values"),
     ],
 )
 def test_bad_input(regression, options, message):

@@ -419,8 +419,8 @@ BAD = {
     ),
     "name of a hyper-parameter": (
         _study("decay = [0.0, 0.9]", "seed = [0.0, 0.9]", GRID).replace("$decay", "$seed"),
-        "a hyper-parameter is called by a Python identifier that means nothing else in the "
-        "dataset of a study, but one is called 'seed'",
+        "the name of a hyper-parameter must be a Python identifier that has no other "
+        "meaning in the dataset of a study, but one is 'seed'",
     ),
     "values": (
         _study("decay = [0.0, 0.9]", "decay = [nan]", GRID),
