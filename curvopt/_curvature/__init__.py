@@ -1,11 +1,11 @@
-r"""The quadratic model of a loss: how the curvature along a direction is had.
+r"""The quadratic model of a loss: its curvature along a vector.
 
-**What is asked.** `quadratic_model(fn, y, args, curvature=...)` checks the loss and hands
-it to a *curvature method*, which answers with a `QuadraticModel`: value and gradient, and
-for any direction $u$ the slope $\langle g, u \rangle$ and the curvature
-$\langle u, H u \rangle$. The methods are one a file: `_adjoint.py`, `_forward.py`,
-`_gauss_newton.py`, `_subsampled.py`, and the rivals that take the loss as a whole,
-`_whole_loss.py`. What follows is how the first of them works; the others share its parts.
+**The interface.** `quadratic_model(fn, y, args, curvature=...)` checks the loss and passes
+it to a *curvature method*, which returns a `QuadraticModel`: value and gradient, and for
+any vector $u$ the slope $\langle g, u \rangle$ and the curvature $\langle u, H u \rangle$.
+Each method has its own file: `_adjoint.py`, `_forward.py`, `_gauss_newton.py`,
+`_subsampled.py`, and `_whole_loss.py` for the rivals that differentiate the loss as a
+whole. The rest of this text explains the first of them; the others share its parts.
 
 **From a loss to a program.** Take $f(w) = \sum \sin(w x)$ of a vector $w$, as
 
@@ -13,25 +13,25 @@ $\langle u, H u \rangle$. The methods are one a file: `_adjoint.py`, `_forward.p
 loss = lambda w: jnp.sum(jnp.sin(w * x))
 ```
 
-`jax.make_jaxpr` writes it as equations, `flatten` (`_program.py`) as a flat list of
-*operations*, with every `jit` written out, and `prepare` (`_rewrites.py`) makes fewer of
-them: `mul` and `sin` are a chain, one operation on arrays of one shape.
+`jax.make_jaxpr` turns it into equations, `flatten` (`_program.py`) into a flat list of
+*operations*, with every `jit` inlined, and `prepare` (`_rewrites.py`) fuses some of them:
+`mul` and `sin` form a chain, one operation on arrays of one shape.
 
-**From a program to a tape.** `record` (`_tape.py`) evaluates the operations in order. One
-that depends on the parameters and matters to the loss is recorded as an *equation*
-$z = F(x)$ (`_primitive.py`), with its operands, `jax.vjp` of it and a *rule*
-(`_rules.py`). A `scan` and a `jax.checkpoint` hold a tape of their own (`_scan.py`,
-`_remat.py`). Values that depend on the parameters have numbers, as registers have:
+**From a program to a tape.** `record` (`_tape.py`) evaluates the operations in order. An
+operation that depends on the parameters and reaches the loss is recorded as an *equation*
+$z = F(x)$ (`_primitive.py`), with its operands, its `jax.vjp` and a *rule* (`_rules.py`).
+A `scan` and a `jax.checkpoint` have tapes of their own (`_scan.py`, `_remat.py`). Values
+that depend on the parameters are numbered, like registers:
 
 | equation | inputs | outputs | rule |
 | --- | --- | --- | --- |
 | `mul, sin` | 0 (this is `w`) | 1 | elementwise: `jvp` of `jvp` |
 | `reduce_sum` | 1 | 2 (this is the loss) | linear: nothing to add |
 
-**Sweeps over the tape** (`_equation.py` has what all have in common), in each of which
-something travels with every number:
+**Sweeps over the tape.** Each carries something along with every numbered value
+(`_equation.py` has what they share):
 
-1. forward, the values $z$: this was the recording;
+1. forward, the values $z$: this is the recording;
 2. backward, the adjoints $\hat z = \partial f / \partial z$: $\hat z_2 = 1$, then
    $\hat z_1 = (1, \dots, 1)$ by the sum's `vjp`, then $\hat z_0 = g = x \cos(w x)$.
    Each equation keeps the adjoint of its output;
@@ -41,11 +41,11 @@ something travels with every number:
    $\langle (1, \dots, 1), -u^2 x^2 \sin(w x) \rangle$, the sum nothing. The total is
    $\langle u, H u \rangle$.
 
-The third sweep needs no second tangent $\ddot z$, because the adjoints have carried all
-that follows an equation to the loss already: this is what it saves over a `jvp` of a
-`jvp`. The rule of an equation is what makes its term cheap: nothing for a linear one, one
-product (`_products.py`) for a bilinear one. `ForwardCurvature` walks the same tape with the
-pair $(\dot z, \ddot z)$ instead, and needs no second sweep.
+The third sweep needs no second tangent $\ddot z$, because the adjoints already account for
+everything between an equation and the loss. This is what it saves over a `jvp` of a `jvp`.
+The rule of an equation makes its term cheap: a linear one adds nothing, a bilinear one
+costs one product (`_products.py`). `ForwardCurvature` walks the same tape with the pair
+$(\dot z, \ddot z)$ instead, and needs no second sweep.
 
 Source: de Gournay & Gossard (arXiv 2210.14520) for the three sweeps; their form on jaxprs
 is this project's own.

@@ -1,4 +1,4 @@
-"""The curvature by three sweeps, and the sweeps that are the third."""
+"""The curvature by three sweeps, and the variants of the third sweep."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,14 +32,15 @@ class Curvature(AbstractSweep):
 
 
 class SplitCurvature(AbstractSweep):
-    r"""The third sweep where a `custom_vjp` sets tangents and duals apart: $(\dot z, d)$,
-    the same two arrays until it does."""
+    r"""The third sweep if a `custom_vjp` makes tangents and duals differ: it carries pairs
+    $(\dot z, d)$, of the same array twice until they differ."""
 
     products: ProductRule
     stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
 
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
         dx, dual = (tuple(c[k] for c in carried) for k in (0, 1))
+        # Identity, not equality: before the first `custom_vjp` the cheap rule applies.
         if all(a is b for a, b in zip(dx, dual)) and not equation.splits:
             tangents, term = equation.rule.tangent(
                 equation.function, dx, kept, self.products
@@ -57,8 +58,8 @@ class SplitCurvature(AbstractSweep):
 
 
 class CurvatureMatrix(AbstractSweep):
-    r"""The third sweep along $k$ directions at once, stacked along the first axis, adding
-    up the matrix $\langle \hat z, D^2F[\dot z_i, \dot z_j] \rangle$."""
+    r"""The third sweep along $k$ vectors at once, stacked along the first axis, adding up
+    the matrix $\langle \hat z, D^2F[\dot z_i, \dot z_j] \rangle$."""
 
     products: ProductRule
     stack: tuple[int, ...] = eqx.field(static=True, kw_only=True)
@@ -76,29 +77,29 @@ class AdjointCurvature(AbstractCurvatureMethod):
 
     The third sweep carries the tangents along $u$ and adds up
     $\langle u, H u \rangle = \sum_i \langle \hat z_i, D^2F_i[\dot z, \dot z] \rangle$
-    over the equations of the loss, with the adjoints $\hat z$ kept from the gradient.
-    Exact. In sweeps it costs half a gradient more and twice a gradient's memory, as
-    the abstract of arXiv 2210.14520 has it; its form on jaxprs is this project's.
+    over the equations of the loss, with the adjoints $\hat z$ kept from the gradient. It is
+    exact. Counted in sweeps, it costs half a gradient more and twice a gradient's memory,
+    as the abstract of arXiv 2210.14520 states; its form on jaxprs is this project's.
 
     **Arguments:**
 
-    - `products`: how many products a product of two active values takes in the third
-        sweep. `"three"` is the textbook's; `"two"` saves one, exactly but for rounding,
-        whose bound is about twice that of three; `"auto"` (the default) takes two where
-        they cost less and rounding is that of float32 or better: not in bfloat16, nor on
-        an accelerator where float32 products may be rounded to TF32 or bfloat16, nor
-        where the product is so small that it costs less than the sums it saves.
+    - `products`: how many products the third sweep uses for a product of two active values.
+        `"three"` is the textbook form. `"two"` saves one: it is exact up to rounding, with
+        a bound about twice that of three. `"auto"` (the default) uses two where they cost
+        less and round as float32 or better: not in bfloat16, not on an accelerator where
+        float32 products may be rounded to TF32 or bfloat16, and not where the product is so
+        small that it costs less than the extra sums.
     - `product_dtype`: a narrower dtype, such as `jnp.bfloat16`, to which the third sweep
-        rounds the operands of its matrix products and convolutions; they are added up in
-        the dtype of the result. Value and gradient are not touched. `None` (the default)
-        rounds nothing. With bfloat16 and `products="two"` the curvature of the workloads of
+        rounds the operands of its matrix products and convolutions; they accumulate in the
+        dtype of the result. Value and gradient are unaffected. `None` (the default) rounds
+        nothing. With bfloat16 and `products="two"` the curvature of the workloads of
         `python -m experiments accelerator` is within 4e-4 of float64, and the sweep is at
         its cheapest.
 
     **Raises:**
 
-    `TypeError` naming the primitive and the line of the loss where jax cannot
-    differentiate it.
+    `TypeError` naming the primitive and its line in the loss, if jax cannot differentiate
+    it.
     """
 
     products: Products = eqx.field(static=True, default="auto")
@@ -128,7 +129,7 @@ class AdjointCurvature(AbstractCurvatureMethod):
                 return recorded.sweep(CurvatureMatrix(how, stack=(len(us),)), kept, stacks)[
                     0
                 ]
-            # Duals along one direction, tangents along the other: each pair on its own.
+            # Duals along one vector, tangents along the other: one sweep for each pair.
             row = lambda u: along_each(lambda dual: split_along(u, dual), stacks)
             return along_each(row, stacks).T
 

@@ -39,8 +39,8 @@ class FirstOrder(AbstractSweep):
 
 
 class SecondOrder(AbstractSweep):
-    r"""Tangents and second tangents: $(\dot z, \ddot z)$; `None` is a second tangent that
-    is known to be zero, as those of the parameters are."""
+    r"""Tangents and second tangents, $(\dot z, \ddot z)$. `None` is a second tangent known
+    to be zero, such as those of the parameters."""
 
     products: ProductRule
     stack: tuple[int, ...] = eqx.field(static=True, default=(), kw_only=True)
@@ -59,8 +59,8 @@ class SecondOrder(AbstractSweep):
 def forward_model(
     fn: ClosedLoss, recorded: Recorded, sweep: AbstractSweep, how: ProductRule
 ) -> QuadraticModel:
-    r"""A model whose curvature is what a sweep of tangents $(\dot z, \ddot z)$ brings to
-    the loss as $\ddot z$."""
+    r"""A model whose curvature is the $\ddot z$ of the loss after a sweep of tangents
+    $(\dot z, \ddot z)$."""
     grad, _ = recorded.gradient()
     zero = jnp.zeros((), jnp.float32)
 
@@ -89,10 +89,10 @@ def forward_model(
 class ForwardCurvature(AbstractCurvatureMethod):
     r"""The curvature by second-order forward mode: $\ddot z$ of $t \mapsto f(y + t u)$.
 
-    Exact. It uses the values of the forward sweep again, and keeps nothing else: the
-    memory is that of one gradient. Slope and curvature need no gradient: under `jax.jit`,
-    a direction which never reads `model.grad` runs no backward sweep (though the loss
-    must have one); the slope is then one forward sweep of tangents.
+    It is exact. It reuses the values of the forward sweep and keeps nothing else, so its
+    memory is that of one gradient. Slope and curvature need no gradient: under `jax.jit`, a
+    direction that never reads `model.grad` runs no backward sweep (though the loss must
+    have one), and the slope is one forward sweep of tangents.
 
     **Arguments:**
 
@@ -100,8 +100,8 @@ class ForwardCurvature(AbstractCurvatureMethod):
 
     **Raises:**
 
-    `TypeError` for a loss that contains a `jax.custom_vjp`, which has no forward mode,
-    or that jax cannot differentiate: use [`curvopt.AdjointCurvature`][] for the former.
+    `TypeError` if the loss contains a `jax.custom_vjp`, which has no forward mode (use
+    [`curvopt.AdjointCurvature`][]), or if jax cannot differentiate it.
     """
 
     products: Products = eqx.field(static=True, default="auto")

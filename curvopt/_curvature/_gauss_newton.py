@@ -1,4 +1,4 @@
-"""The Gauss-Newton curvature, and how a loss says where its model ends."""
+"""The Gauss-Newton curvature, and the tag that marks the model's output in a loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,7 @@ from ._tape import record
 
 
 def tag_output(z: PyTree) -> PyTree:
-    """Tells [`curvopt.GaussNewtonCurvature`][] that `z` is what the model puts out, and
-    what follows in the loss is the loss function.
+    """Mark `z` as the model's output, for [`curvopt.GaussNewtonCurvature`][].
 
     ```python
     def loss(params, args):
@@ -29,9 +28,9 @@ def tag_output(z: PyTree) -> PyTree:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     ```
 
-    It may stand inside `jit`, `vmap` and `scan`, and costs nothing. Go on with what it
-    returns: the tag is on that. Where several outputs are tagged, one after the other,
-    the curvature of what lies before the last is left out.
+    Whatever follows in the loss is the loss function. It works inside `jit`, `vmap` and
+    `scan`, and costs nothing. Use the returned value: it carries the tag. If several
+    outputs are tagged in sequence, the curvature of everything before the last is left out.
 
     **Arguments:**
 
@@ -48,7 +47,7 @@ def tag_output(z: PyTree) -> PyTree:
     leaves = jtu.tree_leaves(z)
     if not leaves or not all(eqx.is_array_like(x) for x in leaves):
         raise ValueError(
-            "tag_output takes what the model puts out, arrays, but it was given "
+            "z must be the model's output, a pytree of arrays, but it is "
             f"{jtu.tree_structure(z)}. Tag the model's output, not the model."
         )
     return jtu.tree_map(lambda x: checkpoint_name(x, OUTPUT), z)
@@ -91,14 +90,14 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
     $\langle J u, \nabla^2 L(z)\, J u \rangle$ with the output $z$ of the model, its
     Jacobian $J$, and the loss function $L$ that follows.
 
-    It leaves out the curvature of the model itself. Not the curvature of the loss, but
-    never negative where $L$ is convex in $z$ (cross entropies, squares), and the same
-    where the model is linear or the loss has a zero residual. One sweep of tangents
-    through the model; nothing is kept. The value, the gradient and the slope are exact.
-    Where the loss uses the parameters beside the output (weight decay), that part enters
-    in full.
+    It leaves out the curvature of the model itself. It is not the curvature of the loss,
+    but it is never negative if $L$ is convex in $z$ (cross entropies, squares), and it
+    equals the curvature of the loss if the model is linear or the residual is zero. It
+    costs one sweep of tangents through the model, and keeps nothing. The value, the
+    gradient and the slope are exact. A part of the loss that uses the parameters besides
+    the output (weight decay) enters in full.
 
-    The loss says where its output is: [`curvopt.tag_output`][] or
+    Mark the output in the loss with [`curvopt.tag_output`][] or
     [`curvopt.CompositeLoss`][].
 
     Source: Schraudolph, *Fast curvature matrix-vector products for second-order gradient
@@ -129,7 +128,7 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
             raise ValueError(
                 "GaussNewtonCurvature must know where in the loss the model's output is, "
                 "but no tagged value leads from the parameters to the loss. Write "
-                "`z = curvopt.tag_output(z)`, and go on with that z; or give the loss as a "
+                "`z = curvopt.tag_output(z)` and use that z, or pass the loss as a "
                 "`curvopt.CompositeLoss`."
             )
         return model

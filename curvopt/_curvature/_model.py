@@ -1,5 +1,4 @@
-"""The quadratic model of a loss, its report, and what a method for its curvature
-provides."""
+"""The quadratic model of a loss, its report, and the interface of a curvature method."""
 
 import abc
 import collections
@@ -22,30 +21,30 @@ from ._equation import EquationReport
 from ._refs import check_refs_of_scans
 
 
-# `fn(y, args) -> (loss, aux)`, whatever the user's own returned; and the same with the
-# arguments closed over.
+# `fn(y, args) -> (loss, aux)`, with or without `has_aux`; and the same with the arguments
+# closed over.
 Loss: TypeAlias = Callable[[PyTree, PyTree], tuple[Scalar, PyTree]]
 ClosedLoss: TypeAlias = Callable[[PyTree], tuple[Scalar, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
 class CurvatureReport:
-    """How the curvature of a loss is had, equation by equation.
+    """How the curvature of a loss is computed, equation by equation.
 
-    `print` it for a table of what occurs how often. The rules, cheapest first:
+    `print` it for a table of the equations and their counts. The rules, cheapest first:
 
     - `linear`: nothing to add;
     - `bilinear`, `bilinear, two products`, `bilinear, three products`: a product of two
         values that both depend on the parameters;
     - `elementwise`: a chain of elementwise operations, evaluated once more;
     - `generic`: exact, at the cost of a nested `jvp` of this equation;
-    - `scan`, `remat`: the sweeps run inside; the equations of the body follow;
+    - `scan`, `remat`: the sweeps run inside it; the equations of its body follow;
     - `reverse over reverse`: it contains a `jax.custom_vjp`.
 
     **Attributes:**
 
     - `equations`: a tuple of [`curvopt.EquationReport`][], in the order of evaluation.
-        Empty for a method that takes the loss as a whole.
+        Empty for a method that differentiates the loss as a whole.
     """
 
     equations: tuple[EquationReport, ...] = ()
@@ -74,9 +73,10 @@ class QuadraticModel(eqx.Module):
     r"""The loss near `y` to second order,
     $f(y + t u) \approx f + t \langle g, u \rangle + \tfrac{t^2}{2} \langle u, H u \rangle$.
 
-    Asked for by [`curvopt.quadratic_model`][], made by a curvature method. It closes over
-    what its sweeps kept, in the idiom of `jax.linearize`: ask it for as many directions as
-    you like, inside the same trace. Under `jax.jit`, what is not asked for is not computed.
+    [`curvopt.quadratic_model`][] returns it; a curvature method makes it. Like the function
+    of `jax.linearize`, it closes over what its sweeps kept: evaluate it along as many
+    vectors as you like, inside the same trace. Under `jax.jit`, only what is used is
+    computed.
 
     **Attributes:**
 
@@ -109,15 +109,16 @@ class QuadraticModel(eqx.Module):
         r"""**Arguments:**
 
         - `grad`: the gradient.
-        - `curvature`: `curvature(u)`, the curvature along a direction, which comes checked
-            and in the dtypes of the parameters.
+        - `curvature`: `curvature(u)`, the curvature along a vector, which is already
+            checked and in the dtypes of the parameters.
         - `value`: the loss. `None`: not measured (`nan`).
         - `aux`: its auxiliary output.
-        - `loss`: `loss(y)`, the loss at another point. `None`: asking for it is an error.
+        - `loss`: `loss(y)`, the loss at another point. `None`: evaluating it is an error.
         - `slope`: `slope(u)`. `None`: the inner product with the gradient.
         - `curvature_matrix`: `curvature_matrix(us)`. `None`: by the curvature along sums,
             $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$.
-        - `report`: `report()`, where the method goes through the loss equation by equation.
+        - `report`: `report()`, for a method that goes through the loss equation by
+            equation.
         """
         self.value = jnp.asarray(jnp.nan if value is None else value)
         self.grad = grad
@@ -134,13 +135,13 @@ class QuadraticModel(eqx.Module):
     def of_loss(
         cls, fn: Loss, y: PyTree[Array], args: PyTree, **known: Any
     ) -> "QuadraticModel":
-        """The model whose value, gradient and loss are had by jax's own reverse mode: what
-        most curvature methods need beside the curvature.
+        """The model with value, gradient and loss from jax's own reverse mode, which most
+        curvature methods use.
 
         **Arguments:**
 
-        - `fn`, `y`, `args`: as [`curvopt.AbstractCurvatureMethod`][] is given them.
-        - `known`: the `curvature`, and whatever else is special: see the class.
+        - `fn`, `y`, `args`: as [`curvopt.AbstractCurvatureMethod`][] receives them.
+        - `known`: the `curvature`, and whatever else the method provides: see the class.
         """
         loss = lambda y: fn(y, args)[0]
         check_refs_of_scans(jax.make_jaxpr(loss)(y))
@@ -148,12 +149,12 @@ class QuadraticModel(eqx.Module):
         return cls(value=value, grad=grad, aux=aux, loss=loss, **known)
 
     def loss(self, y: PyTree[Array]) -> Scalar:
-        """The loss itself, $f$, at another point, on the same data and the same
-        randomness. One evaluation.
+        """The loss $f$ at another point, on the same data and with the same randomness. One
+        evaluation.
 
         **Arguments:**
 
-        - `y`: parameters, a pytree of the structure, shapes and dtypes of those at which
+        - `y`: parameters, a pytree with the structure, shapes and dtypes of those at which
             the model was made.
         """
         return self._loss(y)
@@ -163,11 +164,11 @@ class QuadraticModel(eqx.Module):
 
         **Arguments:**
 
-        - `u`: a direction: same structure and shapes as `y`, any floating dtypes.
+        - `u`: a vector with the structure and shapes of `y`, in any floating dtypes.
 
         **Returns:**
 
-        A scalar in float32 or wider; negative where `u` is a direction of descent.
+        A scalar in float32 or wider; negative if `u` is a descent direction.
 
         **Raises:**
 
@@ -185,17 +186,16 @@ class QuadraticModel(eqx.Module):
             return self._total(self._curvature(self._tangent(u)))
 
     def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
-        r"""The curvatures of the space that several directions span,
-        $K_{ij} = \langle u_i, H u_j \rangle$.
+        r"""The curvature matrix of several vectors, $K_{ij} = \langle u_i, H u_j \rangle$.
 
-        [`curvopt.AdjointCurvature`][] has it by one tangent sweep for each direction,
-        all at once; a Hessian-vector product for each does it for
-        [`curvopt.HvpCurvature`][]; the other methods ask for the curvature along
-        $u_i$ and $u_i + u_j$, $k (k + 1) / 2$ times.
+        [`curvopt.AdjointCurvature`][] computes it by one tangent sweep for each vector, all
+        at once, and [`curvopt.HvpCurvature`][] by one Hessian-vector product for each. The
+        other methods evaluate the curvature along $u_i$ and $u_i + u_j$,
+        $k (k + 1) / 2$ times.
 
         **Arguments:**
 
-        - `us`: the directions, at least one; each as for `slope`.
+        - `us`: the vectors, at least one; each as for `slope`.
 
         **Returns:**
 
@@ -203,39 +203,39 @@ class QuadraticModel(eqx.Module):
 
         **Raises:**
 
-        `ValueError` if there is no direction, or one does not match `y`.
+        `ValueError` if there is no vector, or one does not match `y`.
         """
         if not isinstance(us, (list, tuple)) or (len(us) == 0):
             what = "an empty one" if isinstance(us, (list, tuple)) else type(us).__name__
             raise ValueError(
-                "curvature_matrix takes a list of at least one direction, but it was given "
-                f"{what}. For one direction: `curvature_matrix([u])`."
+                f"us must be a list of at least one vector, but it is {what}. For one "
+                "vector: `curvature_matrix([u])`."
             )
         with promotion():
             return self._total(self._curvature_matrix([self._tangent(u) for u in us]))
 
     def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
-        """A direction, checked, as a tangent of the parameters."""
+        """A checked vector as a tangent of the parameters."""
         check_direction(u, self.grad)
         spread = lambda x, g: _sharding.of_struct(x, _sharding.struct_of(g))
         return jtu.tree_map(spread, tree_cast(u, self.grad), self.grad)
 
     def _total(self, x: Array) -> Array:
-        """Inside `jax.shard_map`, the sum over the devices whose parameters one loss has;
-        where each device has a loss and parameters of its own, they are kept apart."""
+        """Inside `jax.shard_map`, the sum over the devices that share one loss. Where each
+        device has a loss and parameters of its own, their numbers are kept apart."""
         own = [_sharding.varying(g) for g in jtu.tree_leaves(self.grad)]
         return _sharding.sum_of_parts(x, _sharding.varying(self.value).intersection(*own))
 
     def report(self) -> CurvatureReport:
-        """Which rule differentiates which equation of the loss, and where that is in the
-        user's code: what is `generic` is exact, but dearer than it could be."""
+        """Which rule differentiates each equation of the loss, and its line in the user's
+        code. A `generic` equation is exact, but costs more than a special rule would."""
         return self._report()
 
 
 def _unknown_loss(y: PyTree) -> Scalar:
     del y
     raise ValueError(
-        "this model knows the loss at one point alone, and the line search asks for it "
+        "this model knows the loss at one point only, but the line search evaluates it "
         "elsewhere. Make the model with `curvopt.quadratic_model(loss, y)`, or with "
         "`curvopt.QuadraticModel(..., loss=...)`."
     )
@@ -254,9 +254,9 @@ def _polarised(curvature: Callable[[PyTree], Scalar], us: Sequence[PyTree[Array]
 
 
 class AbstractCurvatureMethod(Declared):
-    """How the curvature along a direction is had.
+    """A curvature method: it makes the quadratic model of a loss.
 
-    A method of one's own says what is special about it, and no more:
+    Your own method writes only its special part:
 
     ```python
     class Secant(curvopt.AbstractCurvatureMethod):
@@ -281,10 +281,10 @@ class AbstractCurvatureMethod(Declared):
 
         **Arguments:**
 
-        - `fn`: the loss, `fn(y, args) -> (scalar, aux)`; it checks what the user's own
-            loss returns.
+        - `fn`: the loss, `fn(y, args) -> (scalar, aux)`; it checks what the user's loss
+            returns.
         - `y`: the parameters, a pytree of floating-point arrays; already checked.
-        - `args`: what else the loss needs.
+        - `args`: the other arguments of the loss.
 
         **Returns:**
 

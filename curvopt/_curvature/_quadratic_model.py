@@ -12,13 +12,13 @@ from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
 
 
 def _fresh_copy(args: PyTree) -> PyTree:
-    """`args` rebuilt. An `equinox.nn.State` may be updated once only; each evaluation
-    of the loss therefore gets its own."""
+    """`args` rebuilt: an `equinox.nn.State` may be updated only once, so each evaluation of
+    the loss gets its own."""
     return jtu.tree_map(lambda x: x, args)
 
 
 def _unpack_aux(out: Any) -> tuple[Any, Any]:
-    """What a loss with `has_aux=True` returned, as a pair."""
+    """The output of a loss with `has_aux=True`, as a pair."""
     if not (isinstance(out, (tuple, list)) and len(out) == 2):
         raise ValueError(
             "with `has_aux=True` the loss must return a pair (loss, aux), but it "
@@ -28,7 +28,7 @@ def _unpack_aux(out: Any) -> tuple[Any, Any]:
 
 
 def check_loss(value: Any) -> Scalar:
-    """What a loss returned, as an array; refuse what is not a real scalar.
+    """The value of a loss as an array, checked to be a real scalar.
 
     **Raises:**
 
@@ -60,7 +60,7 @@ def check_loss(value: Any) -> Scalar:
 
 
 def _with_aux(fn: Callable, has_aux: bool) -> Loss:
-    """A user's loss, checked, as one that always returns `(loss, aux)`."""
+    """A user's loss as a function that checks its value and returns `(loss, aux)`."""
 
     def loss(y: PyTree[Array], args: PyTree) -> tuple[Scalar, PyTree]:
         out = fn(y, _fresh_copy(args))
@@ -71,7 +71,7 @@ def _with_aux(fn: Callable, has_aux: bool) -> Loss:
 
 
 def close_loss(fn: Callable, args: PyTree, has_aux: bool) -> ClosedLoss:
-    """`fn(y, args)` as a function of `y` alone that always returns `(loss, aux)`."""
+    """`fn(y, args)` as a function of `y` alone that returns `(loss, aux)`."""
     return lambda y: _with_aux(fn, has_aux)(y, args)
 
 
@@ -82,8 +82,10 @@ def quadratic_model(
     curvature: AbstractCurvatureMethod = AdjointCurvature(),
     has_aux: bool = False,
 ) -> QuadraticModel:
-    r"""Expand a loss at `y` to second order: value, gradient, and for any direction
-    $u$ the slope $\langle g, u \rangle$ and the curvature $\langle u, H u \rangle$.
+    r"""Expand a loss at `y` to second order.
+
+    The model has the value and the gradient, and for any vector $u$ the slope
+    $\langle g, u \rangle$ and the curvature $\langle u, H u \rangle$.
 
     ```python
     model = curvopt.quadratic_model(loss, params, batch)
@@ -96,23 +98,23 @@ def quadratic_model(
     - `fn`: the loss, `fn(y, args) -> scalar`, or `(scalar, aux)` with `has_aux`. It is
         traced as `jax.jit` would trace it.
     - `y`: the parameters, a pytree of real floating-point arrays of any shapes.
-    - `args`: whatever else the loss needs; passed on as it is.
-    - `curvature`: how the curvature is had:
+    - `args`: the other arguments of the loss, passed on unchanged.
+    - `curvature`: the curvature method:
       [`curvopt.AdjointCurvature`][] (the default), [`curvopt.ForwardCurvature`][],
       [`curvopt.HvpCurvature`][], [`curvopt.FiniteDifferenceCurvature`][],
       [`curvopt.GaussNewtonCurvature`][], or any of them on a part of the batch,
       [`curvopt.SubsampledCurvature`][].
-    - `has_aux`: whether `fn` returns auxiliary arrays beside the loss.
+    - `has_aux`: whether `fn` returns an auxiliary output besides the loss.
 
     **Returns:**
 
-    A [`curvopt.QuadraticModel`][]. Works under `jit`, `vmap` and `scan`; it cannot be
-    returned from them, only the numbers asked of it.
+    A [`curvopt.QuadraticModel`][]. It works under `jit`, `vmap` and `scan`, but cannot be
+    returned from them; return the numbers that it computes.
 
     **Raises:**
 
-    `ValueError` if `y` holds anything but real floating-point arrays, or nothing; or
-    if the loss is not a real floating-point scalar.
+    `ValueError` if `y` is empty or contains anything but real floating-point arrays, or if
+    the loss is not a real floating-point scalar.
     """
     if not callable(fn):
         raise ValueError(f"fn must be the loss, fn(y, args), but it is {fn!r}.")

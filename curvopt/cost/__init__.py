@@ -1,4 +1,4 @@
-"""What programs cost, by XLA's own count: of a function, and of a problem's evaluations."""
+"""The cost of functions and of a problem's evaluations, by XLA's own count."""
 
 from ._compiled import (
     compile_and_analyse as compile_and_analyse,

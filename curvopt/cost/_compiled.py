@@ -1,4 +1,4 @@
-"""A function compiled, with what XLA says it costs."""
+"""Compiles a function, and reports XLA's analysis of its cost."""
 
 import contextlib
 import dataclasses
@@ -21,17 +21,17 @@ class CompiledFunction:
 
     **Attributes:**
 
-    - `run`: calls it on those arguments and waits for the result.
-    - `flops`: its floating-point operations; `nan` where the backend gives none. XLA
-        counts the body of every loop once; here a `scan` (also `jax.lax.map`, and a
-        `fori_loop` whose bounds are fixed) counts as often as it runs: what XLA left out
-        is added, by its own count of the body. A `while`, whose length is not known
-        before, stays counted once.
-    - `temporary_bytes`: the memory it needs beside its inputs and outputs; `nan` where
-        the backend gives none.
-    - `total_bytes`: the same with its inputs and outputs.
-    - `compile_seconds`: how long it took to trace, lower and compile it; next to nothing
-        where that was done before. Without what it takes to count loops.
+    - `run`: calls the function on those arguments and waits for the result.
+    - `flops`: its floating-point operations; `nan` if the backend does not report them. XLA
+        counts the body of every loop once. Here the body of a `scan` (also of
+        `jax.lax.map`, and of a `fori_loop` with static bounds) counts as often as it runs:
+        the missing iterations are added, by XLA's own count of the body. A `while`, whose
+        length is not known in advance, still counts once.
+    - `temporary_bytes`: the memory it needs besides its inputs and outputs; `nan` if the
+        backend does not report it.
+    - `total_bytes`: the same, including inputs and outputs.
+    - `compile_seconds`: the time to trace, lower and compile it, without the time to count
+        loops; almost zero if that was done before.
     """
 
     run: Callable[[], Any]
@@ -41,7 +41,7 @@ class CompiledFunction:
     compile_seconds: float
 
 
-# One function for all, so that jax knows what it has compiled before.
+# One jitted function for all, so that jax's cache finds what was compiled before.
 @functools.partial(jax.jit, static_argnums=0)
 def _called(static: Any, dynamic: Any) -> Any:
     fn, args = join_static(dynamic, static)
@@ -49,13 +49,13 @@ def _called(static: Any, dynamic: Any) -> Any:
 
 
 def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
-    """Compile a function and ask XLA what it costs.
+    """Compile a function and analyse its cost.
 
     **Arguments:**
 
-    - `fn`: any function; of what it returns, the arrays are kept.
-    - `args`: what to compile it for. Arrays are traced, all else is static; where only
-        the analysis is wanted, `jax.ShapeDtypeStruct`s can stand for arrays.
+    - `fn`: any function; only the arrays that it returns are kept.
+    - `args`: the arguments to compile it for. Arrays are traced, everything else is static.
+        For the analysis alone, `jax.ShapeDtypeStruct`s can stand in for arrays.
 
     **Returns:**
 
@@ -79,9 +79,9 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
 
 
 def on_host() -> contextlib.AbstractContextManager[Any]:
-    """Within it programs are compiled for the host, if it can be had: XLA does not count
-    the FLOPs of the library calls that an accelerator's products are."""
+    """A context that compiles programs for the host, if it is available: on accelerators
+    products are library calls, whose FLOPs XLA does not count."""
     try:
         return jax.default_device(jax.devices("cpu")[0])
-    except RuntimeError:  # other platforms alone were asked for
+    except RuntimeError:  # JAX_PLATFORMS leaves out the CPU
         return contextlib.nullcontext()

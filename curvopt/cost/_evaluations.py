@@ -1,4 +1,4 @@
-"""What the evaluations of a problem cost."""
+"""The costs of a problem's evaluations."""
 
 import functools
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def _model(
 def _curvature(
     curvature: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
 ) -> Any:
-    # The direction depends on the gradient, as in real use.
+    # As in real use, `u` depends on the gradient: XLA cannot reorder the sweeps.
     model = quadratic_model(problem.loss, y, args, curvature, has_aux=True)
     u = jtu.tree_map(jnp.negative, model.grad)
     return model.value, model.aux, model.grad, model.curvature(u)
@@ -59,18 +59,21 @@ def _descent(
 
 
 class EvaluationCosts:
-    r"""What each kind of evaluation costs on a problem, in gradient-equivalents: XLA's
-    FLOPs over those of one value-and-gradient. Compiled when first asked for.
+    r"""The cost of each kind of evaluation on a problem, in gradient-equivalents.
+
+    A gradient-equivalent is the FLOPs of one value-and-gradient, by XLA's count. Each kind
+    is compiled on first use.
 
     **Arguments:**
 
     - `problem`: the problem whose loss is evaluated, on one of its batches.
-    - `curvature`: the curvature method. The cost of a curvature is that of value, gradient
-        and curvature together, less that of value and gradient by the same method.
+    - `curvature`: the curvature method. The cost of a curvature is the cost of value,
+        gradient and curvature together, minus that of value and gradient by the same
+        method.
     """
 
     def __init__(self, problem: AbstractProblem, curvature: AbstractCurvatureMethod):
-        # Shapes are enough, for nothing is run.
+        # Shapes are enough: nothing is run, and the data need not stay in memory.
         self._problem = jtu.tree_map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if eqx.is_array(x) else x,
             problem,
@@ -87,7 +90,7 @@ class EvaluationCosts:
 
     @functools.cached_property
     def _point(self) -> tuple[Any, Any]:
-        """Parameters and arguments of the loss, as shapes."""
+        """The parameters and the arguments of the loss, as shapes."""
         key = eqx.filter_eval_shape(jr.key, 0)
         params, model_state = eqx.filter_eval_shape(self._problem.init, key)
         data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
@@ -103,10 +106,10 @@ class EvaluationCosts:
         return self._known[kind]
 
     def of_direction(self, direction: AbstractDirection) -> float:
-        """The cost in C of what every step pays before the line search: the value, and
-        what the direction asks for. About 1 for a direction that follows the gradient."""
+        """The cost in C of a step before its line search: the value, and whatever the
+        direction computes. About 1 for a direction that follows the gradient."""
         fn = eqx.Partial(_descent, direction, self._curvature)
-        # jax knows what it has compiled; what looks alike may not be.
+        # Not cached here: directions that compare equal may differ, and jax's cache knows.
         return self._counted(fn) / self._flops("gradient", _gradient)
 
     def __getitem__(self, kind: str) -> float:

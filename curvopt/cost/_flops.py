@@ -1,7 +1,7 @@
-"""What XLA leaves out when it counts the operations of a program with loops.
+"""The operations that XLA leaves out when it counts those of a program with loops.
 
-XLA counts the body of a loop once, however often it runs, and of a `cond` the most that a
-branch costs. How often a `scan` runs stands in its equation.
+XLA counts the body of a loop once, however often it runs, and a `cond` as its most
+expensive branch. The equation of a `scan` says how often it runs.
 """
 
 import math
@@ -24,22 +24,22 @@ def counted_flops(program: Any) -> float:
 def uncounted_flops(jaxpr: Any) -> float:
     """The operations of a program that XLA's count leaves out; 0 without a `scan`.
 
-    With `X` for XLA's count and `R` for what it leaves out, a `scan` of length `n` of
-    whose turns the compiled loop has `c` in its text (one, unless it is unrolled) has
+    Let `X` be XLA's count and `R` what it leaves out. For a `scan` of length `n`, whose
+    compiled program contains `c` copies of the body (one, unless it is unrolled),
 
         R(scan) = (n - c) X(body) + n R(body)
         R(cond) = max_b (X(b) + R(b)) - max_b X(b),         over its branches b,
 
-    and every other equation the sum of what it holds. `X(body)` is that of two turns
-    less that of one, for what does not change from turn to turn XLA moves out of the
-    loop. A `while` holds its body once, since how often it runs is not known before.
+    and for every other equation `R` is the sum over the jaxprs inside it. `X(body)` is the
+    count of two iterations minus that of one, because XLA moves loop invariants out of the
+    loop. The body of a `while` counts once, since its length is not known in advance.
 
     **Arguments:**
 
     - `jaxpr`: the program, as `jax.make_jaxpr` gives it.
     """
     own, _ = open_jaxpr(jaxpr)
-    # Inside its equations as well: XLA drops what no output needs before it counts.
+    # XLA removes dead code before it counts. This does the same, inside equations too.
     needed, _ = partial_eval.dce_jaxpr(own, [True] * len(own.outvars))
     return _of_jaxpr(needed)
 
@@ -52,7 +52,7 @@ def _of_equation(eqn: Any) -> float:
     scan = scan_parts(eqn)
     if scan is not None:
         length, unroll = scan.length, scan.unroll
-        # Turns that are left over when it is unrolled come after the loop.
+        # The remainder of an unrolled loop comes after it.
         written = length if unroll >= length else unroll + length % unroll
         rest = length * _of_jaxpr(scan.jaxpr)
         return rest if written == length else rest + (length - written) * _turn(scan)
@@ -65,7 +65,7 @@ def _of_equation(eqn: Any) -> float:
 
 
 def _turn(scan: Any) -> float:
-    """XLA's count of one turn more."""
+    """XLA's count of one more iteration."""
     body, avals = jex.jaxpr_as_fun(scan.jaxpr), list(scan.jaxpr.in_avals)
     once = _counted(body, avals)
     if scan.num_consts == 0:

@@ -129,7 +129,7 @@ def test_bad_directions(method):
     model = curvopt.quadratic_model(
         lambda y, _: jnp.sum(y**2), jnp.ones(2), curvature=method
     )
-    with pytest.raises(ValueError, match="at least one direction.*an empty one"):
+    with pytest.raises(ValueError, match="at least one vector.*an empty one"):
         model.curvature_matrix([])
     for bad in (jnp.ones(3), {"a": jnp.ones(2)}, jnp.arange(2)):
         with pytest.raises(ValueError, match="u must"):

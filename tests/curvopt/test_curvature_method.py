@@ -89,5 +89,5 @@ def test_what_is_not_measured():
     assert isinstance(model.value, Scalar) and jnp.isnan(model.value)
     assert model.aux is None
     assert model.slope(jnp.ones(3)) == 6 and model.curvature(jnp.ones(3)) == 6
-    with pytest.raises(ValueError, match=r"at one point alone.*loss=\.\.\."):
+    with pytest.raises(ValueError, match=r"at one point only.*loss=\.\.\."):
         model.loss(jnp.zeros(3))
