@@ -1,4 +1,4 @@
-"""One step of the tape, and what every kind of step and of sweep can do."""
+"""One step of the tape, and the interfaces of all kinds of steps and sweeps."""
 
 import abc
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class EquationReport(NamedTuple):
 
     - `primitive`: the name of jax's primitive.
     - `rule`: the rule that the curvature used; see [`curvopt.CurvatureReport`][].
-    - `source`: the line of the user's code that it comes from.
+    - `source`: the line in the user's code.
     """
 
     primitive: str
@@ -44,57 +44,56 @@ class Value(NamedTuple):
     known: bool = True
 
 
-# What is kept of an equation that the loss does not depend on after all.
+# Kept in place of the residuals of an equation that the loss turned out not to depend on.
 UNREACHED = None
 
 
 class AbstractEquation(eqx.Module):
-    """A recorded step $z = F(x)$; `inputs` and `outputs` number the values which
-    depend on the parameters. A pytree: its arrays can be stacked by a scan."""
+    """A recorded step $z = F(x)$. `inputs` and `outputs` are the numbers of the values that
+    depend on the parameters. It is a pytree, so that a scan can stack its arrays."""
 
     inputs: eqx.AbstractVar[tuple[int, ...]]
     outputs: eqx.AbstractVar[tuple[int, ...]]
     # The types of the outputs.
     structs: eqx.AbstractVar[tuple[_sharding.Struct, ...]]
-    # Whether it sets tangents and duals apart: see `_rules.py`.
+    # Whether it makes tangents and duals differ: see `_rules.py`.
     splits: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
-        """Sweep 2: the adjoints of the inputs (`None` for zero), and what the third sweep
-        needs of it."""
+        """Sweep 2: the adjoints of the inputs (`None` for zero), and the residuals for the
+        third sweep."""
 
     @abc.abstractmethod
     def advance(
         self, sweep: "AbstractSweep", kept: PyTree, carried: list[PyTree]
     ) -> tuple[list[PyTree], Any]:
-        """Sweep 3: what travels with the outputs, given what travels with the inputs;
-        and what this step adds to the total."""
+        """Sweep 3: what the outputs carry, given what the inputs carry, and what this step
+        adds to the total."""
 
     @abc.abstractmethod
     def report(self, how: Any) -> list[EquationReport]:
-        """The rules used in it, given how products are to be had."""
+        """The rules used in it, given how products are computed."""
 
 
 class AbstractSweep(eqx.Module):
-    """A sweep forward over a tape: what travels along with each value, and what is
-    added up on the way. Steps with a body (`scan`, `remat`) run it inside."""
+    """A forward sweep over a tape: it carries something along with each value, and adds up
+    a total. Steps with a body (`scan`, `remat`) run it inside."""
 
-    # How many directions travel at once: `(k,)`, the axis in front of a value's own; `()`
-    # for one.
+    # The leading axes of what is carried: `(k,)` for k vectors at once, `()` for one.
     stack: eqx.AbstractVar[tuple[int, ...]]
 
     @abc.abstractmethod
     def through(self, equation: Any, kept: PyTree, carried: list[PyTree]) -> Any:
-        """One primitive equation: what travels with its outputs, and what it adds."""
+        """One primitive equation: what its outputs carry, and what it adds."""
 
     @abc.abstractmethod
     def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
-        """What travels with a value, with zeros for whatever is known to be zero
-        (all of it, if `carried` is `None`): a loop's carry has one structure."""
+        """What a value carries, with explicit zeros for symbolic ones (all of it, if
+        `carried` is `None`), because the carry of a loop has a fixed structure."""
 
     def zero(self) -> Array:
-        """The total of no equations: a number, or one for each pair of directions."""
+        """The total of no equations: a number, or one for each pair of vectors."""
         return jnp.zeros((*self.stack, *self.stack), jnp.float32)
 
     def run(
@@ -103,12 +102,12 @@ class AbstractSweep(eqx.Module):
         kept: list[PyTree],
         carried: dict[int, PyTree],
     ) -> Any:
-        """Sweep over `equations`, adding what travels with their outputs to `carried`,
-        and return the total."""
+        """Sweep over `equations`, add what their outputs carry to `carried`, and return the
+        total."""
         total = self.zero()
         for equation, own in zip(equations, kept, strict=True):
             if own is UNREACHED:
-                # Whatever uses it is not moved by it: zeros are as good as tangents.
+                # The loss does not depend on it, so zeros are as good as its tangents.
                 for number, s in zip(equation.outputs, equation.structs):
                     carried[number] = self.instantiate(None, s)
                 continue
@@ -126,7 +125,7 @@ def run_backward(
 
     **Returns:**
 
-    For each equation what the third sweep needs.
+    The residuals of each equation for the third sweep.
     """
     kept: list[PyTree] = []
     for equation in reversed(equations):
@@ -144,7 +143,7 @@ def run_backward(
 
 
 def accumulate(adjoints: dict[int, Array], numbers: Any, parts: Any) -> None:
-    """Add to the adjoints of some values; `None` is a part known to be zero."""
+    """Add `parts` to the adjoints of the values `numbers`; `None` is a symbolic zero."""
     for number, part in zip(numbers, parts, strict=True):
         if part is None:
             continue

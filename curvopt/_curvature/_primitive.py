@@ -1,4 +1,4 @@
-"""The step of a tape that is one primitive."""
+"""A step of the tape that is one primitive, or a chain of them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -42,14 +42,14 @@ class PrimitiveEquation(AbstractEquation):
         try:
             parts = self.vjp(adjoint)
             if len(self.inputs) > 1 and len(self.operation.outvars) > 1:
-                # Not every input need reach every output. Zeros that jax made real must
-                # not travel on: some equations refuse any adjoint (in the solves of
-                # Optimistix, say).
+                # Not every input reaches every output. Zeros that jax instantiated must
+                # not be passed on: some equations refuse any adjoint (those in the solves
+                # of Optimistix, say).
                 reached = _reached_outputs(self.vjp, adjoint)
                 parts = tuple(p if r else None for p, r in zip(parts, reached))
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error
-        # A linear equation adds nothing to the curvature: its adjoint is not kept.
+        # A linear equation adds nothing to the curvature, so its adjoint is dropped.
         return parts, () if isinstance(self.rule, Linear) else adjoint
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
@@ -65,8 +65,8 @@ class PrimitiveEquation(AbstractEquation):
 
 
 def _reached_outputs(fn: Callable, *args: Any) -> list[bool]:
-    """Which outputs of a linear function depend on its arguments at all; the others are
-    zero. It is traced, not run."""
+    """Which outputs of a linear function depend on its arguments; the others are zero. The
+    function is traced, not run."""
     jaxpr = jax.make_jaxpr(fn)(*args)
     program = flatten(jaxpr)
     if any(on_refs(jaxpr)):  # what passes through a ref cannot be followed
@@ -76,19 +76,19 @@ def _reached_outputs(fn: Callable, *args: Any) -> list[bool]:
 
 
 def refusal(operation: AbstractOperation, error: Exception) -> TypeError:
-    """What to say where jax cannot differentiate an equation."""
+    """The error for an equation that jax cannot differentiate."""
     remedy = "Write it with functions that jax differentiates in reverse and twice forward"
     if operation.contains("custom_vjp_call"):
         remedy = (
-            "Its backward rule must have a reverse mode of its own. Where it has a forward "
-            "mode, use curvature=curvopt.HvpCurvature(); where it has neither, "
-            "curvopt.FiniteDifferenceCurvature(), which needs the gradient alone, or, in "
+            "Its backward rule must itself have a reverse mode. If it has a forward mode, "
+            "use curvature=curvopt.HvpCurvature(); if it has neither, use "
+            "curvopt.FiniteDifferenceCurvature(), which needs only the gradient, or, in "
             "Diffrax, adjoint=diffrax.DirectAdjoint()"
         )
     elif operation.contains("while"):
         remedy = (
-            "Give the loop a length that is known when it is traced (jax.lax.scan, or "
-            "jax.lax.fori_loop with numbers for its bounds)"
+            "Give the loop a static length (jax.lax.scan, or jax.lax.fori_loop with Python "
+            "integers as bounds)"
         )
     elif "callback" in operation.name:
         remedy = "Give the callback a derivative with jax.custom_jvp"
@@ -110,7 +110,7 @@ def record_primitive(
 
     **Arguments:**
 
-    - `operands`, `numbers`: the operands, with numbers where they are active.
+    - `operands`, `numbers`: the operands, and the numbers of those that are active.
     - `chosen`: which outputs are differentiated.
 
     **Returns:**

@@ -7,7 +7,7 @@ or, since $F(x_1 + h \dot x_1, x_2 + h \dot x_2) = F(x_1, x_2) + h T + h^2 Q$, t
 $$P = F(x_1 + h \dot x_1, x_2 + h \dot x_2), \qquad
 T = \big(P - F(x_1, x_2)\big) / h - h Q .$$
 
-This is exact for every $h$ but for rounding. With norms for which
+This is exact for every $h$, up to rounding. With norms for which
 $\|F(a, b)\| \le \|a\| \|b\|$, $r_i = \|x_i\| / \|\dot x_i\|$ and $h = \sqrt{r_1 r_2}$,
 the rounding of $T$ is of the order of
 
@@ -15,10 +15,10 @@ $$\epsilon \big(\|x_1\| \|x_2\| / h + \|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\
 + h \|\dot x_1\| \|\dot x_2\|\big)
 \le 2 \epsilon \big(\|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\|\big),$$
 
-by the inequality of the means: at most about twice that of the three products, and no
-other $h$ does better. Where operands are rounded to a narrower dtype, $\epsilon$ is that
-dtype's, and the bound holds although $F(x_1, x_2)$ is known better. (The identity is
-Karatsuba's; its use and this bound are the project's own.)
+by the inequality of arithmetic and geometric means: at most about twice that of the three
+products, and no other $h$ does better. If operands are rounded to a narrower dtype,
+$\epsilon$ is that dtype's, and the bound holds although $F(x_1, x_2)$ is known to higher
+precision. (The identity is Karatsuba's; its use and this bound are the project's own.)
 """
 
 import math
@@ -37,15 +37,15 @@ from .._tree import at_least_float32, tree_norm
 
 Products: TypeAlias = Literal["auto", "two", "three"]
 
-# Two products pass over operands and output about four times more than three do, to
-# save one product. Measured on CPUs on an MLP, an autoencoder, a CNN, a transformer and a
-# GRU: with fewer multiplications than this for each number that is passed over, two
-# were never faster than three, and kept more. (`python -m experiments cost` has both.)
+# To save one product, two products read and write operands and output about four times more
+# than three do. Measured on CPUs on an MLP, an autoencoder, a CNN, a transformer and a GRU:
+# with fewer multiplications than this per element read or written, two were never faster
+# than three, and kept more. (`python -m experiments cost` measures both.)
 _WORTHWHILE = 32
 
 
 def _multiplications(eqn: Any) -> int:
-    """How many multiplications go into each number of the output."""
+    """How many multiplications each entry of the output takes."""
     operand = eqn.invars[1].aval
     if eqn.primitive.name == "dot_general":
         (_, contracted), _ = eqn.params["dimension_numbers"]
@@ -55,7 +55,7 @@ def _multiplications(eqn: Any) -> int:
 
 
 def _has_highest_precision(eqn: Any) -> bool:
-    """Whether a product is asked for in full precision on every backend."""
+    """Whether a product has full precision on every backend."""
     precision = eqn.params.get("precision")
     pair = precision if isinstance(precision, tuple) else (precision,)
     return all(p == jax.lax.Precision.HIGHEST for p in pair)
@@ -67,7 +67,7 @@ class ProductRule(Declared):
     **Attributes:**
 
     - `products`: how many products a bilinear equation takes.
-    - `dtype`: what the operands of products are rounded to; `None` leaves them.
+    - `dtype`: the dtype to which operands of products are rounded; `None` for no rounding.
     """
 
     products: Products = eqx.field(static=True, default="auto")
@@ -81,12 +81,12 @@ class ProductRule(Declared):
         if bits is not None and bits > 32:
             raise ValueError(
                 "product_dtype must be a floating-point dtype of at most 32 bits, but it "
-                f"is {self.dtype!r}. Give jnp.bfloat16, or None to leave the operands as "
-                "they are."
+                f"is {self.dtype!r}. Pass jnp.bfloat16, or None to leave the operands "
+                "unrounded."
             )
 
     def uses_two(self, operation: Any) -> bool:
-        """Whether two products serve a bilinear operation better than three."""
+        """Whether to use two products for a bilinear operation instead of three."""
         eqn = operation.eqn
         if not _jaxpr.is_product(eqn):  # an elementwise one: nothing to save
             return False
@@ -106,8 +106,8 @@ def _ratio(x: Array, dx: Array) -> Scalar:
 
 
 def balanced_step(x1: Array, x2: Array, dx1: Array, dx2: Array) -> Scalar:
-    r"""$h = \sqrt{r_1 r_2}$; where one tangent vanishes the other's ratio, and one where
-    neither is of use."""
+    r"""$h = \sqrt{r_1 r_2}$; if one ratio is zero or not finite, the other one; if both
+    are, one."""
     r1, r2 = _ratio(x1, dx1), _ratio(x2, dx2)
     usable = lambda r: jnp.isfinite(r) & (r > 0)
     other1, other2 = jnp.where(usable(r1), r1, r2), jnp.where(usable(r2), r2, r1)
@@ -126,7 +126,7 @@ def two_products(
 ) -> tuple[Array, Array]:
     """The tangent $T$ and $Q$ of a bilinear equation whose `value` is known."""
     h = balanced_step(x1, x2, dx1, dx2)
-    # In half precision h itself may be out of range.
+    # In half precision h itself may be out of range, so the points are made in float32.
     moved = lambda x, dx: (at_least_float32(x) + h * dx).astype(x.dtype)
     p, q = product(moved(x1, dx1), moved(x2, dx2)), product(dx1, dx2)
     tangent = (at_least_float32(p) - value) / h - h * q
@@ -136,5 +136,5 @@ def two_products(
 def three_products(
     product: Callable[[Array, Array], Array], x1: Array, x2: Array, dx1: Array, dx2: Array
 ) -> tuple[Array, Array]:
-    """The same, term by term."""
+    """The same as `two_products`, term by term."""
     return product(dx1, x2) + product(x1, dx2), product(dx1, dx2)

@@ -1,4 +1,4 @@
-"""A loss as a flat list of operations: what the tape walks."""
+"""A loss as a flat list of operations, which the tape walks."""
 
 import abc
 import collections
@@ -12,12 +12,12 @@ from jaxtyping import Array
 from .. import _compat, _jaxpr
 
 
-# The tag, of `jax.ad_checkpoint.checkpoint_name`, of what a model puts out.
+# The name that `jax.ad_checkpoint.checkpoint_name` gives to a model's output.
 OUTPUT = "curvopt.output"
 
 
 class Variable:
-    """A value of a program; what is no variable, among operands, is a constant."""
+    """A value of a program. An operand that is not a variable is a constant."""
 
     def __init__(self, aval: Any):
         self.aval = aval
@@ -37,8 +37,8 @@ class AbstractOperation(abc.ABC):
 
     **Attributes:**
 
-    - `source`: the line of the user's code that it comes from.
-    - `invars`, `outvars`: its operands, of which some may be constants, and its outputs.
+    - `source`: the line in the user's code.
+    - `invars`, `outvars`: its operands (variables and constants) and its outputs.
     """
 
     source: str
@@ -48,16 +48,16 @@ class AbstractOperation(abc.ABC):
     @property
     @abc.abstractmethod
     def members(self) -> Sequence["Operation"]:
-        """The equations that it is made of, in order."""
+        """The equations in it, in order."""
 
     @abc.abstractmethod
     def bind(self, *operands: Any, product_dtype: Any = None) -> Sequence[Array]:
-        """Evaluate it; its outputs always as a sequence. `product_dtype` as for
+        """Evaluate it; the outputs are always a sequence. `product_dtype` as for
         `_jaxpr.bind`."""
 
     @property
     def variables(self) -> list[Variable]:
-        """The operands that are no constants."""
+        """The operands that are not constants."""
         return [v for v in self.invars if isinstance(v, Variable)]
 
     @property
@@ -72,12 +72,12 @@ class AbstractOperation(abc.ABC):
 
     @property
     def has_effects(self) -> bool:
-        """Whether it does something beside its outputs (printing, say)."""
+        """Whether it has side effects (printing, say)."""
         return any(member.eqn.effects for member in self.members)
 
     @property
     def stops_gradient(self) -> bool:
-        """Whether its outputs are to be taken as constants."""
+        """Whether its outputs count as constants."""
         return any(member.primitive == "stop_gradient" for member in self.members)
 
     @property
@@ -97,7 +97,7 @@ class AbstractOperation(abc.ABC):
 
     @property
     def is_output(self) -> bool:
-        """Whether it tags what the model puts out."""
+        """Whether it tags the model's output."""
         return any(member.primitive == "tag_output" for member in self.members)
 
     def contains(self, primitive: str) -> bool:
@@ -107,9 +107,9 @@ class AbstractOperation(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation(AbstractOperation):
-    """One equation of a jaxpr. A product may have transpositions around it, the
-    permutations `before`, of each operand, and `after`; and its factors the other way
-    round, `swapped`: see `_rewrites.py`."""
+    """One equation of a jaxpr. A product may absorb transpositions, the permutations
+    `before` of its operands and `after` of its output, and may have its factors `swapped`:
+    see `_rewrites.py`."""
 
     eqn: Any
     source: str
@@ -125,7 +125,7 @@ class Operation(AbstractOperation):
 
     @property
     def primitive(self) -> str:
-        """The name of jax's primitive, or of what the user wrote where jax's tells less."""
+        """The name of jax's primitive, or the user's name for it where that says more."""
         name = self.eqn.primitive.name
         if name == "name" and self.eqn.params["name"] == OUTPUT:
             return "tag_output"
@@ -152,7 +152,7 @@ def _transposed(x: Any, permutation: Sequence[int] | None) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Operations in an order in which they can be evaluated."""
+    """Operations in an order of evaluation."""
 
     operations: Sequence[AbstractOperation]
     invars: Sequence[Variable]
@@ -166,7 +166,7 @@ class Program:
     def live(self, outputs: Sequence[bool]) -> set[Variable]:
         """The variables through which a derivative can flow to the live outputs.
 
-        What only auxiliary outputs need is not among them: it is evaluated, never
+        Variables that only auxiliary outputs need are left out: they are evaluated, never
         differentiated.
         """
         pairs = zip(self.outvars, outputs, strict=True)
@@ -189,11 +189,11 @@ class Program:
 
 
 def flatten(jaxpr: Any, source: str = "") -> Program:
-    """The program of a closed jaxpr, with nested `jit`s written out.
+    """The program of a closed jaxpr, with nested `jit`s inlined.
 
     **Arguments:**
 
-    - `source`: where the jaxpr as a whole comes from: for equations that do not know.
+    - `source`: the source of the whole jaxpr, for equations that have none of their own.
     """
 
     def walk(jaxpr: Any, operands: Sequence[Any], source: str) -> list[Any]:

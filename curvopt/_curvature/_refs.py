@@ -1,5 +1,5 @@
-"""A `jax.Ref` in a loss: its derivative travels through what is written, which neither the
-sweeps nor, in the body of a scan, jax's reverse mode follow. It is refused, not dropped."""
+"""Refuses a `jax.Ref` in a loss, whose derivative would be lost: it passes through writes,
+which the sweeps do not follow, nor jax's reverse mode in the body of a scan."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +12,8 @@ def _is_ref(atom: Any) -> bool:
 
 
 def on_refs(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr that make, read or write a `jax.Ref`, also inside others;
-    not the body of a kernel, which has refs of its own for the arrays that it is given."""
+    """The equations of a jaxpr, at any depth, that make, read or write a `jax.Ref`. The
+    bodies of kernels are left out: they have refs in place of their array arguments."""
     for eqn in _jaxpr.open_jaxpr(jaxpr)[0].eqns:
         if any(map(_is_ref, (*eqn.invars, *eqn.outvars))):
             yield eqn
@@ -33,29 +33,29 @@ def _made_in_scans(jaxpr: Any) -> Iterator[Any]:
 def _refusal(eqn: Any, why: str, remedy: str) -> TypeError:
     ref = next(v.aval for v in (*eqn.outvars, *eqn.invars) if _is_ref(v))
     return TypeError(
-        f"the loss uses a jax.Ref, {ref} ({_jaxpr.source(eqn)}), {why}. Let the loss pass "
-        f"on its number as an array{remedy}."
+        f"the loss uses a jax.Ref, {ref} ({_jaxpr.source(eqn)}), {why}. Use an array "
+        f"instead{remedy}."
     )
 
 
 def check_refs_of_scans(jaxpr: Any) -> None:
-    """Refuse a loss that makes a ref in the body of a scan.
+    """Raise if a loss makes a ref in the body of a scan.
 
     **Raises:**
 
-    `TypeError` naming the ref, and the line of the loss.
+    `TypeError` naming the ref and its line in the loss.
     """
     for eqn in _made_in_scans(jaxpr):
         why = "made in the body of a scan, where jax's reverse mode loses its derivative"
-        raise _refusal(eqn, why, " (in a loop: in the carry)")
+        raise _refusal(eqn, why, " (in a loop, in the carry)")
 
 
 def check_no_refs(jaxpr: Any) -> None:
-    """Refuse a loss that makes, reads or writes any ref.
+    """Raise if a loss makes, reads or writes any ref.
 
     **Raises:**
 
-    `TypeError` naming the ref, and the line of the loss.
+    `TypeError` naming the ref and its line in the loss.
     """
     check_refs_of_scans(jaxpr)
     for eqn in on_refs(jaxpr):

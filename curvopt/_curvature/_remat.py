@@ -23,8 +23,8 @@ from ._rewrites import prepare
 
 
 class RematEquation(AbstractEquation):
-    """A `jax.checkpoint`: nothing inside it is kept. The third sweep runs the first and
-    the second again, inside, from the inputs and the adjoints of the outputs."""
+    """A `jax.checkpoint`: nothing inside it is kept. The third sweep repeats the first two
+    inside it, from its inputs and the adjoints of its outputs."""
 
     primitive: PrimitiveEquation
     new_tape: Callable[[], Any] = eqx.field(static=True)
@@ -63,8 +63,8 @@ class RematEquation(AbstractEquation):
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         operands, kept = list(self.primitive.function.operands), kept or ()
         if self._params["prevent_cse"]:
-            # As in jax's own: or XLA would find the values computed already, and keep
-            # them alive, which is what the user wanted to avoid.
+            # As in jax itself: otherwise XLA merges the recomputation with the first
+            # computation and keeps its values alive, which `checkpoint` is to avoid.
             operands, kept = _sharding.barrier((operands, kept))
         tape, numbers, outs = self._record(operands)
         adjoints = {}

@@ -1,17 +1,17 @@
-r"""A program, rewritten for the tape: fewer operations, each cheap to differentiate.
+r"""Rewrites a program for the tape: fewer operations, each cheap to differentiate.
 
-**Products take the transpositions beside them along.** `jax.vmap` and `einsum` put
-transpositions beside matrix products. XLA folds one into the product that it stands beside;
-but the tangent of a product is a sum of products, and the transposition of a sum becomes
-strided reads in all that follows. So a product and its transpositions are one bilinear
-operation; and where the transposition only changes the order of the factors, so is the
-product, and nothing is transposed at all.
+**Products absorb the transpositions next to them.** `jax.vmap` and `einsum` put
+transpositions next to matrix products. XLA folds a transposition into the adjacent product.
+But the tangent of a product is a sum of products, and the transposition of a sum turns into
+strided reads in everything that follows. A product and its transpositions are therefore one
+bilinear operation. If the transposition only swaps the factors, the product's factors are
+swapped instead, and nothing is transposed.
 
-**Chains of elementwise operations are taken as one.** An activation is a handful of
-primitives. Taken one by one, each keeps the adjoint of its own output and adds a sum of its
-own to the curvature, and each of these becomes an array in memory. Taken as one function
-$z = F(x_1, x_2, \dots)$ of what goes into the chain, only the adjoints of what comes out
-of it are kept, and the third sweep evaluates the rest again from the chain's operands.
+**Chains of elementwise operations are fused.** An activation is a handful of primitives.
+One by one, each keeps the adjoint of its own output and adds a sum of its own to the
+curvature, and each of these becomes an array in memory. As one function
+$z = F(x_1, x_2, \dots)$ of the inputs of the chain, only the adjoints of its outputs are
+kept, and the third sweep recomputes the rest from the chain's operands.
 """
 
 import collections
@@ -39,13 +39,13 @@ def prepare(program: Program, active: Sequence[bool], known: Sequence[bool]) -> 
 
 
 def with_transpositions(program: Program) -> Program:
-    """The program with every transposition that only one product uses, or that alone
-    uses a product, made part of that product."""
+    """The program with transpositions absorbed into products: those that feed one product
+    only, and those that are the only use of a product."""
     uses = program.uses()
     products = [o for o in program.operations if o.is_product]
     factors = {v for o in products for v in o.variables if uses[v] == 1}
     results = {v for o in products for v in o.outvars if uses[v] == 1}
-    # The transpositions to take, by the variable that the product knows.
+    # The transpositions to absorb, by the product's operand or output.
     ahead, behind = {}, {}
     for operation in program.operations:
         if operation.name == "transpose":
@@ -80,7 +80,7 @@ def with_transpositions(program: Program) -> Program:
 
 
 def _swapping(eqn: Any) -> tuple[int, ...] | None:
-    """The permutation of its output that swapping the factors of a matrix product makes;
+    """The permutation of the output that swapping the factors of a matrix product causes;
     `None` if they cannot be swapped."""
     if eqn.primitive.name != "dot_general" or eqn.params.get("out_sharding") is not None:
         return None
@@ -125,7 +125,7 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 
 def is_elementwise(operation: AbstractOperation) -> bool:
-    """Whether each number that goes out depends on those in its own place alone."""
+    """Whether each entry of the output depends only on the same entry of the operands."""
     return all(map(_is_elementwise, operation.members))
 
 
@@ -138,7 +138,7 @@ def _is_elementwise(operation: Operation) -> bool:
         return False
     if not all(s == () or fits(s) for s in map(_shape, operation.invars)):
         return False
-    if operation.primitive == "custom_jvp_call":  # of an activation, say: it is respected
+    if operation.primitive == "custom_jvp_call":  # its own jvp rule is still used
         body = flatten(operation.eqn.params["call_jaxpr"])
         return all(map(is_elementwise, body.operations))
     return operation.primitive in _ELEMENTWISE and not operation.is_complex
@@ -147,11 +147,11 @@ def _is_elementwise(operation: Operation) -> bool:
 def _components(
     program: Program, active: Sequence[bool], known: Sequence[bool]
 ) -> dict[int, int]:
-    """The chain that each operation belongs to, as the place of one of its members.
+    """The chain that each operation belongs to, as the index of one of its members.
 
-    Two operations, one of which uses the other, are of one chain if they are on the same
-    *level*: the number of operations of other kinds on the longest way to them. So no way
-    leads out of a chain and back into it.
+    Two operations, one of which uses the other, belong to one chain if they have the same
+    *level*: the number of operations of other kinds on the longest path to them. So no path
+    leaves a chain and returns to it.
     """
     level = dict.fromkeys(program.invars, 0)
     touched = {v for v, is_active in zip(program.invars, active) if is_active}
@@ -191,7 +191,7 @@ def _components(
 
 
 def _joined(operations: Sequence[AbstractOperation], uses: Any) -> AbstractOperation:
-    """Several operations as one."""
+    """Several operations fused into one."""
     if len(operations) == 1:
         return operations[0]
     members = [member for operation in operations for member in operation.members]
@@ -205,7 +205,7 @@ def _joined(operations: Sequence[AbstractOperation], uses: Any) -> AbstractOpera
 def _in_order(
     operations: Sequence[AbstractOperation], inputs: Sequence[Variable]
 ) -> list[AbstractOperation]:
-    """Operations in an order in which they can be evaluated, else as they stand."""
+    """Operations in topological order, otherwise in their present order."""
     users, missing = collections.defaultdict(list), []
     for k, operation in enumerate(operations):
         needed = set(operation.variables) - set(inputs)
@@ -226,16 +226,16 @@ def _in_order(
 
 
 def with_chains(program: Program, active: Sequence[bool], known: Sequence[bool]) -> Program:
-    """The program with its chains of elementwise operations taken together.
+    """The program with its chains of elementwise operations fused.
 
     **Arguments:**
 
-    - `active`: which inputs depend on the parameters; only what they reach is joined.
-    - `known`: which inputs are the same in all iterations of a loop; what depends on
-        these alone stays apart, to be evaluated once.
+    - `active`: which inputs depend on the parameters; only what they reach is fused.
+    - `known`: which inputs are the same in all iterations of a loop; whatever depends on
+        these alone stays separate, to be evaluated once.
     """
     if any(operation.has_effects for operation in program.operations):
-        return program  # effects stay in their order
+        return program  # reordering could change the order of effects
     chains = _components(program, active, known)
     groups = collections.defaultdict(list)
     for k, operation in enumerate(program.operations):

@@ -1,27 +1,26 @@
-r"""How a primitive equation contributes to the sweeps: rules, and a table of which
-primitive has which. A user adds to it by `register_rule`.
+r"""Rules for how a primitive equation contributes to the sweeps, and a table of which
+primitive has which rule. Users add to it with `register_rule`.
 
 For the equation $F$ with inputs $x$, tangents $\dot x$ and adjoints $\hat z$ of the
 outputs, a rule gives the tangents of the outputs $DF[\dot x]$ with the term
 $\langle \hat z, D^2F[\dot x, \dot x] \rangle$, and the like for the other sweeps.
 
-`Generic` is right for everything that jax can differentiate forward twice. The others
+`Generic` is exact for everything that jax can differentiate forward twice. The others
 are optimisations, and are tested against it.
 
-**Backward rules of a user's own.** A `jax.custom_vjp` (gradient clipping, say) replaces
-$DF^*$ by any $B(x, \hat z)$, which may not be linear in $\hat z$ nor the transpose of
-anything. The Hessian is then the derivative of what the backward sweep computes, and
-the direction travels in two ways that need not agree: as tangents $\dot x$ of the
-values, and as duals $d$, the transpose of how adjoints change. With
-$\hat x = B(x, \hat z)$,
+**Custom backward rules.** A `jax.custom_vjp` (gradient clipping, say) replaces $DF^*$ by
+any $B(x, \hat z)$, which need be neither linear in $\hat z$ nor the transpose of anything.
+The Hessian is then the derivative of what the backward sweep computes, and $u$ propagates
+in two ways that need not agree: as tangents $\dot x$ of the values, and as duals $d$, the
+transpose of how adjoints change. With $\hat x = B(x, \hat z)$,
 
 $$\langle d_x, \tfrac{d}{dt} \hat x \rangle
 = \langle d_x, \partial_x B[\dot x] \rangle
 + \langle d_z, \tfrac{d}{dt} \hat z \rangle,
 \qquad d_z = (\partial_{\hat z} B)^* d_x ,$$
 
-whose first term is what the equation adds to $\langle u, H u \rangle$. For an ordinary
-equation downstream of one, $B = DF^*$, the term is
+whose first term is the equation's contribution to $\langle u, H u \rangle$. For an ordinary
+equation downstream of such a rule, $B = DF^*$, the term is
 $\langle \hat z, D^2F[\dot x, d] \rangle$ and $d_z = DF[d]$. (This derivation is the
 project's own.)
 """
@@ -51,7 +50,7 @@ def _zero() -> Scalar:
 
 
 def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
-    """All inner products of two stacks of directions, whose axis is the first."""
+    """All inner products of two stacks of vectors, stacked along the first axis."""
     total = jnp.zeros((), jnp.float32)
     for x, z in zip(a, b):
         if _sharding.is_split(x) or _sharding.is_split(z):
@@ -64,14 +63,14 @@ def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
 
 
 def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
-    r"""$\langle \hat z, s \rangle$ for an $s$ that is cheap to compute: it is not to be
-    kept."""
+    r"""$\langle \hat z, s \rangle$ for an $s$ that is cheap to compute, so that XLA need
+    not store it."""
     if jax.default_backend() != "cpu" or any(map(_sharding.is_split, second)):
         return tree_dot(adjoint, second)
-    # On CPUs XLA hands a sum to a library with each array of the chain that leads to it,
-    # all written to memory. A product with ones makes it write the summand alone. On an
-    # MLP 784-1024-10, batch 512: 2.8 times the gradient's memory instead of 7.0, and 1.5
-    # times its time instead of 1.7.
+    # On CPUs XLA passes a sum to a library together with every array of the chain that
+    # leads to it, all written to memory. A product with ones makes it write only the
+    # summand. On an MLP 784-1024-10, batch 512: 2.8 times the gradient's memory instead of
+    # 7.0, and 1.5 times its time instead of 1.7.
     total = jnp.zeros((), jnp.float32)
     for a, s in zip(adjoint, second, strict=True):
         summand = jnp.real(at_least_float32(a) * at_least_float32(s))
@@ -84,14 +83,14 @@ def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
 
 class PrimitiveFunction(eqx.Module):
     """An operation as the function $F(x)$ of its *active* operands, those that depend on
-    the parameters: all that a rule sees of an equation."""
+    the parameters. It is all that a rule sees of an equation."""
 
     operation: AbstractOperation = eqx.field(static=True)
     active: tuple[int, ...] = eqx.field(static=True)
-    # The outputs through which the loss depends on it.
+    # The outputs that the loss depends on.
     chosen: tuple[int, ...] = eqx.field(static=True)
     operands: tuple[Any, ...]
-    # $F(x)$, once the first sweep has it.
+    # $F(x)$, set by the first sweep.
     values: Arrays = ()
 
     @property
@@ -102,7 +101,7 @@ class PrimitiveFunction(eqx.Module):
     def bind(
         self, *primals: Array, product_dtype: Any = None
     ) -> tuple[Arrays, Sequence[Array]]:
-        """The outputs that are chosen, and all of them."""
+        """The chosen outputs, and all outputs."""
         operands = list(self.operands)
         for k, primal in zip(self.active, primals, strict=True):
             operands[k] = primal
@@ -113,16 +112,16 @@ class PrimitiveFunction(eqx.Module):
         return self.bind(*primals)[0]
 
     def rounded(self, how: ProductRule) -> Callable[..., Arrays]:
-        """The same with the operands of products in the precision asked for."""
+        """The same function with the operands of products rounded to `how.dtype`."""
         return lambda *primals: self.bind(*primals, product_dtype=how.dtype)[0]
 
 
 class AbstractRule(eqx.Module):
-    """What an equation does in each of the sweeps."""
+    """The contribution of an equation to each of the sweeps."""
 
     @abc.abstractmethod
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
-        """Its name in a report."""
+        """The rule's name in a report."""
 
     @abc.abstractmethod
     def tangent(
@@ -134,7 +133,7 @@ class AbstractRule(eqx.Module):
     def split(
         self, f: PrimitiveFunction, dx: Arrays, dual: Arrays, adjoint: Arrays
     ) -> tuple[Arrays, Arrays, Scalar]:
-        r"""Tangents, duals and the term, where tangents and duals differ."""
+        r"""Tangents, duals and the term, for tangents and duals that differ."""
 
     @abc.abstractmethod
     def second(
@@ -151,8 +150,8 @@ class AbstractRule(eqx.Module):
     def gram(
         self, f: PrimitiveFunction, dx: Arrays, adjoint: Arrays, how: ProductRule
     ) -> tuple[Arrays, Array]:
-        r"""For $k$ directions at once, stacked along the first axis: the tangents, and
-        the matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
+        r"""For $k$ vectors at once, stacked along the first axis: the tangents, and the
+        matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
 
 
 def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
@@ -160,8 +159,8 @@ def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
 
 
 def along_each(fn: Callable, directions: PyTree) -> Any:
-    """A function of each direction of a stack: all at once, or one after the other where
-    jax cannot batch what is in it."""
+    """A function mapped over a stack of vectors: vmapped, or one after another if jax
+    cannot batch it."""
     try:
         return jax.vmap(fn)(directions)
     except NotImplementedError:
@@ -173,7 +172,7 @@ def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
 
 
 class Linear(AbstractRule):
-    """$D^2F = 0$ (almost everywhere): the tangent, and nothing to add."""
+    """$D^2F = 0$ (almost everywhere): the tangent, with nothing to add."""
 
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return "linear"
@@ -284,8 +283,8 @@ class ReverseOverReverse(AbstractRule):
 
     With $G(x, \hat z) = \langle d_x, B(x, \hat z) \rangle$, one gradient gives the term
     $\langle \partial_x G, \dot x \rangle$ and the duals $\partial_{\hat z} G$. The tangents
-    are those of the values that the forward rule computes, transposed twice. No forward
-    mode: a forward rule that calls the function itself, as is common, has none.
+    are those of the values that the forward rule computes, by transposing twice. Forward
+    mode is not used: a forward rule that calls the function itself, as is common, has none.
     """
 
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
@@ -314,7 +313,7 @@ class ReverseOverReverse(AbstractRule):
         raise TypeError(
             f"{f.operation.described} is or contains a jax.custom_vjp, which has "
             "no forward mode. Use curvature=curvopt.AdjointCurvature(), which needs none; "
-            "or, where its backward rule has no derivative (Diffrax's default adjoint), "
+            "or, if its backward rule has no derivative (Diffrax's default adjoint), "
             "curvature=curvopt.FiniteDifferenceCurvature()."
         )
 
@@ -328,10 +327,10 @@ class ReverseOverReverse(AbstractRule):
         return self._refuse(f)
 
 
-# What is known of a primitive, by its name; of others the derivatives are found by jax.
+# The known rules, by name of the primitive. All others are left to jax's derivatives.
 _TABLE: dict[str, Literal["linear", "bilinear"] | int] = {
-    # Linear in all their floating-point operands together; or piecewise so, which is the
-    # same wherever there is a second derivative at all.
+    # Linear in all their floating-point operands jointly, or piecewise linear, which is the
+    # same wherever a second derivative exists.
     **dict.fromkeys(
         "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
         "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
@@ -341,10 +340,9 @@ _TABLE: dict[str, Literal["linear", "bilinear"] | int] = {
         "abs clamp cummax cummin max min reduce_max reduce_min sort top_k".split(),
         "linear",
     ),
-    # Linear in each of two operands, so linear where only one of them is active.
+    # Linear in each of two operands, so linear if only one of them is active.
     **dict.fromkeys(("conv_general_dilated", "dot_general", "mul"), "bilinear"),
-    # Linear in the operand of that number, as long as the others do not depend on the
-    # parameters.
+    # Linear in the operand of that index, if no other operand is active.
     "div": 0,
     "triangular_solve": 1,
 }
@@ -358,26 +356,25 @@ def register_rule(
     rule: Literal["linear", "bilinear"],
     operand: int | None = None,
 ) -> None:
-    r"""Tell the curvature's sweeps what is known of a primitive of your own: this spares
-    them its second derivative.
+    r"""Declare your own primitive as linear or bilinear, to save its second derivative.
 
     ```python
     curvopt.register_rule(my_stencil_p, "linear")
     ```
 
     Without a rule a primitive is `generic`: exact, at the cost of a `jvp` of its `jvp`. A
-    rule that does not hold makes the curvature wrong. What is compiled already does not
-    change; `model.report()` says which rule served which equation.
+    false rule makes the curvature wrong. Programs that are already compiled do not change.
+    `model.report()` says which rule each equation used.
 
     **Arguments:**
 
-    - `primitive`: a primitive that jax can differentiate. Rules go by its name.
+    - `primitive`: a primitive that jax can differentiate. Rules are found by its name.
     - `rule`: `"linear"` for $D^2F = 0$; `"bilinear"` for an $F(x_1, x_2)$ of two operands
         and one output that is linear in each,
         $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$.
-    - `operand`: for `"linear"`, the number of the one operand in which it is so (a solve
-        is, in its right-hand side). `None` (the default): in all floating-point operands
-        together.
+    - `operand`: for `"linear"`, the index of the one operand in which it is linear (a solve
+        is linear in its right-hand side). `None` (the default): in all floating-point
+        operands jointly.
 
     **Raises:**
 
@@ -392,14 +389,14 @@ def register_rule(
     entry = rule if operand is None else operand
     if _TABLE.setdefault(primitive.name, entry) != entry:
         raise ValueError(
-            f"a primitive of the name {primitive.name!r} has another rule already, "
+            f"a primitive named {primitive.name!r} already has another rule, "
             f"{_TABLE[primitive.name]!r}. Give yours another name."
         )
 
 
 def find_rule(operation: AbstractOperation, active: Sequence[int]) -> AbstractRule:
-    """The cheapest rule that is exact for an operation whose operands number `active`
-    depend on the parameters."""
+    """The cheapest exact rule for an operation whose operands with indices `active` depend
+    on the parameters."""
     if len(operation.members) == 1:
         return _rule_of_member(operation.members[0], active)
     # A chain is linear if all its members are.

@@ -1,10 +1,9 @@
 r"""A `scan`, with the sweeps run inside it.
 
-Its body has a tape of its own, recorded once, whose arrays are stacked over the
-iterations; what the body computes from constants alone is recorded outside, once. So a
-scanned network costs what the unrolled one does: taken as one primitive, it would cost a
-nested `jvp`. `Stacking` carries what the body records out of one trace of it and into
-another.
+Its body has its own tape, recorded once, with its arrays stacked over the iterations.
+Whatever the body computes from constants alone is recorded once, outside. A scanned network
+therefore costs as much as the unrolled one; as a single primitive, it would cost a nested
+`jvp`. `Stacking` moves what the body records from one trace into another.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,13 +32,12 @@ from ._rewrites import prepare
 
 
 class Stacked(eqx.Module):
-    """A pytree of which there is one for each iteration of a loop: its arrays stacked,
-    save those that all iterations share. An array that occurs several times is
-    kept once."""
+    """The pytrees of all iterations of a loop as one, with its arrays stacked, except those
+    that the iterations share. An array that occurs several times is kept once."""
 
     stacked: list[Array]
     shared: list[Any]
-    # For each leaf: whether it is stacked, and its place.
+    # For each leaf: whether it is stacked, and its index in `stacked` or `shared`.
     places: tuple[tuple[bool, int], ...] = eqx.field(static=True)
     treedef: Any = eqx.field(static=True)
 
@@ -50,7 +48,7 @@ class Stacked(eqx.Module):
 
 
 class Stacking:
-    """Takes a pytree apart inside a loop's body, and puts the stack together outside.
+    """Takes a pytree apart inside the body of a loop, and reassembles the stack outside.
 
     **Arguments:**
 
@@ -58,10 +56,11 @@ class Stacking:
     """
 
     def __init__(self, outside: PyTree):
+        # By identity: tracers cannot be compared by value.
         self._outside = {id(leaf) for leaf in jtu.tree_leaves(outside)}
 
     def take_apart(self, tree: PyTree) -> list[Array]:
-        """The arrays that each iteration has its own of: to be returned by the body."""
+        """The arrays that differ between iterations, for the body to return."""
         leaves, self._treedef = jtu.tree_flatten(tree)
         own: dict[int, tuple[int, Array]] = {}
         self._shared, places = [], []
@@ -76,21 +75,21 @@ class Stacking:
         return [leaf for _, leaf in own.values()]
 
     def put_together(self, stacked: list[Array]) -> Stacked:
-        """The stack, from what the loop made of `take_apart`'s."""
+        """The stack, from the loop's stacked output of `take_apart`."""
         return Stacked(stacked, self._shared, self._places, self._treedef)
 
 
 class Constant(NamedTuple):
-    """An active value outside that every iteration uses."""
+    """An active value from outside that every iteration uses."""
 
     number: int
     struct: _sharding.Struct
 
 
 class Carry(NamedTuple):
-    """An active value that goes round the loop: its numbers outside, before and after
-    (`None` where it is constant, or not needed), and inside, at the beginning and the end
-    of an iteration."""
+    """An active carry of the loop: its numbers outside, before and after the loop (`None`
+    if it is constant, or not needed), and inside, at the beginning and end of an
+    iteration."""
 
     before: int | None
     begin: int
@@ -100,7 +99,8 @@ class Carry(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """An active array that is scanned over or put out: numbers outside and inside."""
+    """An active array that is scanned over or stacked as output: its numbers outside and
+    inside."""
 
     outside: int
     inside: int
@@ -108,7 +108,7 @@ class Slice(NamedTuple):
 
 
 class ScanEquation(AbstractEquation):
-    """A scan, by the tape of its body."""
+    """A scan, recorded as the tape of its body."""
 
     body: Stacked
     constants: tuple[Constant, ...] = eqx.field(static=True)
@@ -172,7 +172,7 @@ class ScanEquation(AbstractEquation):
         carries = [
             full(None if c.before is None else given[c.before], c) for c in self.carries
         ]
-        # A loop runs over the first axis.
+        # `scan` slices the first axis, which the axes of `stack` occupy.
         leading = len(sweep.stack)
         first = lambda a: jnp.moveaxis(a, leading, 0)
         last = lambda a: jnp.moveaxis(a, 0, leading)
@@ -184,7 +184,7 @@ class ScanEquation(AbstractEquation):
             inside |= {c.begin: item for c, item in zip(self.carries, carries)}
             inside |= {s.inside: item for s, item in zip(self.scanned, scanned)}
             equations = self.body.at(slices)
-            # A sweep that uses no adjoints is given none.
+            # Forward mode passes no residuals.
             own = kept.at(kept_slices) if kept else [()] * len(equations)
             term = sweep.run(equations, own, inside)
             ends = [
@@ -213,8 +213,8 @@ def _round_the_loop(
     live: Sequence[bool],
     n_carry: int,
 ) -> tuple[list[bool], list[bool]]:
-    """Which carries are active, and which outputs of the body are live: round the loop
-    both spread until they no longer grow."""
+    """Which carries are active, and which outputs of the body are live: the fixed point of
+    passing both round the loop."""
     consts, carries, xs = (
         list(active[:n_const]),
         list(active[n_const : n_const + n_carry]),
@@ -251,8 +251,8 @@ def record_scan(
     - `parts`: the scan, taken apart.
     - `operands`: its operands as values of the tape.
     - `live`: which outputs are differentiated.
-    - `source`: where the scan stands in the user's code.
-    - `tape`: the tape around it, on which what is constant in the body is recorded.
+    - `source`: the line of the scan in the user's code.
+    - `tape`: the enclosing tape, which records whatever is constant in the body.
 
     **Returns:**
 
@@ -271,7 +271,7 @@ def record_scan(
     n_varying = len(operands) - n_const
     program = prepare(program, active, [True] * n_const + [False] * n_varying)
 
-    # What all iterations have in common is evaluated here, once.
+    # Loop invariants are evaluated here, once.
     varying = [Value(None, None, known=False)] * n_varying
     hoisted = tape.hoist(program, [*consts, *varying], live_ends)
 
@@ -291,7 +291,7 @@ def record_scan(
             *(Value(a, n, known=False) for a, n in zip(x, insides)),
         ]
         outs = inner.run(program, inputs, live_ends, iter(hoisted))
-        # A scan may trace its body more than once; all traces are alike.
+        # A scan may trace its body more than once: overwrite, do not append.
         ends[:], equations[:] = [o.number for o in outs], inner.equations
         arrays = [jnp.asarray(o.array) for o in outs]
         structs[:] = map(_sharding.struct_of, arrays)

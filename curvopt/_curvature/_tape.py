@@ -1,5 +1,5 @@
-"""The tape of a loss: recorded by the first sweep, walked by the others. What it is for
-stands in the package's own docstring."""
+"""The tape of a loss: recorded by the first sweep, walked by the others. The docstring of
+the package explains its purpose."""
 
 import dataclasses
 import itertools
@@ -34,7 +34,8 @@ class Tape:
         return next(self._numbers)
 
     def child(self) -> "Tape":
-        """An empty tape for the body of a loop, in which this one's numbers are valid."""
+        """An empty tape for the body of a loop, in which the numbers of this one are valid
+        too."""
         return Tape(self._numbers)
 
     @property
@@ -70,12 +71,12 @@ class Tape:
         live_outputs: Sequence[bool],
         hoisted: Iterator[list[Value]] | None = None,
     ) -> list[Value]:
-        """Evaluate a program, recording it.
+        """Evaluate and record a program.
 
         **Arguments:**
 
         - `live_outputs`: which outputs are differentiated.
-        - `hoisted`: in a loop's body, the outputs of the operations that `hoist` has run.
+        - `hoisted`: in the body of a loop, the outputs of the operations that `hoist` ran.
         """
         live = program.live(live_outputs)
 
@@ -92,11 +93,11 @@ class Tape:
     def hoist(
         self, program: Program, inputs: Sequence[Value], live_outputs: Sequence[bool]
     ) -> list[list[Value]]:
-        """Evaluate and record, once, what is the same in all iterations of a loop.
+        """Evaluate and record the invariants of a loop, once.
 
         **Returns:**
 
-        The outputs of each of these operations, in order.
+        The outputs of each hoisted operation, in order.
         """
         live, hoisted = program.live(live_outputs), []
 
@@ -131,9 +132,9 @@ class Recorded:
 
     **Attributes:**
 
-    - `tape`: its equations; the values number 0, 1, ... are the parameters' leaves.
+    - `tape`: its equations; the values with numbers 0, 1, ... are the parameters' leaves.
     - `value`, `aux`: what the loss returned.
-    - `number`: the number of the value; `None` if no parameter reaches it.
+    - `number`: the number of the value; `None` if it does not depend on the parameters.
     """
 
     tape: Tape
@@ -144,9 +145,10 @@ class Recorded:
     number: int | None
 
     def gradient(self) -> tuple[PyTree, list[PyTree]]:
-        """Sweep 2: the gradient, and what the third sweep needs of each equation."""
+        """Sweep 2: the gradient, and each equation's residuals for the third sweep."""
         adjoints: dict[int, Array] = {}
         if self.number is not None:
+            # A one that varies over devices as the value does.
             adjoints[self.number] = 1 + _sharding.zeros_like(self.value)
         kept = run_backward(self.tape.equations, adjoints)
         grad = [
@@ -156,8 +158,8 @@ class Recorded:
         return jtu.tree_unflatten(self.treedef, grad), kept
 
     def sweep(self, sweep: Any, kept: list[PyTree] | None, start: Any) -> tuple[Any, Any]:
-        """A sweep forward, from what travels with each leaf; what it adds up, and what
-        travels with the loss (`None` if nothing does)."""
+        """Run a forward sweep, from what each leaf carries; return its total, and what the
+        loss carries (`None` if it does not depend on the parameters)."""
         carried = dict(enumerate(start))
         equations = self.tape.equations
         total = sweep.run(

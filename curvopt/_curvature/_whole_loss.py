@@ -1,5 +1,5 @@
-"""Curvatures of a loss as a whole, by jax's own derivatives or by differences: the rivals
-of the sweeps."""
+"""The rivals of the sweeps: the curvature of a loss as a whole, by jax's own derivatives or
+by finite differences."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
 
 
 class HvpCurvature(AbstractCurvatureMethod):
-    r"""The curvature by a whole Hessian-vector product, $\langle u, H u \rangle$ with
+    r"""The curvature by a full Hessian-vector product, $\langle u, H u \rangle$ with
     $H u$ = `jvp(grad(f))` (Pearlmutter 1994).
 
-    Exact, and what most code does: the baseline that the others are measured against.
+    It is exact, and what most code uses: the baseline for the other methods.
 
     **Raises:**
 
@@ -45,8 +45,8 @@ class HvpCurvature(AbstractCurvatureMethod):
 
 
 class JvpCurvature(AbstractCurvatureMethod):
-    r"""Everything by forward mode of the whole loss: the gradient by one `jvp` for each
-    parameter, the curvature by a `jvp` of a `jvp`.
+    r"""Gradient and curvature by forward mode of the whole loss: the gradient by one `jvp`
+    per parameter, the curvature by a `jvp` of a `jvp`.
 
     For losses without a reverse mode: Optimistix's `options=dict(autodiff_mode="fwd")`.
     """
@@ -73,12 +73,12 @@ class JvpCurvature(AbstractCurvatureMethod):
 
 
 class FiniteDifferenceCurvature(AbstractCurvatureMethod):
-    r"""The curvature by two more losses,
+    r"""The curvature by two more evaluations of the loss,
     $\big(f(y + h u) - 2 f(y) + f(y - h u)\big) / h^2$.
 
-    Not exact: the error is about $h^2 f'''' / 12 + 4 \epsilon |f| / h^2$, so that in
-    float32 a small curvature drowns in rounding, and may come out as zero or with the
-    wrong sign. It is here as a rival.
+    It is not exact: the error is about $h^2 f'''' / 12 + 4 \epsilon |f| / h^2$. In float32
+    a small curvature is lost in rounding, and may come out as zero or with the wrong sign.
+    It is provided for comparison, and for losses that have only a gradient.
 
     **Arguments:**
 
@@ -95,14 +95,14 @@ class FiniteDifferenceCurvature(AbstractCurvatureMethod):
             rho = self.relative_step
             rho = jnp.finfo(dtype).eps ** 0.25 if rho is None else rho.astype(dtype)
             norm = tree_norm(u)
-            # A zero direction has zero curvature; without this it would be 0 / 0.
+            # A zero `u` has zero curvature; without this it would be 0 / 0.
             h = rho * jnp.maximum(tree_norm(y), 1) / jnp.where(norm > 0, norm, 1)
 
             def loss(t: Scalar) -> Scalar:
                 moved = jtu.tree_map(
                     lambda y, u: at_least_float32(y) + t * at_least_float32(u), y, u
                 )
-                # The model below: it is there by the time that this is asked for.
+                # `model` is bound below, before anyone can call this.
                 return at_least_float32(model.loss(tree_cast(moved, y)))
 
             return (loss(h) - 2 * at_least_float32(model.value) + loss(-h)) / h**2

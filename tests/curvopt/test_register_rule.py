@@ -86,7 +86,7 @@ def test_the_same_again_is_no_error():
 
 
 def test_what_is_refused(unchecked):
-    with pytest.raises(ValueError, match=r"'mul' has another rule already, 'bilinear'"):
+    with pytest.raises(ValueError, match=r"'mul' already has another rule, 'bilinear'"):
         curvopt.register_rule(jax.lax.mul_p, "linear")
     with pytest.raises(ValueError, match="rule must be one of 'linear', 'bilinear'"):
         curvopt.register_rule(stencil("other"), "quadratic")

@@ -92,7 +92,10 @@ class TestBadInput:
             (((jnp.ones((3, 2)), jnp.ones(2)), None), r"\[\(2,\), \(3,\)\]"),
             ((jnp.ones(()),), r"along their first axis.*\[\(\)\]"),
             (jnp.ones((4, 2)), r"batch=lambda args: args"),
-            ((jnp.ones((3, 2)), jnp.arange(3)), r"args\[1\] has 3 entries along its first axis"),
+            (
+                (jnp.ones((3, 2)), jnp.arange(3)),
+                r"args\[1\] has 3 entries along its first axis",
+            ),
         ],
     )
     def test_args_without_a_batch(self, args, message):
