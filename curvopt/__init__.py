@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    # Matplotlib is loaded by those who draw: it takes as long as all the rest of this.
+    # Lazy: importing Matplotlib takes as long as importing everything else.
     if name == "plots":
         return importlib.import_module(".plots", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

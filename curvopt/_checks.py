@@ -1,4 +1,4 @@
-"""Errors at the boundary: each names the value and the remedy."""
+"""Checks of what users pass in. Each error names the argument, its value and the remedy."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ def _described(path: Any, leaf: Any) -> str:
 
 
 def check_parameters(y: PyTree) -> None:
-    """Refuse parameters that are not real floating-point arrays.
+    """Raise unless the parameters are real floating-point arrays.
 
     **Raises:**
 
-    `ValueError` naming the leaf and what to do.
+    `ValueError` naming the leaf and the remedy.
     """
     leaves = jtu.tree_leaves_with_path(y)
     for path, leaf in leaves:
@@ -47,13 +47,13 @@ def check_parameters(y: PyTree) -> None:
             )
     if not leaves:
         raise ValueError(
-            "there are no parameters: the pytree has no floating-point array. Was the "
-            "model partitioned the right way round?"
+            "there are no parameters: the pytree has no floating-point array. Check that "
+            "the model was partitioned the right way round."
         )
 
 
 def check_direction(u: PyTree, y: PyTree, name: str = "u") -> None:
-    """Refuse a vector that is not shaped like the parameters.
+    """Raise unless a vector has the structure and shapes of the parameters.
 
     **Raises:**
 
@@ -76,9 +76,9 @@ def check_direction(u: PyTree, y: PyTree, name: str = "u") -> None:
 
 
 def check_state(name: str, new: Any, old: Any) -> Any:
-    """A strategy's new state in the dtypes of the old one: in parameters of several dtypes
-    the hyper-parameters have the widest, and promote what they touch, but a loop needs a
-    state whose types do not change.
+    """A strategy's new state in the dtypes of the old one, because a loop needs a state of
+    fixed types. (If parameters have several dtypes, hyper-parameters have the widest, and
+    promote what they touch.)
 
     **Raises:**
 
@@ -86,7 +86,7 @@ def check_state(name: str, new: Any, old: Any) -> Any:
     """
     if jtu.tree_structure(new) != jtu.tree_structure(old):
         raise ValueError(
-            f"{name}.step must return a state of the structure that "
+            f"{name}.step must return a state with the structure that "
             f"`init` gave it, which is\n  {jtu.tree_structure(old)}\nbut it returned\n  "
             f"{jtu.tree_structure(new)}"
         )
@@ -96,7 +96,7 @@ def check_state(name: str, new: Any, old: Any) -> Any:
         inexact = jnp.issubdtype(o.dtype, jnp.inexact)
         if n.shape != o.shape or (n.dtype != o.dtype and not inexact):
             raise ValueError(
-                f"{name}.step must return a state of the shapes and dtypes that `init` "
+                f"{name}.step must return a state with the shapes and dtypes that `init` "
                 f"gave it, but state{jtu.keystr(path)} is {n.dtype}{list(n.shape)} where "
                 f"it was {o.dtype}{list(o.shape)}."
             )
@@ -106,7 +106,7 @@ def check_state(name: str, new: Any, old: Any) -> Any:
 
 
 def check_number(name: str, x: Any) -> None:
-    """Refuse what is not one number. Traced numbers pass.
+    """Raise unless `x` is a single real number. Traced numbers pass.
 
     **Raises:**
 
@@ -114,8 +114,8 @@ def check_number(name: str, x: Any) -> None:
     """
     if callable(x):
         raise ValueError(
-            f"{name} must be a number, but it is the function {x!r}. A schedule is given "
-            "as `schedule=`, with peak 1; for a rule without that field wrap the rule in "
+            f"{name} must be a number, but it is the function {x!r}. Pass a schedule, with "
+            "peak 1, as `schedule=`; a rule without that field can be wrapped in "
             "strategies.Scheduled."
         )
     if not hasattr(x, "dtype") and not isinstance(x, (bool, int, float, complex)):
@@ -123,8 +123,8 @@ def check_number(name: str, x: Any) -> None:
         raise ValueError(f"{name} must be a number, but it is {what}.")
     if np.shape(x) != ():
         raise ValueError(
-            f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, "
-            "`curvopt.Family` of a study, or vmap over it: `eqx.filter_vmap`."
+            f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, use "
+            "`curvopt.Family` in a study, or vmap over it: `eqx.filter_vmap`."
         )
     if jnp.issubdtype(jnp.result_type(x), jnp.complexfloating):
         raise ValueError(f"{name} must be a real number, but it is {x}.")
@@ -139,8 +139,8 @@ def check_range(
     below: Any = None,
     at_most: Any = None,
 ) -> None:
-    """Refuse what is not one number within a range. Traced numbers pass; a bound that is
-    traced does not count.
+    """Raise unless `x` is a single number within a range. Traced numbers pass, and traced
+    bounds are ignored.
 
     **Raises:**
 
@@ -167,7 +167,7 @@ def check_range(
 
 
 def check_count(name: str, n: Any) -> int:
-    """Refuse a count that is not an integer of at least one."""
+    """Raise unless a count is an integer of at least one."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"{name} must be an integer of at least 1, but it is {n!r}.")
     return int(n)
@@ -191,7 +191,7 @@ _RESERVED = frozenset(
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name means something of its own in the dataset of a study."""
+    """Whether a name has a meaning in the dataset of a study."""
     return name in _RESERVED or name.startswith(("guard_", "evaluated_", "batch_"))
 
 
@@ -199,7 +199,7 @@ _REAL = (jnp.bool_, jnp.integer, jnp.floating)
 
 
 def check_scalars(metrics: Any) -> None:
-    """Refuse metrics that are not scalars by name.
+    """Raise unless metrics are a dictionary of scalars.
 
     **Arguments:**
 
@@ -232,18 +232,18 @@ def check_scalars(metrics: Any) -> None:
 
 
 def check_model_state(state: Any) -> None:
-    """Refuse a model's state that is not of arrays."""
+    """Raise if a model's state contains Python numbers."""
     for path, leaf in jtu.tree_leaves_with_path(state):
         if isinstance(leaf, (bool, int, float, complex)):
             raise ValueError(
-                "a model's state must be of arrays, but "
-                f"{_described(path, leaf).replace('the parameters', 'it')}. Make it one: "
-                "`jnp.asarray(...)`."
+                "a model's state must consist of arrays, but "
+                f"{_described(path, leaf).replace('the parameters', 'it')}. Make it an "
+                "array: `jnp.asarray(...)`."
             )
 
 
 def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
-    """Refuse what is not an object of a class, and the class itself.
+    """Raise unless `value` is an instance of a class; the class itself is not one.
 
     **Raises:**
 
@@ -251,7 +251,7 @@ def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
     """
     if not isinstance(value, kind):
         if isinstance(value, type) and issubclass(value, kind):
-            remedy = f"It is the class: call it, {value.__name__}(...)."
+            remedy = f"It is the class itself: call it, {value.__name__}(...)."
         package = kind.__module__.partition(".")[0]
         raise ValueError(
             f"{name} must be an instance of {package}.{kind.__name__}, but it is "
@@ -260,7 +260,7 @@ def check_instance(name: str, value: Any, kind: type, remedy: str = "") -> None:
 
 
 def check_choice(name: str, value: Any, valid: tuple[str | bool, ...]) -> None:
-    """Refuse what is not one of a few names, or is not `True` or `False`."""
+    """Raise unless `value` is one of a few names, or of `True` and `False`."""
     if not isinstance(value, (str, bool)) or value not in valid:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, valid))}, but it is {value!r}."

@@ -1,17 +1,17 @@
-"""Where jax's versions differ, or may: what it does not promise in public."""
+"""Everything that depends on jax's version, or on what jax does not promise in public."""
 
 from typing import Any, NamedTuple
 
 import jax
 
 
-# Call primitives that only group equations, with the parameter that holds these: to inline
-# them changes no derivative. `eval_jaxpr` is what jax 0.12 calls `closed_call`.
+# Call primitives that only group equations, and the parameter that holds the equations:
+# inlining them changes no derivative. jax 0.12 renamed `closed_call` to `eval_jaxpr`.
 INLINED = {"jit": "jaxpr", "closed_call": "call_jaxpr", "eval_jaxpr": "call_jaxpr"}
 
 
 def is_traced(x: Any) -> bool:
-    """Whether a value is not known yet, inside a transformation."""
+    """Whether a value is a tracer, unknown inside a transformation."""
     return isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -47,19 +47,19 @@ def scan_parts(eqn: Any) -> ScanParts | None:
 
 
 def _coordinator() -> Any:
-    # There is no public way to the key-value store of `jax.distributed`.
+    # jax has no public API for the key-value store of `jax.distributed`.
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def tell_processes(key: str, text: str) -> None:
-    """Put a text where all processes of `jax.distributed` find it."""
+    """Store a text where all processes of `jax.distributed` can read it."""
     _coordinator().key_value_set(key, text, allow_overwrite=True)
 
 
 def ask_processes(key: str) -> str | None:
-    """What a process put there; `None` if nothing."""
+    """The text stored under a key; `None` if there is none."""
     try:
         return _coordinator().key_value_try_get(key)
     except jax.errors.JaxRuntimeError:  # not found
@@ -67,8 +67,8 @@ def ask_processes(key: str) -> str | None:
 
 
 def leave_processes() -> None:
-    """Do not wait for the other processes when this one ends: jax would, for two minutes,
-    for one that has ended already."""
+    """Let this process end without waiting for the others: jax would wait two minutes for
+    one that has already ended."""
     from jax._src import distributed
 
     distributed.global_state.client = None

@@ -1,4 +1,4 @@
-"""Objects in words: their values as a reader writes them, and field by field."""
+"""Objects as text: their values as one would write them, and field by field."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ def number(x: Any) -> float | int:
     value = np.asarray(x)
     if value.dtype.kind in "iu":
         return int(value)
-    # NumPy knows the shortest form in float16, float32 and float64.
+    # NumPy prints the shortest form in float16, float32 and float64, but not in bfloat16.
     return float(str(value if value.dtype.kind == "f" else value.astype(np.float32)))
 
 
@@ -43,10 +43,10 @@ def _without_addresses(text: str) -> str:
 
 
 def readable(tree: PyTree) -> str:
-    """A pytree as text, with its numbers by value: `LearningRate(learning_rate=0.003)`.
-    Larger arrays have their dtype and shape."""
+    """A pytree as text, with scalars by value: `LearningRate(learning_rate=0.003)`. Larger
+    arrays are shown by dtype and shape."""
     numbers = jtu.tree_map(lambda x: number(x) if _is_number(x) else x, tree)
-    # A function that checks its types, or is compiled, is still the same function.
+    # A function wrapped by a type checker or by `jit` is still the same function.
     text = eqx.tree_pformat(numbers).replace("<wrapped function", "<function")
     return _without_addresses(text)
 
@@ -90,13 +90,13 @@ def _walk(x: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def fields(tree: PyTree) -> dict[str, str]:
-    """Everything that an object is made of, by path: numbers by value, larger arrays by a
-    digest, functions by name."""
+    """All parts of an object by path: numbers by value, larger arrays by a digest,
+    functions by name."""
     return dict(_walk(pack_keys(tree), ""))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat mappings: lines such as `rate: 0.003 → 0.004`."""
+    """The differences between two flat mappings: lines such as `rate: 0.003 → 0.004`."""
     lines = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name, "not there"), now.get(name, "not there")

@@ -1,4 +1,4 @@
-"""What numbers depend on beside the code: versions, and settings of the compiler."""
+"""What results depend on besides the code: versions, and settings of the compiler."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ def version(distribution: str) -> str:
         return "not installed"
 
 
-# Another project's distribution is called `curvopt`.
+# The name `curvopt` on PyPI belongs to another project.
 __version__ = version("curvopt-jax")
 
 
@@ -37,7 +37,7 @@ def settings() -> dict[str, str]:
         "jax_threefry_partitionable",
     )
     flags = os.environ.get("XLA_FLAGS", "").split()
-    # How many devices there are is compared by itself.
+    # The number of devices is compared separately; dumps change no numbers.
     kept = [x for x in flags if "device_count" not in x and "xla_dump" not in x]
     found = {name: str(getattr(jax.config, name)) for name in names}
     quick = jax.config.read("jax_disable_most_optimizations")

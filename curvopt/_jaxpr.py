@@ -1,7 +1,7 @@
-"""Reading a jaxpr, and evaluating its equations one by one.
+"""Reads a jaxpr, and evaluates its equations one by one.
 
-It is walked, never rebuilt: equations are bound again with the parameters that they carry,
-so that no parameter needs to be understood here.
+A jaxpr is walked, never rebuilt: equations are bound again with their own parameters, so
+that no parameter needs to be understood here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def is_literal(atom: Any) -> bool:
 
 
 def inlined(eqn: Any) -> Any | None:
-    """The jaxpr of an equation that only groups others (`jit`), else `None`."""
+    """The jaxpr of an equation that only groups others (`jit`); otherwise `None`."""
     name = _compat.INLINED.get(eqn.primitive.name)
     return None if name is None else eqn.params[name]
 
@@ -46,24 +46,24 @@ def is_remat(eqn: Any) -> bool:
 
 
 def as_array(x: Any) -> Array:
-    """What jax made of a literal, as an array: it has types of its own for these."""
+    """An array from a value; jax has its own types for literals."""
     return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def bind(
     eqn: Any, *operands: ArrayLike, product_dtype: Any = None, swapped: bool = False
 ) -> Sequence[Array]:
-    """Evaluate one equation; its outputs always as a sequence.
+    """Evaluate one equation; the outputs are always a sequence.
 
     **Arguments:**
 
-    - `product_dtype`: to what the operands of a matrix product or a convolution are
-        rounded; their products are added up in the precision of the output.
-    - `swapped`: take a matrix product's factors the other way round.
+    - `product_dtype`: the dtype to which the operands of a matrix product or a convolution
+        are rounded; their products accumulate in the dtype of the output.
+    - `swapped`: whether to swap the factors of a matrix product.
     """
     params = eqn.primitive.get_bind_params(eqn.params)
     if eqn.primitive.name.startswith("custom_"):
-        # The user's own rules see these, and expect what they see under `jax.grad`.
+        # The user's own rules receive these, and expect arrays as under `jax.grad`.
         operands = tuple(map(as_array, operands))
     if product_dtype is not None and is_product(eqn):
         out_dtype = eqn.outvars[0].aval.dtype
@@ -75,16 +75,16 @@ def bind(
         params = params | {"dimension_numbers": (contracted[::-1], batch[::-1])}
         if isinstance(params["precision"], tuple):
             params["precision"] = params["precision"][::-1]
-    # The settings of jax under which the user's own call was traced.
+    # The jax settings under which the user's call was traced.
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*operands, **params)
-    # Some primitives return a pytree of their own kind.
+    # Some primitives return their own kind of sequence.
     return [as_array(x) for x in (out if eqn.primitive.multiple_results else [out])]
 
 
 def source(eqn: Any) -> str:
-    """The line of the user's code that an equation comes from; empty if it does not
-    know, as inside jax's own functions."""
+    """The line in the user's code that an equation comes from; empty if it is unknown, as
+    inside jax's own functions."""
     return source_info_util.summarize(eqn.source_info)
 
 
@@ -103,12 +103,12 @@ def inner_jaxprs(eqn: Any) -> Iterator[Any]:
 
 
 def contains(eqn: Any, primitive: str) -> bool:
-    """Whether an equation is, or has somewhere inside it, a primitive of that name."""
+    """Whether an equation is, or contains at any depth, a primitive of that name."""
     if eqn.primitive.name == primitive:
         return True
     return any(jaxpr_contains(jaxpr, primitive) for jaxpr in inner_jaxprs(eqn))
 
 
 def jaxpr_contains(jaxpr: Any, primitive: str) -> bool:
-    """Whether a jaxpr has a primitive of that name somewhere inside it."""
+    """Whether a jaxpr contains, at any depth, a primitive of that name."""
     return any(contains(eqn, primitive) for eqn in open_jaxpr(jaxpr)[0].eqns)

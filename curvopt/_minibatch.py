@@ -9,6 +9,7 @@ from . import _compat
 from ._checks import check_count, check_key
 
 
+# Rounds of the Feistel network.
 _ROUNDS = 8
 
 
@@ -39,8 +40,7 @@ def _is_count(x: Any) -> bool:
 def minibatch_indices(
     key: PRNGKeyArray, count: Int[Array, ""] | int, *, size: int, batch_size: int
 ) -> Int[Array, " batch"]:
-    """Which examples make up the mini-batch of a step: shuffled anew in each epoch,
-    without replacement within it.
+    """The indices of a step's mini-batch: shuffled in each epoch, without replacement.
 
     No permutation is stored or sorted: position `i` of an epoch maps to its example by
     a keyed bijection (a Feistel network, with cycle walking where `size` is not a power
@@ -50,7 +50,7 @@ def minibatch_indices(
 
     **Arguments:**
 
-    - `key`: the shuffle's randomness; one for each seed.
+    - `key`: the random key of the shuffle; one for each seed.
     - `count`: the step count, an integer from 0; traced or not.
     - `size`: the number of examples, below $2^{31}$.
     - `batch_size`: the number of examples in a batch.

@@ -1,25 +1,26 @@
-"""Names as text: nobody knows what people call their strategies."""
+"""Names as safe text: users may give a strategy any name."""
 
 import html
 import re
 from collections.abc import Sequence
 
 
-# What CommonMark, GitHub's tables and its mathematics take for syntax in a cell. There an
-# underscore between letters and the brackets of an interval are none, and stay readable.
+# The characters that CommonMark, GitHub's tables and its mathematics read as syntax in a
+# cell. An underscore between letters and the brackets of an interval are not syntax there,
+# and stay readable.
 _CELL = re.compile(r"[\\`*|$~]|\](?=[(\[])|[<&](?=\S)|(?<![^\W_])_|_(?![^\W_])")
 _LINE = re.compile(rf"{_CELL.pattern}|[\[\]]")
 
 
 def shown(name: object) -> str:
-    """A name on one line: as it is, or quoted as Python does where it is empty or has
-    blanks at its ends, line breaks or control characters, all of which would be lost."""
+    """A name on one line: unchanged, or quoted as in Python if it is empty or has blanks at
+    its ends, line breaks or control characters, which would otherwise be lost."""
     text = str(name)
     return text if text and text.isprintable() and text == text.strip() else repr(text)
 
 
 def in_markdown(name: object) -> str:
-    """A name on one line in which Markdown sees nothing but text."""
+    """A name on one line, escaped so that Markdown reads it as plain text."""
     return _LINE.sub(r"\\\g<0>", shown(name))
 
 
@@ -28,8 +29,8 @@ def _cell(text: str) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table of a header and more rows, whose cells are text; all columns but the first
-    to the right."""
+    """A Markdown table from a header and rows of plain text; all columns but the first are
+    right-aligned."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
 
@@ -46,7 +47,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
-    """The same as HTML, for notebooks."""
+    """An HTML table from a header and rows of plain text, for notebooks."""
 
     def line(row: Sequence[str], tag: str) -> str:
         cells = (f"<{tag}>{html.escape(shown(x) if x else '')}</{tag}>" for x in row)

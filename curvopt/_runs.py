@@ -1,5 +1,5 @@
-"""The dataset of a study, checked where it is handed over: what reads it goes by names
-and labels, whatever was selected, transposed or concatenated before."""
+"""Checks the dataset of a study where it comes in: readers rely on names and labels,
+whatever was selected, transposed or concatenated before."""
 
 from typing import Any
 
@@ -13,31 +13,31 @@ _TIMES = ("step", "evaluation_step")
 
 
 def check_distinct(labels: pd.Index, what: str, remedy: str) -> None:
-    """Refuse labels that repeat, naming them."""
+    """Raise if labels repeat, naming them."""
     again = labels[labels.duplicated()].unique()
     if len(again):
         some = ", ".join(shown(x) for x in again[:5]) + (", ..." if len(again) > 5 else "")
-        raise ValueError(f"{what} must be distinct, but repeated are: {some}. {remedy}")
+        raise ValueError(f"{what} must be distinct, but these repeat: {some}. {remedy}")
 
 
 def as_study(data: Any, name: str = "data") -> xr.Dataset:
-    """A study with strategies as strings, distinct labels, and time that goes on.
+    """A study with strategies as strings, distinct labels, and steps in increasing order.
 
     **Arguments:**
 
-    - `data`: what ought to be a dataset of [`curvopt.run_study`][].
-    - `name`: of the argument, for the error.
+    - `data`: a dataset of [`curvopt.run_study`][].
+    - `name`: the name of the argument, for the error.
 
     **Raises:**
 
-    `ValueError` if it is no dataset or an empty one, strategies have no names, or the
-    labels of a dimension repeat: a run that is there twice is not two.
+    `ValueError` if it is not a dataset or is empty, if strategies have no names, or if the
+    labels of a dimension repeat: a run listed twice does not count as two.
     """
     if not isinstance(data, xr.Dataset):
         remedy = (
             "Pass all of it, not one of its variables."
             if isinstance(data, xr.DataArray)
-            else "A saved one is opened with `xarray.open_dataset`."
+            else "Open a saved one with `xarray.open_dataset`."
         )
         raise ValueError(
             f"{name} must be the dataset of a study, as `curvopt.run_study` returns it, "
@@ -45,7 +45,7 @@ def as_study(data: Any, name: str = "data") -> xr.Dataset:
         )
     for dim, size in data.sizes.items():
         if size == 0:
-            raise ValueError(f"{name} holds no run: it has nothing along {dim!r}.")
+            raise ValueError(f"{name} has no runs: its dimension {dim!r} is empty.")
     if "strategy" in data.dims:
         index = data.indexes.get("strategy")
         if index is None or isinstance(index, pd.MultiIndex):
@@ -60,8 +60,7 @@ def as_study(data: Any, name: str = "data") -> xr.Dataset:
             index,
             f"the labels of {dim!r} in {name}",
             "Each run counts once. If it is the same run, drop it, "
-            f"`{name}.drop_duplicates({dim!r})`; if it is another, give it a label of its "
-            "own.",
+            f"`{name}.drop_duplicates({dim!r})`; if it is another, give it its own label.",
         )
     for dim in _TIMES:
         if dim in data.indexes and not data.indexes[dim].is_monotonic_increasing:
@@ -76,12 +75,12 @@ def _described(data: Any) -> str:
 def check_dimensions(
     data: xr.Dataset, name: str, *times: str, further: bool = False
 ) -> None:
-    """Refuse a variable that is not there, or not one value for each strategy and seed (and
-    time).
+    """Raise if a variable is missing, or has not one value for each strategy and seed (and
+    step).
 
     **Arguments:**
 
-    - `times`: its dimension of time, if it has one.
+    - `times`: its dimension of steps, if it has one.
     - `further`: whether hyper-parameters may be dimensions too.
 
     **Raises:**
@@ -115,9 +114,8 @@ def _listed(*words: str) -> str:
 
 
 def was_run(data: xr.Dataset) -> xr.DataArray:
-    """Whether there is a run, for each strategy, seed and hyper-parameter. Where studies of
-    other seeds or values were joined, there is nothing: not even a step at which it
-    diverged."""
+    """Whether there is a run, for each strategy, seed and hyper-parameter. Joined studies
+    with different seeds or values have gaps, where not even `diverged_at` is set."""
     there = [
         x.notnull().any(dim)
         for name, x in data.data_vars.items()

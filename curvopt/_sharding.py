@@ -1,4 +1,4 @@
-"""How arrays are spread over devices, kept in what is made beside them."""
+"""How arrays are distributed over devices, and arrays made to be distributed alike."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ._compat import is_traced
 
 
 class Struct(NamedTuple):
-    """What arrays of one type have in common.
+    """The type of an array, with how it is distributed over devices.
 
     **Attributes:**
 
@@ -35,7 +35,7 @@ def struct_of(x: Any) -> Struct:
     """The type of an array."""
     aval = jax.typeof(x)
     is_explicit = jax.sharding.AxisType.Explicit in aval.sharding.mesh.axis_types
-    # Outside a trace a type does not know its devices; the array does.
+    # Outside a trace only the array itself knows its devices, not its type.
     sharding = aval.sharding if is_traced(x) else getattr(x, "sharding", None)
     return Struct(
         tuple(aval.shape), aval.dtype, sharding if is_explicit else None, varying(x)
@@ -43,7 +43,7 @@ def struct_of(x: Any) -> Struct:
 
 
 def of_struct(x: Array, struct: Struct) -> Array:
-    """An array of a type's shape and dtype, spread over devices as the type is."""
+    """An array with the shape and dtype of a type, distributed over devices as it says."""
     if struct.sharding is not None and struct_of(x).sharding != struct.sharding:
         x = jax.sharding.reshard(x, struct.sharding)
     missing = tuple(sorted(struct.varying - varying(x)))
@@ -57,19 +57,19 @@ def zeros(struct: Struct) -> Array:
 
 
 def zeros_like(x: Array) -> Array:
-    """Zeros of an array's type; jax's own forget since 0.12 how it is spread."""
+    """Zeros of an array's type; since 0.12 jax's own lose how it is distributed."""
     return zeros(struct_of(x))
 
 
 def is_split(x: Any) -> bool:
-    """Whether an array is split over devices along explicit mesh axes, so that only what
-    keeps its axes apart may be done with it."""
+    """Whether an array is split over devices along explicit mesh axes, so that operations
+    must not merge its axes."""
     return any(part is not None for part in jax.typeof(x).sharding.spec)
 
 
 def add_parts(a: Array, b: Array) -> Array:
-    """The sum of two numbers which, where they vary over devices, are each device's part of
-    one: what all devices have in common is divided among them."""
+    """The sum of two numbers that may be split into one part per device. A number that is
+    the same on all devices is divided among them first."""
 
     def divided(x: Array, other: Array) -> Array:
         missing = tuple(varying(other) - varying(x))
@@ -79,15 +79,15 @@ def add_parts(a: Array, b: Array) -> Array:
 
 
 def sum_of_parts(x: Array, apart: frozenset[str]) -> Array:
-    """The number whose parts the devices have. Along the axes `apart` each device has a
-    number of its own."""
+    """The sum of a number's parts over the devices. Along the axes `apart` each device
+    keeps its own number."""
     axes = tuple(sorted(varying(x) - apart))
     return jax.lax.psum(x, axes) if axes else x
 
 
 def barrier(tree: PyTree) -> PyTree:
-    """`jax.lax.optimization_barrier`, which would make all alike in the axes over which
-    they vary."""
+    """`jax.lax.optimization_barrier` on groups of arrays that vary over the same axes; on
+    all at once, jax would make each vary over the axes of all."""
     leaves, treedef = jax.tree.flatten(tree)
     groups: dict[frozenset[str], list[int]] = {}
     for k, leaf in enumerate(leaves):

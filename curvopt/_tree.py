@@ -17,8 +17,9 @@ from . import _sharding
 
 @contextlib.contextmanager
 def promotion() -> Iterator[Callable[[Callable], Callable]]:
-    """Promotes dtypes in the standard way, as this package's arithmetic means it, whatever
-    `jax_numpy_dtype_promotion` is. Yields what makes a user's function keep the setting."""
+    """A context with standard dtype promotion, which this package's arithmetic needs,
+    whatever `jax_numpy_dtype_promotion` is. It yields a wrapper under which a user's
+    function keeps the user's setting."""
     outer = jax.config.jax_numpy_dtype_promotion  # pyright: ignore
 
     def keeps_setting(fn: Callable) -> Callable:
@@ -49,27 +50,27 @@ def scalar_dtype(y: PyTree) -> Any:
 
     **Arguments:**
 
-    - `y`: a pytree of floating-point arrays, shapes and dtypes arbitrary.
+    - `y`: a pytree of floating-point arrays of any shapes and dtypes.
 
     **Returns:**
 
     A NumPy dtype, `float32` or wider.
     """
-    # By dtypes: a weakly typed array would not count.
+    # The dtypes, not the arrays: `result_type` ignores weakly typed arrays.
     with promotion():
         return jnp.result_type(jnp.float32, *(x.dtype for x in _arrays("y", y)))
 
 
 def at_least_float32(x: Array) -> Array:
-    """`x`, widened to float32 where it is narrower."""
+    """`x`, widened to float32 if it is narrower."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _leaf_dot(a: Array, b: Array) -> Scalar:
     if _sharding.is_split(a) or _sharding.is_split(b):
-        # To flatten it would be to gather it.
+        # Flattening a split array would gather it.
         return jnp.real(jnp.sum(at_least_float32(a) * at_least_float32(b)))
-    # HIGHEST: without it an accelerator may round the factors to bfloat16 or TF32.
+    # By default an accelerator may round the factors to bfloat16 or TF32.
     dot = jnp.dot(
         at_least_float32(a).ravel(),
         at_least_float32(b).ravel(),
@@ -84,12 +85,12 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
 
     **Arguments:**
 
-    - `a`, `b`: pytrees of arrays of the same structure and shapes.
+    - `a`, `b`: pytrees of arrays with the same structure and shapes.
 
     **Returns:**
 
-    A scalar, in the widest of float32 and the dtypes met. Inside `jax.shard_map`, where the
-    arrays vary over devices, it is the device's part of the sum.
+    A scalar, in the widest of float32 and the dtypes of the arrays. Inside `jax.shard_map`,
+    if the arrays vary over devices, it is the device's part of the sum.
     """
     shapes = [[x.shape for x in _arrays(name, tree)] for name, tree in (("a", a), ("b", b))]
     if shapes[0] != shapes[1]:
@@ -104,30 +105,31 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
 
 
 def tree_norm(a: PyTree) -> Scalar:
-    """The Euclidean norm of a whole pytree, in float32 or wider. The squares of what is
-    far from one do not overflow or vanish."""
+    """The Euclidean norm of a pytree, in float32 or wider. The squares of very large or
+    small entries neither overflow nor underflow."""
     leaves = [at_least_float32(x) for x in _arrays("a", a) if x.size]
     if not leaves:
         return jnp.zeros((), jnp.float32)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
     usable = (largest > 0) & jnp.isfinite(largest)
+    # The norm does not depend on the scale, so its derivative is not needed.
     scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1))
     scaled = [x / scale for x in leaves]
     return scale * jnp.sqrt(tree_dot(scaled, scaled))
 
 
 def tree_zeros(y: PyTree) -> PyTree:
-    """Zeros shaped like `y`, in float32 or wider: where averages over steps begin."""
+    """Zeros shaped like `y`, in float32 or wider: the start of an average over steps."""
     return jtu.tree_map(lambda x: _sharding.zeros_like(at_least_float32(x)), y)
 
 
 def tree_copy(a: PyTree) -> PyTree:
-    """`a` with every array in a buffer of its own, so that each can be donated."""
+    """`a` with every array in its own buffer, so that each can be donated."""
     return jtu.tree_map(lambda x: jnp.array(x, copy=True) if eqx.is_array(x) else x, a)
 
 
 def tree_cast(a: PyTree, like: PyTree) -> PyTree:
-    """`a`, leaf by leaf in the dtypes of `like`."""
+    """`a`, with each leaf in the dtype of that of `like`."""
     return jtu.tree_map(lambda x, z: x.astype(z.dtype), a, like)
 
 
@@ -139,22 +141,23 @@ def tree_allfinite(a: PyTree) -> Bool[Array, ""]:
 
 def safe_divide(a: Array, b: Array) -> Array:
     """`a / b`, and zero where `b` is zero."""
+    # The inner `where` keeps the derivative finite: 0 * inf would be nan.
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def split_static(
     tree: PyTree, is_dynamic: Callable[[Any], bool] = eqx.is_array
 ) -> tuple[PyTree, Hashable]:
-    """The arrays of a pytree, and all else, such that it can be compared: what a compiled
-    program takes, and what it is compiled for."""
+    """Split a pytree into its arrays, the inputs of a compiled program, and everything else
+    in hashable form, what the program is compiled for."""
     dynamic, static = eqx.partition(tree, is_dynamic)
     leaves, structure = jtu.tree_flatten(static)
-    # With their types: 1, 1.0 and True are equal, and not the same program.
+    # With their types: 1, 1.0 and True compare equal, but are different programs.
     return dynamic, (structure, tuple((type(x), x) for x in leaves))
 
 
 def join_static(dynamic: PyTree, static: Any) -> PyTree:
-    """What `split_static` split."""
+    """The inverse of `split_static`."""
     structure, leaves = static
     return eqx.combine(dynamic, jtu.tree_unflatten(structure, [x for _, x in leaves]))
 
@@ -171,14 +174,14 @@ def _is_key(x: Any) -> bool:
 
 
 def pack_keys(tree: PyTree) -> PyTree:
-    """A pytree with its typed random keys as plain numbers: Optimistix's errors and files
-    cannot carry typed keys."""
+    """A pytree with its typed random keys as plain numbers: neither Optimistix's errors nor
+    files can hold typed keys."""
     pack = lambda x: _KeyData(jr.key_data(x), jr.key_impl(x)) if _is_key(x) else x
     return jtu.tree_map(pack, tree)
 
 
 def unpack_keys(tree: PyTree) -> PyTree:
-    """What `pack_keys` packed."""
+    """The inverse of `pack_keys`."""
     is_packed = lambda x: isinstance(x, _KeyData)
     unpack = lambda x: jr.wrap_key_data(x.data, impl=x.impl) if is_packed(x) else x
     return jtu.tree_map(unpack, tree, is_leaf=is_packed)

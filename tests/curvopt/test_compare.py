@@ -248,7 +248,7 @@ class TestBadInput:
         "change, match",
         [
             (dict(data=None), "data must be the dataset of a study.*it is None"),
-            (dict(data="results.nc"), "'results.nc'. A saved one is opened with"),
+            (dict(data="results.nc"), "'results.nc'. Open a saved one with"),
             (dict(baseline=None), "baseline must be the name.*is None; valid are: 'tuned'"),
             (dict(baseline=["tuned"]), r"\{strategy: baseline\}.*but it is \['tuned'\]"),
             (dict(metric=None), "no metric None; there are: train_loss"),
@@ -273,7 +273,7 @@ class TestLabels:
 
     def test_a_run_that_is_there_twice_is_not_two(self, data):
         twice = xr.concat([data, data.isel(seed=[0, 1])], "seed", data_vars="all")
-        message = "labels of 'seed' in data must be distinct, but repeated are: 100, 101"
+        message = "labels of 'seed' in data must be distinct, but these repeat: 100, 101"
         with pytest.raises(ValueError, match=message):
             curvopt.compare(twice, "train_loss", baseline="tuned")
         ours = curvopt.compare(
@@ -281,7 +281,7 @@ class TestLabels:
         )
         assert ours == curvopt.compare(data, "train_loss", baseline="tuned")
         strategies = data.isel(strategy=[0, 1, 1])
-        with pytest.raises(ValueError, match="repeated are: better"):
+        with pytest.raises(ValueError, match="these repeat: better"):
             curvopt.compare(strategies, "train_loss", baseline="tuned")
 
     def test_order_of_dimensions_seeds_and_time(self, data):

@@ -48,7 +48,7 @@ class Rule(curvopt.AbstractLineSearch):
         ({"schedule": 0.5}, "schedule must be a function of the step count"),
         ({"mode": "left"}, "mode must be one of 'up', 'down', but it is 'left'"),
         ({"inner": SGD()}, "inner must be an instance of curvopt.AbstractLineSearch"),
-        ({"inner": LearningRate}, r"It is the class: call it, LearningRate\("),
+        ({"inner": LearningRate}, r"It is the class itself: call it, LearningRate\("),
     ],
 )
 def test_a_field_out_of_its_range(kwargs, message, unchecked):
@@ -143,7 +143,7 @@ class TestContracts:
                 lambda n: n * 1.0,
                 r"Mine.step must return .*state is float32\[\] where it was int32\[\]",
             ),
-            (lambda n: (n, n), "a state of the structure that `init` gave it"),
+            (lambda n: (n, n), "a state with the structure that `init` gave it"),
         ],
     )
     def test_of_a_state(self, state, message):

@@ -648,7 +648,7 @@ class TestLabels:
             lambda data: plots.metric_curves(data, "test_accuracy"),
         ):
             with pytest.raises(
-                ValueError, match="labels of 'seed' in data.*repeated are: 5"
+                ValueError, match="labels of 'seed' in data.*these repeat: 5"
             ):
                 draw(twice)
         with pytest.raises(ValueError, match="'strategy' in grids must be distinct"):
@@ -721,7 +721,7 @@ class TestBadInput:
 
     def test_datasets_of_nothing(self, data):
         for dim in ("seed", "strategy", "step", "evaluation_step"):
-            with pytest.raises(ValueError, match=f"holds no run: .* nothing along '{dim}'"):
+            with pytest.raises(ValueError, match=f"has no runs: .* '{dim}' is empty"):
                 plots.learning_curves(data.isel({dim: []}))
         for draw in list(DRAW.values())[:3]:
             draw(data.where(False)).draw_without_rendering()

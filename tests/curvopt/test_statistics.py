@@ -592,7 +592,7 @@ class TestLabels:
 
     def test_a_run_that_is_there_twice_is_not_two(self):
         twice = xr.concat([self.SCORES, self.SCORES], "seed")
-        message = "the labels of 'seed' in .* must be distinct, but repeated are: 3, 1, 4"
+        message = "the labels of 'seed' in .* must be distinct, but these repeat: 3, 1, 4"
         for call in (
             lambda: statistics.bca_interval(twice[:, 0]),
             lambda: statistics.compare_paired({"a": (twice[:, 0], twice[:, 1])}),

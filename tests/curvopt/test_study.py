@@ -470,7 +470,7 @@ class TestBadInput:
             def init(self, key):
                 return super().init(key)[0], {"count": 3.0}
 
-        with pytest.raises(ValueError, match="must be of arrays, but .*'count'.* 3.0"):
+        with pytest.raises(ValueError, match="must consist of arrays, but .*'count'.* 3.0"):
             curvopt.run_study(Odd(), {"a": fixed(0.1)}, seeds=1, steps=1, **QUIET)
 
     def test_names_that_are_no_strings(self, regression, unchecked):
