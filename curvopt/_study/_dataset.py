@@ -1,4 +1,4 @@
-"""Runs as labelled arrays."""
+"""Runs as labelled arrays: the dataset of a study."""
 
 import dataclasses
 import itertools
@@ -22,11 +22,11 @@ class Outcome:
 
     **Attributes:**
 
-    - `text`: the strategy, as a reader writes it.
-    - `points`, `seeds`: of each run, the values of the hyper-parameters and the seed.
+    - `text`: the strategy as text.
+    - `points`, `seeds`: the values of the hyper-parameters and the seed of each run.
     - `records`: what they recorded.
-    - `costs`: in gradient-equivalents, of `"step"` (what every step pays before the line
-        search) and of each kind of evaluation; what is not known is not in it.
+    - `costs`: in gradient-equivalents, for `"step"` (the part before the line search) and
+        for each kind of evaluation; unknown ones are left out.
     - `seconds`, `compile_seconds`: wall time.
     - `execution`: how they were run.
     """
@@ -48,8 +48,8 @@ def _diverged_at(
     evaluated: Bool[np.ndarray, "runs evaluations"],
     schedule: Int[np.ndarray, " evaluations"],
 ) -> Int[np.ndarray, " runs"]:
-    """From which step on each run is lost; -1 where it is not. Its loss is not finite from
-    there on, or its parameters are not: a loss can forget them."""
+    """The step from which on each run has diverged; -1 if it has not. From there on its
+    loss is not finite, or its parameters are not: not every loss depends on all of them."""
     steps, never = np.arange(loss.shape[1]), loss.shape[1] + 1
     good = np.isfinite(loss) & (steps < made[:, None])
     first = np.where(good, steps + 1, 0).max(axis=1, initial=0)
@@ -57,7 +57,8 @@ def _diverged_at(
     last_sound = np.where(sound, schedule, -1).max(axis=1)
     # The first evaluation from which on the parameters were not finite.
     lost = np.where(evaluated & (schedule > last_sound[:, None]), schedule, never)
-    # The last loss alone says nothing of the parameters after it.
+    # The last loss says nothing about the parameters after the step: if these are finite,
+    # the run is sound.
     saved = (first == made - 1) & (last_sound == made)
     by_loss = np.where((first < made) & ~saved, first, never)
     found = np.minimum(by_loss, lost.min(axis=1))
@@ -66,8 +67,8 @@ def _diverged_at(
 
 
 def _stopped(name: str, x: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """A record without what is not there, or came after its run diverged: metrics and
-    measurements are nan, counts and guards zero."""
+    """A record with blanks where nothing was recorded, or after its run diverged: nan for
+    metrics and measurements, zero for counts and guards."""
     counted = name.startswith(("evaluated_", "guard_"))
     if counted or not after.any():
         return np.where(after, 0, x).astype(x.dtype)
@@ -77,7 +78,7 @@ def _stopped(name: str, x: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _variables(
     outcome: Outcome,
 ) -> tuple[dict[str, np.ndarray], dict, dict[str, np.ndarray]]:
-    """One strategy's variables: by step, by evaluation, and one number a run."""
+    """One strategy's variables: by step, by evaluation, and by run."""
     records = outcome.records
     loss, made = records.steps["loss"], records.made
     finite = records.evaluations[FINITE]
@@ -106,7 +107,8 @@ def _variables(
 
 
 def _axis(values: Sequence[Sequence[float]]) -> list[float]:
-    """The values of a hyper-parameter, of all strategies."""
+    """The values of a hyper-parameter over all strategies, in the given order if they
+    agree, otherwise sorted."""
     distinct = [list(dict.fromkeys(own)) for own in values]
     if all(own == distinct[0] for own in distinct):
         return distinct[0]
@@ -114,7 +116,7 @@ def _axis(values: Sequence[Sequence[float]]) -> list[float]:
 
 
 class _Array:
-    """An array of all strategies that is filled in one strategy after another."""
+    """An array over all strategies, filled one strategy after another."""
 
     def __init__(self, shape: tuple[int, ...]):
         self._shape = shape
@@ -125,7 +127,8 @@ class _Array:
         filled = sum(len(x) for _, x in self.parts) == int(np.prod(self._shape))
         counted = name.startswith(("evaluated_", "guard_"))
         if dtype.kind in "biu" and not filled and not counted:
-            if name not in ("diverged_at", "steps_made"):  # a metric that is not there
+            # Integers have no nan: a metric with gaps becomes floating-point.
+            if name not in ("diverged_at", "steps_made"):
                 dtype = np.result_type(dtype, np.float32)
         tail = self.parts[0][1].shape[1:]
         empty = -1 if name == "diverged_at" else blank(dtype)
@@ -141,14 +144,14 @@ def dataset(
     """Runs as labelled arrays, with the dimensions
     `(strategy, *hyperparameters, seed, step)`.
 
-    What was not run is nan. A strategy that does not depend on a hyper-parameter is the
-    same at all its values.
+    Missing runs are nan. A strategy that does not depend on a hyper-parameter is the same
+    at all its values.
 
     **Arguments:**
 
     - `outcomes`: the runs by strategy.
-    - `seeds`: in which order.
-    - `attributes`: of the dataset.
+    - `seeds`: the seeds, in order.
+    - `attributes`: the attributes of the dataset.
     """
     names = list(dict.fromkeys(k for o in outcomes.values() for p in o.points for k in p))
     axes = {
@@ -214,7 +217,7 @@ def dataset(
 
 
 def _widened(x: np.ndarray, at: Int[np.ndarray, " n"], size: int, name: str) -> np.ndarray:
-    """An array with its last axis at some places of a longer one."""
+    """An array whose last axis is placed at the indices `at` of a longer one."""
     if x.shape[1] == size:
         return x
     counted = name.startswith(("evaluated_", "guard_"))
@@ -227,8 +230,8 @@ def _widened(x: np.ndarray, at: Int[np.ndarray, " n"], size: int, name: str) -> 
 def _places(
     k: int, outcome: Outcome, axes: Mapping[str, Sequence[float]], seeds: Sequence[int]
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Where the runs of a strategy are in an array of all; and, of each of these places,
-    which run it is: one for each value of what the strategy does not depend on."""
+    """The places of a strategy's runs in an array over all, and the run at each place. A
+    run has a place for each value of the hyper-parameters that its strategy lacks."""
     index = {name: {x: i for i, x in enumerate(axis)} for name, axis in axes.items()}
     seed_at = {seed: i for i, seed in enumerate(seeds)}
     free = [name for name in axes if name not in outcome.points[0]]
@@ -246,7 +249,7 @@ def _places(
 
 
 def _last(data: xr.Dataset, name: str) -> xr.DataArray:
-    """A metric where each run was evaluated last."""
+    """A metric at the last evaluation of each run."""
     values = data[name]
     if "steps_made" not in data:
         return values.isel(evaluation_step=-1, drop=True)
@@ -257,21 +260,21 @@ def _last(data: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def ended_well(data: xr.Dataset, name: str) -> xr.DataArray:
-    """Whether each run ended with a metric that stands for it: it did not diverge."""
+    """Whether each run ended with a valid metric: it did not diverge."""
     last = _last(data, name)
     sound = last.copy(data=np.isfinite(last.values))
     return sound & (data.diverged_at < 0) if "diverged_at" in data else sound
 
 
 def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
-    """A metric at the end of every run; where a run diverged, its value at the start.
+    """A metric at the end of every run; its value at the start if the run diverged.
 
     A run that diverged (`diverged_at` in the dataset, or a metric that is not finite)
-    counts as a finite worst value, and is never dropped. What was not run is nan.
+    counts as a finite worst value, and is never dropped. Missing runs are nan.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][].
+    - `data`: a dataset of [`curvopt.run_study`][].
     - `name`: one of the metrics of the problem's `evaluate`.
 
     **Returns:**
@@ -280,7 +283,7 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
 
     **Raises:**
 
-    `ValueError` if `data` is no dataset, or has no such metric, naming those that it has.
+    `ValueError` if `data` is no dataset or has no such metric, naming the valid ones.
     """
     if not isinstance(data, xr.Dataset):
         raise ValueError(f"data must be the dataset of a study, but it is {data!r}.")

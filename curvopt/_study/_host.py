@@ -1,4 +1,4 @@
-"""What the host does beside the programs: signals, progress, threads, processes."""
+"""What the host does besides running programs: signals, progress, threads, processes."""
 
 import contextlib
 import itertools
@@ -27,7 +27,7 @@ from ._records import Records, Rows
 from ._store import StudyError
 
 
-# Ctrl-C, and what schedulers send before they kill. Windows has no SIGHUP.
+# Ctrl-C, and the signals that schedulers send before they kill. Windows has no SIGHUP.
 _SIGNALS = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
@@ -36,7 +36,7 @@ _SIGNALS = [
 
 
 class Interrupt:
-    """Whether an interruption was asked for, and by which signal."""
+    """Whether an interruption was requested, and by which signal."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -45,12 +45,12 @@ class Interrupt:
 
 @contextlib.contextmanager
 def postponed_signals() -> Iterator[Interrupt]:
-    """Within it the first Ctrl-C, SIGTERM or SIGHUP is only noted, so that there is always
-    a whole state to be saved; a second one acts at once. On leaving, the signal does what
-    it would have done."""
+    """A context in which the first Ctrl-C, SIGTERM or SIGHUP is only noted, so that there
+    is always a complete state to save. A second one acts at once. On exit the signal takes
+    its usual effect."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupt  # signals are the main thread's
+        yield interrupt  # only the main thread may set signal handlers
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
@@ -60,7 +60,7 @@ def postponed_signals() -> Iterator[Interrupt]:
         signal.signal(number, before[number])
 
     for number in _SIGNALS:
-        # None: a handler that was not installed by Python, which cannot be put back.
+        # None: a handler that Python did not install, and cannot restore.
         if before[number] not in (None, signal.SIG_IGN):
             signal.signal(number, note)
     try:
@@ -95,22 +95,23 @@ def own_errors() -> Iterator[None]:
         log.removeFilter(_is_no_callback)
 
 
-# Seconds between two lines where there is no bar.
+# Seconds between two lines if there is no bar.
 _LINE_EVERY = 60.0
 
 
 class Progress:
-    """How far a study is: a bar in a terminal or a notebook, else a line now and then.
+    """The progress of a study: a bar in a terminal or notebook, otherwise occasional lines.
 
     **Arguments:**
 
-    - `total`: how many steps of runs there are.
+    - `total`: how many steps all runs make together.
     - `shown`: whether to show anything.
     """
 
     def __init__(self, total: int, shown: bool):
         in_notebook = "ipykernel" in sys.modules
         bar: Any = tqdm.notebook.tqdm if in_notebook else tqdm.tqdm
+        # None: tqdm disables the bar if there is no terminal.
         disable = (False if in_notebook else None) if shown else True
         self._bar = bar(total=total, unit="step", unit_scale=True, disable=disable)
         self._lines = shown and self._bar.disable
@@ -125,28 +126,28 @@ class Progress:
         self._bar.close()
 
     def strategy(self, name: str) -> None:
-        """What is being run."""
+        """Set the strategy that is running."""
         self._name = name
         self._bar.set_description(name)
 
     def say(self, text: str) -> None:
-        """A line about the strategy that is being run."""
+        """Print a line about the strategy that is running."""
         if not self._bar.disable:
             self._bar.write(f"{self._name}: {text}", file=sys.stderr)
 
     def already(self, steps: int) -> None:
-        """So many steps were made before."""
+        """Count steps that were made before."""
         self._made += steps
         self._bar.update(steps)
 
     def advance(self, steps: int, best: float) -> None:
-        """So many steps were made, and this is the lowest loss there."""
+        """Count steps that were made, with the lowest loss among them."""
         if best < float("inf"):
             self._bar.set_postfix_str(f"best loss {best:.4g}", refresh=False)
         self._bar.update(steps)
         with self._lock:  # groups advance side by side
             now = time.monotonic()
-            if not self._new:  # what was compiled before tells nothing of the steps
+            if not self._new:  # leave out the time to compile
                 self._began = self._said = now
             self._made += steps
             self._new += steps
@@ -163,21 +164,22 @@ class Progress:
 
 
 def side_by_side(tasks: Sequence[Callable[[], Any]]) -> None:
-    """Call functions at the same time, each in a thread of its own; an error of one is
-    raised when all have ended."""
+    """Call functions concurrently, each in its own thread; raise an error once all have
+    ended."""
     if len(tasks) == 1:
         tasks[0]()
         return
     with ThreadPoolExecutor(len(tasks)) as pool:
         futures = [pool.submit(task) for task in tasks]
     errors = [e for e in (future.exception() for future in futures) if e is not None]
-    # The others were interrupted because of it.
+    # The error comes first: it interrupted the other tasks.
     errors.sort(key=lambda error: isinstance(error, KeyboardInterrupt))
     if errors:
         raise errors[0]
 
 
-# Each study of a process, in order: the processes of a program run the same ones.
+# Numbers the studies of a process. All processes of a program run the same studies in the
+# same order, so their numbers agree.
 _STUDIES = itertools.count()
 
 
@@ -187,7 +189,7 @@ def own_share(lanes: int) -> int:
 
 
 def broadcast(value: Any) -> Any:
-    """What the first process has, in all of them; anything that JSON can hold."""
+    """The first process's value in all processes; it must be JSON-serialisable."""
     if jax.process_count() == 1:
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -201,7 +203,7 @@ def _gathered(arrays: Rows, owner: Int[np.ndarray, " runs"]) -> Rows:
     known = {name: (x.dtype.str, x.shape[1]) for name, x in arrays.items()}
     for name, (dtype, length) in broadcast(known).items():
         x = arrays.get(name, np.zeros((len(owner), length), dtype))
-        # As bytes: jax would make float32 of float64.
+        # As bytes: jax would convert float64 to float32.
         every = multihost_utils.process_allgather(np.ascontiguousarray(x).view(np.uint8))
         own = np.ascontiguousarray(np.asarray(every, np.uint8)[owner, runs])
         out[name] = own.view(dtype)
@@ -221,7 +223,7 @@ def gather(records: Records) -> None:
 
 
 class _Company:
-    """The processes that run a study together, and whether one of them has ended."""
+    """The processes that run a study together."""
 
     def __init__(self) -> None:
         self.study = -1
@@ -238,20 +240,20 @@ _COMPANY = _Company()
 
 @contextlib.contextmanager
 def company() -> Iterator[None]:
-    """Within it a process that fails or is interrupted says so to the others."""
+    """A context in which a process that fails or is interrupted tells the others."""
     _COMPANY.study = next(_STUDIES)
     try:
         yield
     except BaseException as error:
         if jax.process_count() > 1:
             why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-            with contextlib.suppress(Exception):  # who left cannot say so
+            with contextlib.suppress(Exception):  # the coordinator may be gone
                 _compat.tell_processes(_COMPANY.key("ended", jax.process_index()), why)
         raise
 
 
 def check_others() -> None:
-    """Refuse to go on where another process has ended.
+    """Raise if another process has ended.
 
     **Raises:**
 
@@ -270,7 +272,7 @@ def check_others() -> None:
 
 
 def meet(what: str) -> None:
-    """Wait until all processes are here.
+    """Wait until all processes reach this point.
 
     **Raises:**
 
@@ -279,7 +281,7 @@ def meet(what: str) -> None:
     if jax.process_count() == 1:
         return
     _compat.tell_processes(_COMPANY.key(what, jax.process_index()), "here")
-    # One that was killed says nothing: jax notices after a while, and ends the others.
+    # A killed process says nothing: jax notices after a while, and ends the others.
     for process in _COMPANY.others():
         while _compat.ask_processes(_COMPANY.key(what, process)) is None:
             check_others()

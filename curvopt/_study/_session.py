@@ -1,4 +1,4 @@
-"""From a study to its results: what is saved, what is missing, and how that is run."""
+"""From a study to its results: finds out what is saved, and runs what is missing."""
 
 import contextlib
 import dataclasses
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from ._study import Strategy, Study
 
 
-# The most steps of a chunk, where nothing else is asked for.
+# The most steps of a chunk by default.
 LONGEST = 1000
 
 
 def evaluation_schedule(steps: int, evaluations: int) -> list[int]:
-    """Steps after which to evaluate: the start, the end, and evenly between."""
+    """The steps after which to evaluate: the start, the end, and evenly spaced between."""
     return np.unique(np.linspace(0, steps, evaluations + 1).round().astype(int)).tolist()
 
 
@@ -55,7 +55,7 @@ def prices(
     records: Records,
     known: Mapping[str, float],
 ) -> dict[str, float]:
-    """What a step and the evaluations that there were cost, in gradient-equivalents."""
+    """The costs of a step and of each kind of evaluation used, in gradient-equivalents."""
     costs, price = dict(known), EvaluationCosts(problem, solver.curvature)
     if "step" not in costs:
         costs["step"] = price.of_direction(solver.direction)
@@ -70,16 +70,16 @@ _RESUME = "Resume it as it was begun, choose another folder, or delete the study
 
 @dataclasses.dataclass
 class _Part:
-    """A strategy of the study that is run.
+    """A strategy of the running study.
 
     **Attributes:**
 
     - `strategy`: the strategy.
-    - `document`: what is saved of it: its points, and what it is at each.
-    - `wanted`: point and seed of each run that is asked for.
-    - `outcome`: what these have come to so far.
-    - `cohorts`: by number, the cohorts that runs of it are in.
-    - `place`: of each run the number of its cohort, and its own number there.
+    - `document`: what is saved about it: its points, and its fields at each.
+    - `wanted`: point and seed of each wanted run.
+    - `outcome`: the results of these so far.
+    - `cohorts`: by number, the cohorts of its runs.
+    - `place`: for each run the number of its cohort, and its own number in it.
     """
 
     strategy: "Strategy"
@@ -98,14 +98,13 @@ class _Part:
         return bool((self.records.made < self.records.length).any())
 
     def rows(self, number: int) -> np.ndarray:
-        """Which of the wanted runs are in a cohort."""
+        """The indices of the wanted runs that are in a cohort."""
         found = [k for k, place in enumerate(self.place) if place and place[0] == number]
         return np.array(found, int)
 
 
 class Session:
-    """A study that is being run: a function in stages, each of which reads what the one
-    before it made.
+    """A running study: a function in stages, each of which reads what the last one made.
 
     **Arguments:**
 
@@ -137,7 +136,7 @@ class Session:
         self._same_versions = self._agreed_versions(accept_versions)
 
     def _agreed_study(self) -> dict[str, Any]:
-        """What is saved of the study; refuse to go on with another one."""
+        """The saved document of the study; raise if the folder holds another study."""
         study = self._study
         document = {
             "format": FORMAT,
@@ -156,7 +155,7 @@ class Session:
         lines += differences(known["settings"], document["settings"])
         same = known["versions"][-1] == document["versions"][-1]
         if same and known["initialisation"] != document["initialisation"]:
-            lines.append("the code of the problem's `init`: another one")
+            lines.append("the code of the problem's `init`: changed")
         if lines:
             raise self._refused("another study", lines)
         schedule = sorted({*known["schedule"], *document["schedule"]})
@@ -166,7 +165,7 @@ class Session:
         }
 
     def _initialisation(self) -> str:
-        """A digest of the problem's `init`, where it is to be compared."""
+        """A digest of the problem's `init`, if there is a folder to compare it with."""
         return fingerprint(lowered_draw(self._study.problem)) if self._store else ""
 
     def _refused(
@@ -179,7 +178,7 @@ class Session:
     def _part(
         self, strategy: "Strategy", known: Any | None, cohorts: Mapping[int, Any]
     ) -> _Part:
-        """A strategy with what was saved of it; refuse to go on with another one."""
+        """A strategy with its saved runs; raise if the folder holds another strategy."""
         document = known or {"hyperparameters": list(strategy.points[0]), "points": []}
         lines = []
         if document["hyperparameters"] != list(strategy.points[0]):
@@ -191,7 +190,7 @@ class Session:
                 own = fields(strategy.at(point["values"]))
                 lines += differences(point["fields"], own)
         if lines:
-            what = f"another strategy by the name of {strategy.name!r}"
+            what = f"another strategy named {strategy.name!r}"
             raise self._refused(what, lines)
         stored = {run_key(point["values"]) for point in document["points"]}
         new = [p for p in strategy.points if run_key(p) not in stored]
@@ -216,7 +215,7 @@ class Session:
         cohorts: Mapping[int, Any],
         wanted: Sequence[tuple[Point, int]],
     ) -> Outcome:
-        """What runs have come to so far."""
+        """The results of the wanted runs so far."""
         steps = self._study.steps
         schedule = np.array([x for x in self._document["schedule"] if x <= steps])
         if self._store is None or not cohorts:
@@ -234,8 +233,8 @@ class Session:
                 self._store.drop(error.cohort, error.run)
 
     def _agreed_versions(self, accept: bool) -> bool:
-        """Whether the versions are those of before; refuse to make steps under others, but
-        if that is accepted."""
+        """Whether the versions are the saved ones; raise if steps would be made under other
+        versions, unless `accept`."""
         before, now = self._document["versions"][-1], versions()
         lines = differences(before, now)
         if not lines:
@@ -245,7 +244,7 @@ class Session:
                 raise self._refused(
                     "a study of other versions",
                     lines,
-                    "Its numbers would be of both. Resume it under the versions it was "
+                    "Its numbers would come from both. Resume it under the versions it was "
                     "begun with, or accept that: `accept_versions=True`, which is "
                     "recorded.",
                 )
@@ -256,8 +255,8 @@ class Session:
         return False
 
     def _prepared(self, interrupt: Interrupt) -> list[tuple[_Part, Work]]:
-        """Choose how everything is run that is not begun yet, and save all choices at once:
-        the runs that are to be made, in order."""
+        """Choose how to run what is not begun yet, and save all choices at once; return the
+        work to do, in order."""
         work: list[tuple[_Part, int, Programs, Lanes]] = []
         documents: dict[str, Any] = {"study": self._document}
         for part in self._parts:
@@ -300,24 +299,25 @@ class Session:
         )
 
     def _check_code(self, part: _Part, programs: Programs) -> None:
-        """Refuse if the code of the loss, the evaluation or the strategy is another one."""
+        """Raise if the code of the loss, the evaluation or the strategy has changed."""
         now = len(self._document["versions"]) - 1
         for cohort in part.cohorts.values():
             choice = Choice(**cohort["choice"])
             if self._store is None or choice.devices != len(self._execution.on()):
                 continue
             program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-            if cohort["versions"] != now:  # under which its text was another one
+            # Other versions lower to other text: the fingerprints cannot be compared.
+            if cohort["versions"] != now:
                 if not self._same_versions:
                     cohort |= {"program": program.fingerprint, "versions": now}
             elif program.fingerprint != cohort["program"]:
                 raise self._refused(
                     f"another program of {part.strategy.name!r}",
-                    ["the code of the loss, the evaluation or the strategy: another one"],
+                    ["the code of the loss, the evaluation or the strategy: changed"],
                 )
 
     def _begin(self, part: _Part, missing: list[int], programs: Programs) -> None:
-        """A cohort of the runs that are not there yet."""
+        """Make a cohort of the missing runs."""
         choice = self._choice(part, len(missing), programs)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
         at = {run_key(p["values"]): k for k, p in enumerate(part.document["points"])}
@@ -334,8 +334,8 @@ class Session:
         self._next += 1
 
     def _choice(self, part: _Part, runs: int, programs: Programs) -> Choice:
-        """As runs of the strategy were run before, if these fill a group: then a seed that
-        is added is to the bit what it would have been. Else chosen anew."""
+        """The choice of an earlier cohort, if the new runs fill a group: an added seed is
+        then bit for bit what it would have been. Otherwise a new choice."""
         devices = len(self._execution.on())
         for cohort in part.cohorts.values():
             before = Choice(**cohort["choice"])
@@ -386,7 +386,7 @@ class Session:
         return Saver(save, state, self._save_every)
 
     def run(self, progress: Progress, interrupt: Interrupt) -> None:
-        """Make the steps that are missing."""
+        """Make the missing steps."""
         work = self._prepared(interrupt)
         for part in self._parts:
             progress.already(int(part.records.made.sum()))
@@ -405,7 +405,7 @@ class Session:
             self._price(part)
 
     def _price(self, part: _Part) -> None:
-        """What runs of a strategy cost, and how they were run."""
+        """Set what a strategy's runs cost, and how they were run."""
         solver = part.strategy.at(part.strategy.points[0])
         costs = prices(self._study.problem, solver, part.records, part.outcome.costs)
         choices = [cohort["choice"] for cohort in part.cohorts.values()]
@@ -420,7 +420,7 @@ class Session:
             self._store.put({f"costs/{name}": costs})
 
     def dataset(self) -> xr.Dataset:
-        """The runs that were asked for."""
+        """The dataset of the wanted runs."""
         outcomes = {part.strategy.name: part.outcome for part in self._parts}
         attributes = attributes_of(self._document)
         return dataset(outcomes, self._study.seeds, attributes)
@@ -431,6 +431,7 @@ def _opened(folder: str | os.PathLike | None) -> Iterator[Store | None]:
     if folder is None:
         yield None
         return
+    # The first process creates the files; the others open them afterwards.
     index = jax.process_index()
     if index:
         meet("opened")
@@ -450,9 +451,9 @@ def run_session(
     accept_versions: bool,
     rerun_damaged: bool,
 ) -> xr.Dataset:
-    """Run what is missing of a study, and return all that was asked for."""
+    """Run the missing part of a study, and return the dataset of all its runs."""
     total = study.steps * len(study.seeds) * sum(len(x.points) for x in study.parts())
-    # Signals outermost: by the time that they act, the folder is closed.
+    # Errors and signals outermost: when they take effect, the folder is already closed.
     with (
         own_errors(),
         postponed_signals() as interrupt,

@@ -1,15 +1,15 @@
-"""A study on disk: SQLite files, to which each save is added as one transaction.
+"""A study on disk: SQLite files, to which each save is one transaction.
 
-In the folder of a study `study.sqlite` holds what the study is and the runs of the first
-process; further processes write theirs to `study-1.sqlite` and so on. Each has three
-tables, every row of which has a checksum:
+In the folder of a study, `study.sqlite` holds the description of the study and the runs of
+the first process; further processes write theirs to `study-1.sqlite` and so on. Each file
+has three tables, and every row has a checksum:
 
-- `document`: JSON texts by key. `study` says what is trained, `strategy/NAME` with what,
-    `cohort/N` which runs were begun together and how they are run, `layout/NAME` what the
-    columns of records and the arrays of states are, `costs/NAME` and `seconds/NAME` what
+- `document`: JSON texts by key. `study` describes the problem, `strategy/NAME` a strategy,
+    `cohort/N` which runs were begun together and how they are run, `layout/NAME` the
+    columns of records and the arrays of states, and `costs/NAME` and `seconds/NAME` what
     runs cost;
-- `records`: of each run what it recorded, piece by piece, as packed rows of numbers;
-- `state`: of each run the arrays that it goes on from, its parameters first.
+- `records`: what each run recorded, piece by piece, as packed rows of numbers;
+- `state`: the arrays from which each run resumes, its parameters first.
 """
 
 import contextlib
@@ -31,11 +31,10 @@ import filelock
 import numpy as np
 
 
-# "curv", in the header of each file; and the version of the format.
+# "curv", in the header of each file, and the version of the format.
 _APPLICATION, FORMAT = 0x63757276, 2
 
-# No piece of an array in the database is larger: SQLite's limit is a thousand million
-# bytes.
+# The most bytes in one row of `state`: SQLite's limit for a value is 10⁹ bytes.
 _PART = 2**28
 
 _TABLES = """
@@ -54,17 +53,17 @@ CREATE TABLE state (
 
 
 class StudyError(RuntimeError):
-    """A study cannot be saved, or what was saved cannot be used; with the remedy."""
+    """A study that cannot be saved, or whose saved files cannot be used."""
 
 
 class DamagedRun(StudyError):
-    """What was saved of one run is damaged."""
+    """A run whose saved records or state are damaged."""
 
     def __init__(self, path: Path, cohort: int, run: int, what: str):
         super().__init__(
-            f"{path} is damaged: {what} of run {run} of cohort {cohort}. Put a sound copy "
-            "in its place, or run it again: `rerun_damaged=True` drops what was saved of "
-            "damaged runs, and of no other."
+            f"{path} is damaged: {what} of run {run} of cohort {cohort}. Restore a sound "
+            "copy, or rerun it: `rerun_damaged=True` drops what was saved of damaged runs, "
+            "and of no others."
         )
         self.cohort, self.run = cohort, run
 
@@ -75,7 +74,7 @@ class Piece(NamedTuple):
     **Attributes:**
 
     - `run`: its number in the cohort.
-    - `first`, `last`: after how many steps it was saved before and is saved now.
+    - `first`, `last`: how many steps it had made at the last save, and has made now.
     - `steps`, `evaluations`: structured arrays.
     - `state`: the arrays of its lane.
     """
@@ -101,8 +100,8 @@ class _File:
 
     **Arguments:**
 
-    - `path`: of the file.
-    - `study`: the identifier of the study that it is of; a new file gets it.
+    - `path`: the path of the file.
+    - `study`: the identifier of its study; a new file gets it.
     - `write`: whether to write, or only to read.
     """
 
@@ -110,7 +109,7 @@ class _File:
         self.path = path
         self._lock = threading.Lock()  # groups are saved by threads of their own
         self._copy: tempfile.TemporaryDirectory | None = None
-        # One that was killed before its first transaction is empty.
+        # A process killed before its first transaction leaves an empty file.
         new = write and not (path.exists() and path.stat().st_size)
         with self._errors():
             self._connect(write)
@@ -126,8 +125,8 @@ class _File:
         except sqlite3.OperationalError:
             if write or not self.path.with_name(f"{self.path.name}-journal").exists():
                 raise
-            # It was killed in a transaction, which is rolled back in a copy: the disk may
-            # be read-only.
+            # A process was killed within a transaction. It is rolled back in a copy, since
+            # the disk may be read-only.
             self._copy = tempfile.TemporaryDirectory(prefix="curvopt-")
             for path in self.path.parent.glob(f"{self.path.name}*"):
                 shutil.copy(path, self._copy.name)
@@ -165,7 +164,7 @@ class _File:
                 )
             if version != FORMAT:
                 raise StudyError(
-                    f"{self.path} is of format {version} of curvopt's studies; this "
+                    f"{self.path} has format {version} of curvopt's studies, but this "
                     f"version reads and writes format {FORMAT}. Open it with the version "
                     "that made it, or choose another folder."
                 )
@@ -175,25 +174,25 @@ class _File:
         self.study = (self.document("file") or {}).get("study")
         if study is not None and self.study != study:
             raise StudyError(
-                f"{self.path} is of another study than study.sqlite beside it. Move it "
-                "away: one folder holds one study."
+                f"{self.path} belongs to another study than study.sqlite in the same "
+                "folder. Move it away: a folder holds one study."
             )
 
     def _damaged(self, what: object) -> StudyError:
         return StudyError(
-            f"{self.path} is damaged ({what}). Put a sound copy in its place, or save what "
-            f"is left of it by SQLite's own `sqlite3 {self.path.name} .recover`."
+            f"{self.path} is damaged ({what}). Restore a sound copy, or recover what is "
+            f"left with SQLite's own `sqlite3 {self.path.name} .recover`."
         )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """SQLite's errors as ours."""
+        """Turn SQLite's errors into [`curvopt.StudyError`][]."""
         try:
             yield
         except sqlite3.OperationalError as error:
             raise StudyError(
                 f"{self.path} cannot be used: {error}. What was saved before is intact: "
-                "when there is room and permission, the same study resumes from there."
+                "once there is space and permission, the same study resumes from there."
             ) from error
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise self._damaged(error) from error
@@ -211,12 +210,12 @@ class _File:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """All that is put within it is saved, or nothing."""
+        """A context that saves all that is put within it, or nothing."""
         with self._lock, self._errors():
             if _identity(self.path) != self._identity:
                 raise StudyError(
                     f"{self.path} was removed or replaced while the study ran: what it had "
-                    "saved there is gone. Run it again."
+                    "saved there is lost. Run it again."
                 )
             with self._transaction():
                 yield
@@ -229,7 +228,7 @@ class _File:
     def _put(self, key: str, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False)
         row = (key, text, _sum(key, text))
-        # Not REPLACE, which would move it to the end.
+        # Not REPLACE, which would move the row to the end: their order is that of adding.
         self._db.execute(
             "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
             "text = excluded.text, sum = excluded.sum",
@@ -237,16 +236,16 @@ class _File:
         )
 
     def put(self, key: str, value: Any) -> None:
-        """A document; within `writing`."""
+        """Put a document; within `writing`."""
         self._put(key, value)
 
     def document(self, key: str) -> Any | None:
-        """A document, if it is there."""
+        """A document; `None` if there is none."""
         found = self.documents(key)
         return found.get(key)
 
     def documents(self, prefix: str) -> dict[str, Any]:
-        """The documents whose keys begin so, in the order in which they were put."""
+        """The documents whose keys begin with `prefix`, in the order of adding."""
         found = {}
         with self._lock, self._errors():
             rows = self._db.execute("SELECT key, text, sum FROM document ORDER BY rowid")
@@ -258,8 +257,7 @@ class _File:
         return found
 
     def put_piece(self, cohort: int, piece: Piece) -> None:
-        """A piece of a run, and its state in the place of the one before; within
-        `writing`."""
+        """Put a piece of a run, and replace its state; within `writing`."""
         at = (cohort, piece.run)
         steps, evaluations = piece.steps.tobytes(), piece.evaluations.tobytes()
         span = (*at, piece.first, piece.last)
@@ -274,11 +272,11 @@ class _File:
             self._db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def records(self, cohort: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
-        """Of each run of a cohort its pieces: run, first, last, steps, evaluations.
+        """The pieces of each run of a cohort: run, first, last, steps, evaluations.
 
         **Raises:**
 
-        [`DamagedRun`][] when it comes to one.
+        [`DamagedRun`][] on reaching a damaged one.
         """
         with self._lock, self._errors():
             rows = self._db.execute(
@@ -290,7 +288,7 @@ class _File:
                 yield run, first, last, steps, evaluations
 
     def state_step(self, cohort: int) -> dict[int, int]:
-        """After how many steps the state of each run of a cohort is."""
+        """The number of steps made at the saved state of each run of a cohort."""
         with self._lock, self._errors():
             rows = self._db.execute(
                 "SELECT run, step FROM state WHERE cohort = ? AND part = 0", (cohort,)
@@ -298,7 +296,7 @@ class _File:
             return dict(rows.fetchall())
 
     def state(self, cohort: int, run: int) -> bytes:
-        """The arrays of a run's lane, one after another."""
+        """The arrays of a run's lane as bytes, one after another."""
         with self._lock, self._errors():
             rows = self._db.execute(
                 "SELECT part, step, data, sum FROM state WHERE cohort = ? AND run = ? "
@@ -329,11 +327,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def folder_path(folder: str | os.PathLike) -> Path:
-    """The folder of a study, `~` expanded.
+    """The folder of a study, with `~` expanded.
 
     **Raises:**
 
-    `ValueError` if it is none.
+    `ValueError` if it is not a path.
     """
     if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
         raise ValueError(
@@ -344,24 +342,24 @@ def folder_path(folder: str | os.PathLike) -> Path:
 
 
 def _lock(path: Path, process: int) -> filelock.FileLock:
-    # The system lets go of it when the process ends, however that ends.
+    # The operating system releases the lock when the process ends, even if it is killed.
     lock = filelock.FileLock(path / f".lock-{process}")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise StudyError(
-            f"another process runs a study in {path}. Wait for it, or choose another "
-            "folder."
+            f"another process is running a study in {path}. Wait until it ends, or choose "
+            "another folder."
         ) from error
     return lock
 
 
 class Store:
-    """The folder of a study: a context.
+    """The folder of a study, as a context manager.
 
     **Arguments:**
 
-    - `folder`: its path; made if it is not there and `write`.
+    - `folder`: its path; it is made unless `process` is `None`.
     - `process`: the index of this process; `None` to read only.
 
     **Raises:**
@@ -379,7 +377,7 @@ class Store:
                 stack.callback(_lock(self.path, self._process).release)
             if (self.path / "study.json").exists():
                 raise StudyError(
-                    f"{self.path} holds a study of curvopt 0.1, of format 1, which this "
+                    f"{self.path} holds a study of curvopt 0.1, in format 1, which this "
                     "version does not read. Choose another folder, or open it with 0.1."
                 )
             first = self.path / "study.sqlite"
@@ -420,16 +418,16 @@ class Store:
         except OSError as error:
             raise StudyError(
                 f"the folder {self.path} of the study is not writable: {error}. Choose "
-                "another."
+                "another folder."
             ) from error
 
     @property
     def study(self) -> Any | None:
-        """What the study is; `None` if that was not said yet."""
+        """The document of the study; `None` if there is none yet."""
         return self._files[0].document("study")
 
     def strategies(self) -> dict[str, Any]:
-        """The strategies by name, in the order in which they were added."""
+        """The strategies by name, in the order of adding."""
         found = self._files[0].documents("strategy/")
         return {key.removeprefix("strategy/"): value for key, value in found.items()}
 
@@ -439,7 +437,7 @@ class Store:
         return {int(key.removeprefix("cohort/")): value for key, value in found.items()}
 
     def put(self, documents: Mapping[str, Any]) -> None:
-        """Documents by key, all of them or none."""
+        """Put documents by key, all of them or none."""
         with self._own.writing():
             for key, value in documents.items():
                 self._own.put(key, value)
@@ -447,7 +445,7 @@ class Store:
     def save(
         self, cohort: int, pieces: Sequence[Piece], documents: Mapping[str, Any]
     ) -> None:
-        """Runs of a cohort as far as they are, with documents about them."""
+        """Save new pieces of a cohort's runs, with documents about them."""
         with self._own.writing():
             for piece in pieces:
                 self._own.put_piece(cohort, piece)
@@ -455,16 +453,16 @@ class Store:
                 self._own.put(key, value)
 
     def found(self, key: str) -> list[Any]:
-        """A document in the files of all processes that have it."""
+        """A document from the files of all processes that have it."""
         documents = (file.document(key) for file in self._files)
         return [document for document in documents if document is not None]
 
     def own(self, key: str) -> Any | None:
-        """A document in the file of this process."""
+        """A document from the file of this process."""
         return self._own.document(key)
 
     def records(self, cohort: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
-        """The pieces of the runs of a cohort, those of a run in order.
+        """The pieces of a cohort's runs, with those of each run in order.
 
         **Raises:**
 
@@ -489,7 +487,7 @@ class Store:
         yield from pieces
 
     def state(self, cohort: int, run: int) -> bytes:
-        """The arrays of a run's lane where it was saved last."""
+        """The arrays of a run's lane at its last save, as bytes."""
         at = {k: file.state_step(cohort).get(run, -1) for k, file in enumerate(self._files)}
         return self._files[max(at, key=lambda k: at[k])].state(cohort, run)
 
@@ -504,12 +502,13 @@ class Store:
 
 
 def delete_study(folder: str | os.PathLike) -> None:
-    """Delete the study in a folder, and nothing else that is there. A folder without one is
-    left as it is.
+    """Delete the study in a folder, and nothing else there.
+
+    A folder without a study is left as it is.
 
     **Raises:**
 
-    [`curvopt.StudyError`][] if a process runs it.
+    [`curvopt.StudyError`][] if a process is running the study.
     """
     path = folder_path(folder)
     found = [

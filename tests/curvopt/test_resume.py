@@ -244,7 +244,7 @@ class TestErrors:
             ({"steps": 39}, r"a longer study:\n  steps: 40 → 39\nAsk for"),
             (
                 {"strategies": {"a": fixed(0.2)}},
-                r"by the name of 'a':\n  line_search.learning_rate: 0.1 → 0.2\nResume",
+                r"named 'a':\n  line_search.learning_rate: 0.1 → 0.2\nResume",
             ),
             (
                 {"strategies": {"a": rescaled()}},
@@ -289,7 +289,7 @@ class TestErrors:
         twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
         monkeypatch.setattr(type(regression), method, twice)
         jax.clear_caches()
-        with pytest.raises(curvopt.StudyError, match="the code of .*: another one"):
+        with pytest.raises(curvopt.StudyError, match="the code of .*: changed"):
             study(regression, tmp_path, strategies=only)
         jax.clear_caches()
 
@@ -310,7 +310,7 @@ class TestErrors:
         study(regression, tmp_path, strategies={"a": solver}, seeds=1)
         Constant.number = 0.4
         jax.clear_caches()
-        with pytest.raises(curvopt.StudyError, match="or the strategy: another one"):
+        with pytest.raises(curvopt.StudyError, match="or the strategy: changed"):
             study(regression, tmp_path, strategies={"a": solver}, seeds=2)
 
     def test_numbers_in_a_closure(self, regression, tmp_path):
@@ -319,7 +319,7 @@ class TestErrors:
             "a": curvopt.LineSearchMinimiser(FromOptax(optax.adam(rate)), LearningRate(1.0))
         }
         study(regression, tmp_path, strategies=adam(1e-3))
-        with pytest.raises(curvopt.StudyError, match="the strategy: another one"):
+        with pytest.raises(curvopt.StudyError, match="the strategy: changed"):
             study(regression, tmp_path, strategies=adam(1e-1))
 
     def test_compiler_settings(self, regression, tmp_path):

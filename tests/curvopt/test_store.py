@@ -132,7 +132,7 @@ def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
 def test_a_folder_of_the_first_format(tmp_path):
     (tmp_path / "study.json").write_text("{}")
     (tmp_path / "study.sqlite").write_text("")
-    with pytest.raises(curvopt.StudyError, match="of curvopt 0.1, of format 1"):
+    with pytest.raises(curvopt.StudyError, match="of curvopt 0.1, in format 1"):
         curvopt.load_study(tmp_path)
 
 
