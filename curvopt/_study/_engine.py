@@ -1,4 +1,4 @@
-"""The loop on the host: groups of lanes brought to their last step."""
+"""The loop on the host, which runs groups of lanes to their last step."""
 
 import dataclasses
 import threading
@@ -19,17 +19,17 @@ from ._program import Program
 from ._records import blank, Records, Rows
 
 
-# Seconds between two looks at the progress and at the clock: the length of a chunk of
-# steps.
+# The target length of a chunk of steps, in seconds: progress is shown, and signals are
+# heeded, between chunks.
 _PACE = 0.5
 
 
 class Pace:
-    """How many steps to make until the next look, by how fast the last ones were.
+    """The length of the next chunk of steps, from the speed of the last.
 
     **Arguments:**
 
-    - `most`: the most that one chunk may have.
+    - `most`: the most steps in one chunk.
     """
 
     def __init__(self, most: int):
@@ -37,12 +37,12 @@ class Pace:
         self.seconds = 0.0
 
     def __call__(self, left: int) -> int:
-        """The length of the next chunk, at most what is left; it begins now."""
+        """Begin the next chunk, and return its length, at most `left` steps."""
         self._began = time.perf_counter()
         return min(self._next, left)
 
     def end(self, steps: int) -> None:
-        """A chunk of so many steps ends now."""
+        """End a chunk of `steps` steps."""
         seconds = time.perf_counter() - self._began
         self.seconds += seconds
         fitting = int(steps * _PACE / max(seconds, 1e-9))
@@ -51,13 +51,13 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Saver:
-    """Where the runs of a cohort are saved.
+    """How the runs of a cohort are saved.
 
     **Attributes:**
 
-    - `save`: saves pieces, `(run, first, last, state)` each, and the seconds so far.
-    - `state`: the arrays of a run's lane where it was saved last.
-    - `every`: after how many seconds to save; a group that is finished always is.
+    - `save`: saves pieces, each `(run, first, last, state)`, and the seconds so far.
+    - `state`: returns the arrays of a run's lane at its last save.
+    - `every`: seconds between two saves; a finished group is always saved.
     """
 
     save: Callable[[Sequence[tuple[int, int, int, list[np.ndarray]]], float], None]
@@ -71,12 +71,13 @@ class Work:
 
     **Attributes:**
 
-    - `program`: of a group of lanes.
+    - `program`: the program of a group of lanes.
     - `choice`: how they are run.
-    - `records`: of all runs of the strategy; those made are in it.
-    - `runs`: which of them are to be brought to their last step.
-    - `saver`: where they are saved, if they are.
-    - `share`: the index of this process, and how many share the runs; default all.
+    - `records`: the records of all runs of the strategy, filled in along the way.
+    - `runs`: the indices of the runs to finish.
+    - `saver`: how they are saved; `None` for not at all.
+    - `share`: the index of this process, and how many processes share the runs; by default
+        all of them do.
     """
 
     program: Program
@@ -104,8 +105,8 @@ class _Clock:
 
 
 def _is_dead(lanes: Lane, loss: np.ndarray) -> bool:
-    """Whether every lane of a group has diverged for good: its loss is not finite, nor is
-    a single one of its parameters, and no step makes them so again."""
+    """Whether every lane of a group has diverged for good: neither its loss nor any of its
+    parameters is finite, and no step can change that."""
     if np.isfinite(loss).any():
         return False
     arrays = jax.device_get(jtu.tree_leaves(lanes.params))
@@ -113,7 +114,7 @@ def _is_dead(lanes: Lane, loss: np.ndarray) -> bool:
 
 
 class _Group:
-    """Lanes that run at once, from where they are to the last step."""
+    """Lanes that run at once, from their present step to the last one."""
 
     def __init__(self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock):
         self._work, self._runs, self._clock = work, runs, clock
@@ -136,8 +137,8 @@ class _Group:
         self.step += steps
 
     def _advance(self, last: int) -> float:
-        """Make the next chunk of steps, at most until `last`; the lowest loss there,
-        infinite if none is finite."""
+        """Make the next chunk of steps, at most until `last`; return the lowest loss at its
+        end, infinity if none is finite."""
         work = self._work
         n = self._pace(last - self.step)
         until = self.step + n
@@ -155,7 +156,7 @@ class _Group:
         return float(np.min(loss, where=np.isfinite(loss), initial=np.inf))
 
     def _give_up(self, rows: Rows) -> None:
-        """Leave out all further steps and evaluations: every lane has diverged."""
+        """Fill all further steps and evaluations with blanks: every lane has diverged."""
         records = self._work.records
         left = records.length - self.step
         empty = lambda x, *shape: np.full(
@@ -167,7 +168,7 @@ class _Group:
             records.put_evaluation(self._runs, step, metrics)
 
     def save(self) -> None:
-        """Save where it is, and the records since it was saved last."""
+        """Save the lanes, and the records since the last save."""
         saver = self._work.saver
         if saver is None or self._saved_at == self.step:
             return
@@ -180,11 +181,11 @@ class _Group:
         self._saved_at = self.step
 
     def finish(self, progress: Progress, interrupt: Interrupt) -> None:
-        """Go to the last step. If it fails, the groups beside it are interrupted.
+        """Run to the last step. If it fails, the groups next to it are interrupted.
 
         **Raises:**
 
-        `KeyboardInterrupt` if that was asked for, when it has saved where it is.
+        `KeyboardInterrupt` after an interruption, once everything is saved.
         """
         try:
             self._go(progress, interrupt)
@@ -213,7 +214,7 @@ class _Group:
 
 
 def groups(work: Work) -> list[Int[np.ndarray, " n"]]:
-    """The runs that are not finished, in groups of those that are equally far."""
+    """The unfinished runs, in groups that have made the same number of steps."""
     size, made = work.program.layout.lanes, work.records.made
     found = []
     for step in np.unique(made[work.runs]).tolist():
@@ -223,18 +224,18 @@ def groups(work: Work) -> list[Int[np.ndarray, " n"]]:
 
 
 def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) -> float:
-    """Bring runs to their last step.
+    """Run lanes to their last step.
 
     **Arguments:**
 
     - `work`: the runs.
-    - `seconds`: how long runs of their strategy took before.
-    - `progress`: told of each chunk.
-    - `interrupt`: ends it, with everything saved, at the next look.
+    - `seconds`: the seconds that runs of their strategy took before.
+    - `progress`: is told of each chunk.
+    - `interrupt`: stops the runs after the present chunk, with everything saved.
 
     **Returns:**
 
-    How long runs of their strategy have taken now.
+    The seconds that runs of their strategy have taken now.
     """
     left = groups(work)
     index, count = work.share or (jax.process_index(), jax.process_count())
@@ -246,7 +247,7 @@ def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) ->
     workers = work.choice.workers
     for wave in (own[k : k + workers] for k in range(0, len(own), workers)):
         clock = _Clock(seconds)
-        # Made here and not in the threads: jax's settings are this thread's.
+        # Made here, not in the threads, because jax's settings are per thread.
         going = [_Group(work, runs, clock) for runs in wave]
         tasks: list[Any] = [partial(g.finish, progress, interrupt) for g in going]
         side_by_side(tasks)

@@ -1,4 +1,4 @@
-"""A lane: a run on its way. Where it starts, one step of it, and many of them stacked."""
+"""A lane: the state of a run. How it starts, one step of it, and many of them stacked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,8 @@ from ._store import StudyError
 
 
 class Lane(eqx.Module):
-    """What a run carries from step to step. Lanes are vmapped: no count is in here."""
+    """The state that a run carries from step to step. Lanes are vmapped, so the step count,
+    which they share, is not in here."""
 
     params: PyTree[Array]
     model_state: PyTree
@@ -29,7 +30,7 @@ class Lane(eqx.Module):
 
 
 class Start(eqx.Module):
-    """What a seed gives to every strategy: common random numbers."""
+    """What a seed gives every strategy: common random numbers."""
 
     params: PyTree[Array]
     model_state: PyTree
@@ -39,18 +40,18 @@ class Start(eqx.Module):
 
 
 def seed_key(seed: int) -> PRNGKeyArray:
-    """The key of a seed. Always threefry: under vmap `rbg` draws other numbers, so that a
-    seed would depend on how many lanes run at once."""
+    """The random key of a seed. It is always threefry: `rbg` draws other numbers under
+    vmap, so that a seed would depend on how many lanes run at once."""
     return jr.key(np.uint32(seed), impl="threefry2x32")
 
 
 def draw(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
-    """The same initial parameters, batches and randomness for all strategies."""
+    """Draw the initial parameters, batches and randomness that all strategies share."""
     init_key, batch_key, loss_key, direction_key = jr.split(key, 4)
     params, model_state = problem.init(init_key)
     check_parameters(params)
     check_model_state(model_state)
-    # What `init` made from Python numbers may be weakly typed, and would change its type
+    # Arrays that `init` made from Python numbers may be weakly typed, and would change type
     # within the loop.
     strong = lambda x: jax.lax.convert_element_type(x, x.dtype)
     params = jtu.tree_map(strong, params)
@@ -58,7 +59,7 @@ def draw(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
 
 
 def begin(solver: LineSearchMinimiser, start: Start) -> Lane:
-    """A strategy at its start."""
+    """The lane of a strategy at its start."""
     strategy = solver.init_strategy(start.params, start.direction_key)
     return Lane(start.params, start.model_state, strategy, start.batch_key, start.loss_key)
 
@@ -75,7 +76,7 @@ def step(
     lane: Lane,
     count: Int[Array, ""],
 ) -> tuple[Lane, tuple[StepRecord, Metrics]]:
-    """One step of one lane, and its record."""
+    """Make one step of one lane; return the lane and its record."""
     batch = count // solver.line_search.steps_per_batch
     args = (
         problem.batch(lane.batch_key, batch),
@@ -90,18 +91,18 @@ def step(
 
 
 def to_host(tree: PyTree) -> list[np.ndarray]:
-    """The arrays of a pytree; random keys as the numbers they are made of."""
+    """The arrays of a pytree on the host, with random keys as plain numbers."""
     arrays = jtu.tree_leaves(eqx.filter(pack_keys(tree), eqx.is_array))
     return [np.asarray(x) for x in jax.device_get(arrays)]
 
 
 def to_device(leaves: Sequence[np.ndarray], like: PyTree, sharding: Any = None) -> PyTree:
-    """The pytree that `to_host` took apart.
+    """The inverse of `to_host`.
 
     **Arguments:**
 
-    - `leaves`: its arrays, perhaps with more axes in front.
-    - `like`: a pytree of its structure: what is no array comes from there.
+    - `leaves`: the arrays, possibly with additional leading axes.
+    - `like`: a pytree with its structure, from which everything but arrays is taken.
     - `sharding`: where to put the arrays; on the default device if it is `None`.
     """
     dynamic, static = eqx.partition(pack_keys(like), eqx.is_array)
@@ -116,14 +117,14 @@ class Lanes:
     **Arguments:**
 
     - `problem`: the problem.
-    - `solver`: the solver; of a family, its arrays have an axis of points in front.
-    - `family`: whether it is one.
+    - `solver`: the solver; for a family, its arrays have a leading axis of points.
+    - `family`: whether it is a family.
     - `keys`: a random key for each seed.
-    - `point`, `seed`: of each run, which of the points and which of the keys.
+    - `point`, `seed`: for each run, the index of its point and of its key.
 
     **Attributes:**
 
-    - `start`, `first`: what its seed gives to the first run, and its lane.
+    - `start`, `first`: the start that its seed gives the first run, and its lane.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Lanes:
     ):
         self.problem, self.solver, self.family = problem, solver, family
         self._keys, self._point, self._seed = keys, point, seed
-        # A point is taken of arrays on the host at once; on a device it is a call for each.
+        # Indexing host arrays is fast; on a device each index would be a dispatched call.
         self._on_host = jtu.tree_map(
             lambda x: np.asarray(x) if eqx.is_array(x) else x, solver
         )
@@ -156,14 +157,14 @@ class Lanes:
         return jtu.tree_map(at, self._on_host)
 
     def solvers(self, runs: Int[np.ndarray, " n"]) -> LineSearchMinimiser:
-        """The solver of some runs; of a family, with an axis of runs in front."""
+        """The solver of some runs; for a family, with a leading axis of runs."""
         if not self.family:
             return self.solver
         take = lambda x: x[self._point[runs]] if eqx.is_array(x) else x
         return jtu.tree_map(take, self.solver)
 
     def stacked(self, runs: Int[np.ndarray, " n"]) -> list[np.ndarray]:
-        """The arrays of some runs' lanes at their start, stacked."""
+        """The arrays of the lanes of some runs at their start, stacked."""
         seeds = np.unique(self._seed[runs]).tolist()
         starts = {seed: _draw(self.problem, self._keys[seed]) for seed in seeds}
         arrays = {
@@ -185,7 +186,7 @@ def _names(path: Any) -> list[str | int]:
 
 
 def layout_of(lane: PyTree) -> list[dict[str, Any]]:
-    """What the arrays of a lane are: names, shape, dtype; of a random key, its kind too."""
+    """The arrays of a lane: names, shape and dtype; for a random key, its kind too."""
     leaves = jtu.tree_leaves_with_path(eqx.filter(lane, eqx.is_array))
     found = []
     for path, x in leaves:
@@ -197,11 +198,11 @@ def layout_of(lane: PyTree) -> list[dict[str, Any]]:
 
 
 def unpacked(layout: Sequence[Mapping[str, Any]], data: bytes) -> list[np.ndarray]:
-    """The arrays of a lane, of their bytes one after another.
+    """The arrays of a lane, from their bytes one after another.
 
     **Raises:**
 
-    [`curvopt.StudyError`][] if they are of another size.
+    [`curvopt.StudyError`][] if the sizes do not match.
     """
     arrays, at = [], 0
     for entry in layout:
@@ -213,7 +214,10 @@ def unpacked(layout: Sequence[Mapping[str, Any]], data: bytes) -> list[np.ndarra
         arrays.append(x.reshape(entry["shape"]))
         at += size
     if len(arrays) < len(layout) or at != len(data):
-        raise StudyError("the state of a run is of another size than its strategy says.")
+        raise StudyError(
+            "the saved state of a run does not have the size that its layout says: the "
+            "study is damaged. Restore a sound copy, or choose another folder."
+        )
     return arrays
 
 
@@ -226,7 +230,7 @@ def _leaf(entry: Mapping[str, Any], x: np.ndarray) -> Array:
 
 
 def lane_tree(layout: Sequence[Mapping[str, Any]], arrays: Sequence[np.ndarray]) -> Any:
-    """Nested dictionaries of arrays, and lists where all names are indices."""
+    """The arrays as nested dictionaries, with lists where all names are indices."""
     tree: dict = {}
     for entry, x in zip(layout, arrays):
         at = tree
@@ -259,8 +263,8 @@ def start_like(
     found = [_leaf(layout[k], arrays[k]) for k in chosen]
     if [(x.shape, x.dtype) for x in shapes] != [(x.shape, x.dtype) for x in found]:
         raise ValueError(
-            "problem must be the one that was trained, but its parameters and model state "
-            f"are {[(x.shape, str(x.dtype)) for x in shapes]} where the run has "
+            "problem must be the one that was trained on, but its parameters and model "
+            f"state are {[(x.shape, str(x.dtype)) for x in shapes]} where the run has "
             f"{[(x.shape, str(x.dtype)) for x in found]}."
         )
     return eqx.combine(jtu.tree_unflatten(jtu.tree_structure(dynamic), found), static)

@@ -1,4 +1,4 @@
-"""The compiled programs of a strategy, and what XLA says of them."""
+"""The compiled programs of a strategy, and XLA's analysis of them."""
 
 import dataclasses
 import functools
@@ -24,16 +24,16 @@ from ._lane import begin, draw, Lane, Lanes, seed_key, to_device
 from ._steps import AXIS, dispatch, evaluate, Layout, Loop, scan, Static
 
 
-# The history of a chunk on the device has at most so many bytes.
+# The most bytes for the history of a chunk on the device, and the size of a row of it.
 _HISTORY_BYTES, _ROW_BYTES = 2**25, 80
 
-# Operations and bytes a second that any machine manages.
+# Operations and bytes per second that any machine achieves.
 _SLOW_FLOPS, _SLOW_BYTES = 5e9, 2e9
 
 
 def fingerprint(*programs: Any) -> str:
-    """A digest of what lowered programs do: of their operations, types and constants, in
-    order. Names, which jax numbers as it goes along, count by where they come first."""
+    """A digest of lowered programs: of their operations, types and constants, in order.
+    Names, which jax numbers as it traces, are renumbered by first occurrence."""
     found = hashlib.sha256()
     for program in programs:
         text = re.sub(r"#loc.*|loc\(.*?\)", "", program.as_text())
@@ -81,9 +81,9 @@ class Program:
     **Arguments:**
 
     - `lanes`: the strategy's lanes, for structure and shapes.
-    - `layout`: how those of a group lie on the devices.
+    - `layout`: how the lanes of a group are placed on the devices.
     - `loop`: `"scan"`, many steps in one call, or `"dispatch"`, a call for each step.
-    - `longest`: the most steps between two looks.
+    - `longest`: the most steps in one chunk.
     """
 
     def __init__(self, lanes: Lanes, layout: Layout, loop: Loop, longest: int):
@@ -100,13 +100,13 @@ class Program:
         return dataclasses.replace(self.layout, width=width)
 
     def _structs(self, width: int | None = None) -> tuple[Any, Any, Any]:
-        """Shapes and places of problem, solver and lanes."""
+        """The shapes and shardings of problem, solver and lanes."""
         layout = self.layout if width is None else self._with_width(width)
 
         def struct(x: Any, sharding: Any, lanes: bool) -> Any:
             shape = (layout.lanes, *x.shape) if lanes else x.shape
-            # A program for another type would be another program. Lanes come from the
-            # host, and are strongly typed.
+            # A weak type would compile to another program. Lanes come from the host, where
+            # all types are strong.
             weak = not lanes and getattr(x, "weak_type", False)
             return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding, weak_type=weak)
 
@@ -137,13 +137,13 @@ class Program:
 
     @property
     def compile_seconds(self) -> float:
-        """How long it took to trace, lower and compile; compiles if that was not done."""
+        """The time to trace, lower and compile; it compiles first if necessary."""
         return self._compiled[1]
 
     @property
     def seconds_at_most(self) -> float:
-        """How long a step can take at most, or nearly, by XLA's count of operations and
-        transfers on a slow machine; `nan` where the backend gives none."""
+        """A rough upper bound on the time of a step, from XLA's count of operations and
+        transfers on a slow machine; `nan` if the backend reports none."""
         costs = self._compiled[0].cost_analysis() or {}
         flops, moved = (costs.get(k, math.nan) for k in ("flops", "bytes accessed"))
         return flops / _SLOW_FLOPS + moved / _SLOW_BYTES
@@ -151,12 +151,12 @@ class Program:
     @property
     def bytes(self) -> float:
         """The memory that it needs on one device, by XLA's own analysis: inputs, outputs
-        and temporaries. `nan` where the backend gives none."""
+        and temporaries. `nan` if the backend reports none."""
         return _bytes(self._compiled[0])
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of a strategy's start, of its steps and of the evaluation."""
+        """A digest of a strategy's start, its steps and the evaluation."""
         evaluation = self._lowered_evaluation(self.layout.width)
         return fingerprint(_lowered_begin(self._lanes), self._lowered, evaluation)
 
@@ -166,13 +166,13 @@ class Program:
     def place(
         self, runs: Int[np.ndarray, " n"], saved: Sequence[list[np.ndarray]] | None
     ) -> tuple[PyTree[Array], Lane]:
-        """A group of runs on its devices. One that is not full is filled up with lanes that
-        it has already.
+        """Place a group of runs on its devices. A group that is not full is padded with its
+        own lanes.
 
         **Arguments:**
 
-        - `runs`: which runs.
-        - `saved`: the arrays of their lanes; at their start if it is `None`.
+        - `runs`: the indices of the runs.
+        - `saved`: the saved arrays of their lanes; `None` for lanes at their start.
 
         **Returns:**
 
@@ -194,15 +194,15 @@ class Program:
     def advance(
         self, solver: PyTree[Array], lanes: Lane, first: int, last: int
     ) -> tuple[Lane, dict[str, np.ndarray]]:
-        """Make steps `first .. last - 1`, at most `longest`. The lanes are used up.
+        """Make steps `first .. last - 1`, at most `longest`. The lanes are donated.
 
         **Returns:**
 
         The lanes, and the history as NumPy arrays of shape `(last - first, lanes)`.
         """
         dynamic, rest = split_static(lanes)
-        # The executable itself: in another thread jax's settings (x64 and the like) may be
-        # others, and a call of the jitted function would be another program.
+        # Call the executable itself: another thread may have other jax settings (x64 and
+        # the like), under which the jitted function would be retraced as another program.
         compiled, fixed = self._compiled[0], (self._problem, solver)
         if self.loop == "scan":
             bounds = self._bound(first), self._bound(last)
@@ -219,7 +219,7 @@ class Program:
         return join_static(jax.block_until_ready(dynamic), rest), history
 
     def _lowered_evaluation(self, width: int) -> Any:
-        """The evaluation of so many lanes on each device."""
+        """The evaluation of `width` lanes on each device, lowered."""
         problem, _, lanes = self._structs(width)
         static = self._static.problem, self._state_rest, self._with_width(width)
         return evaluate.lower(static, problem, lanes.params, lanes.model_state)
@@ -241,12 +241,12 @@ class Program:
         return _bytes(self._evaluate_all)
 
     def compile(self, evaluate_at_once: bool) -> None:
-        """Compile whatever is not compiled yet."""
+        """Compile the step and the evaluation, unless they are compiled already."""
         _ = self._compiled
         _ = self._evaluate_all if evaluate_at_once else self._evaluate_one
 
     def evaluate(self, lanes: Lane, at_once: bool = True) -> Any:
-        """The problem's metrics, arrays of shape `(lanes,)`.
+        """Evaluate the problem's metrics, as arrays of shape `(lanes,)`.
 
         **Arguments:**
 
@@ -258,7 +258,7 @@ class Program:
         if at_once:
             return jax.device_get(self._evaluate_all(self._problem, *arrays))
         rows = []
-        for k in range(layout.width):  # of each device its k-th lane
+        for k in range(layout.width):  # the k-th lane of each device
             each = lambda x, k=k: jax.device_put(x[k :: layout.width], place)
             one = jtu.tree_map(each, arrays)
             rows.append(jax.device_get(self._evaluate_one(self._problem, *one)))
@@ -267,13 +267,13 @@ class Program:
 
 
 class Programs:
-    """The programs of a strategy, each compiled when first asked for.
+    """The programs of a strategy, each compiled on first use.
 
     **Arguments:**
 
     - `lanes`: the strategy's lanes.
-    - `devices`: on which they run side by side.
-    - `longest`: the most steps of a chunk.
+    - `devices`: the devices on which they run side by side.
+    - `longest`: the most steps in one chunk.
     """
 
     def __init__(self, lanes: Lanes, devices: Sequence[Any], longest: int):
@@ -281,8 +281,8 @@ class Programs:
         self._known: dict[tuple[Loop, int, int], Program] = {}
 
     def __call__(self, loop: Loop, width: int, longest: int | None = None) -> Program:
-        """The program of a loop over so many lanes at once; `longest` is that of a choice
-        which was made before."""
+        """The program of a loop over `width` lanes at once; give `longest` to repeat an
+        earlier choice."""
         if longest is None:
             fitting = _HISTORY_BYTES // (_ROW_BYTES * width)
             longest = max(1, min(self._longest, fitting))
@@ -299,7 +299,7 @@ class Programs:
         return sum(program.compile_seconds for program in self._known.values())
 
     def time(self, program: Program, workers: int, steps: int) -> float:
-        """How many seconds the first steps of so many groups side by side take."""
+        """The seconds that the first steps of `workers` groups side by side take."""
         runs = np.resize(np.arange(len(self._lanes)), program.layout.lanes)
         tasks = []
         for _ in range(workers):

@@ -20,17 +20,17 @@ DEFINITIONS = {
         "Euclidean norm of the mini-batch gradient where the step began; nan where the "
         "direction does not read the gradient"
     ),
-    "slope": "<g, u> as the line search measured it; nan where it did not ask",
-    "curvature": "<u, H u> as the line search measured it; nan where it did not ask",
+    "slope": "<g, u> as the line search measured it; nan where it did not",
+    "curvature": "<u, H u> as the line search measured it; nan where it did not",
     "gradient_equivalents": (
         "cost spent up to and including the step: XLA FLOPs of what was evaluated over "
         "those of one value-and-gradient"
     ),
-    "evaluated_curvatures": "how many curvatures the line search asked for in the step",
-    "evaluated_losses": "how many losses further along it asked for",
-    "evaluated_slopes": "how many slopes further along it asked for",
-    "evaluated_gradients": "how many gradients further along it asked for",
-    "guard_ascent": "1 where the direction was not one of descent",
+    "evaluated_curvatures": "how many curvatures the line search evaluated in the step",
+    "evaluated_losses": "how many losses it evaluated further along the line",
+    "evaluated_slopes": "how many slopes it evaluated further along the line",
+    "evaluated_gradients": "how many gradients it evaluated further along the line",
+    "guard_ascent": "1 where u was not a descent direction",
     "guard_flat": "1 where the curvature was zero, or too small to divide by",
     "guard_negative": "1 where the curvature was negative",
     "guard_limited": "1 where a limit or clip changed the step",
@@ -38,12 +38,12 @@ DEFINITIONS = {
     "guard_exhausted": "1 where a search ended without meeting its condition",
     "diverged_at": (
         "the first step from which on no loss was finite, -1 where there is none; the last "
-        "step alone counts if the parameters are not finite after it. What comes later is "
-        "nan, and costs nothing"
+        "step alone counts only if the parameters are not finite after it. Later values "
+        "are nan, and cost nothing"
     ),
-    "seconds": "wall time of all steps of all lanes of the strategy, evaluations left out",
+    "seconds": "wall time of all steps of all lanes of the strategy, without evaluations",
     "compile_seconds": (
-        "wall time of compiling the strategy, and what it was measured against"
+        "wall time of compiling the strategy, and the programs it was measured against"
     ),
     "execution": "how the lanes were run, and why, as JSON",
 }
@@ -55,11 +55,11 @@ UNITS = {
     "compile_seconds": "s",
 }
 
-# Recorded with the metrics, to tell whether a run diverged: 1 where all parameters were
-# finite. It is not in the dataset.
+# Recorded with the metrics to tell whether a run diverged: 1 where all parameters were
+# finite. It is left out of the dataset.
 FINITE = "finite_parameters"
 
-# The kinds of evaluation that `EvaluationCosts` prices, by the name of their counts.
+# The kinds of evaluation that `EvaluationCosts` prices, by the names of their counts.
 COUNTS = {
     "curvatures": "curvature",
     "losses": "loss",
@@ -69,7 +69,7 @@ COUNTS = {
 
 
 def storable(x: Any) -> Array:
-    """A metric as an array that NumPy's files know: they have no bfloat16 and the like."""
+    """A metric as an array of a dtype that NumPy can store: bfloat16 becomes float32."""
     x = jnp.asarray(x)
     if x.dtype == jnp.bool_ or x.dtype in (jnp.int64, jnp.uint64, jnp.uint32, jnp.float64):
         return x
@@ -84,7 +84,7 @@ def finite_parameters(params: PyTree[Array]) -> dict[str, Array]:
 
 
 def flat(record: StepRecord, metrics: Metrics) -> dict[str, Array]:
-    """A step's record under the names that it has in datasets."""
+    """A step's record, under the names of the dataset."""
     info = record.info
     return {
         "loss": record.loss,
@@ -103,7 +103,7 @@ Rows = dict[str, np.ndarray]
 
 
 def packed(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Arrays by name, of one shape, as one structured array."""
+    """Named arrays of one shape as one structured array."""
     shape = next(iter(rows.values())).shape
     out = np.empty(shape, [(name, x.dtype) for name, x in rows.items()])
     for name, x in rows.items():
@@ -112,12 +112,12 @@ def packed(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def blank(dtype: np.dtype) -> Any:
-    """What stands where nothing was recorded: not a number, or none."""
+    """The value where nothing was recorded: nan if the dtype has it, otherwise zero."""
     return np.nan if dtype.kind == "f" else 0
 
 
 class Records:
-    """The records of the runs of one strategy, filled in as they go.
+    """The records of the runs of one strategy, filled in along the way.
 
     **Arguments:**
 
@@ -128,10 +128,10 @@ class Records:
     **Attributes:**
 
     - `made`: how many steps each run has made.
-    - `owner`: which process has made the last of them.
-    - `evaluated`: which of the evaluations each has.
+    - `owner`: the process that made the last of them.
+    - `evaluated`: which of the evaluations each run has.
     - `steps`, `evaluations`: arrays by name, of shape `(runs, steps)` and
-        `(runs, evaluations)`. Which names there are is known from the first rows.
+        `(runs, evaluations)`. The first rows determine the names.
     """
 
     def __init__(self, runs: int, steps: int, schedule: Int[np.ndarray, " evaluations"]):
@@ -141,7 +141,7 @@ class Records:
         self.evaluated = np.zeros((runs, len(schedule)), bool)
         self.steps: Rows = {}
         self.evaluations: Rows = {}
-        self._lock = threading.Lock()  # groups advance in threads of their own
+        self._lock = threading.Lock()  # groups advance in their own threads
 
     def __len__(self) -> int:
         return len(self.made)
@@ -155,13 +155,13 @@ class Records:
         return known
 
     def put_steps(self, runs: Int[np.ndarray, " n"], first: int, rows: Rows) -> None:
-        """Fill in the steps from `first` on: arrays of shape `(n, steps)`."""
+        """Fill in steps from `first` on, from arrays of shape `(n, steps)`."""
         known = self._arrays(self.steps, rows, self.length)
         for name, x in rows.items():
             known[name][runs, first : first + x.shape[1]] = x
 
     def put_evaluation(self, runs: Int[np.ndarray, " n"], step: int, row: Rows) -> None:
-        """Fill in the evaluation after so many steps: arrays of shape `(n,)`."""
+        """Fill in the evaluation after `step` steps, from arrays of shape `(n,)`."""
         k = int(np.searchsorted(self.schedule, step))
         known = self._arrays(self.evaluations, row, len(self.schedule))
         for name, x in row.items():
@@ -169,7 +169,7 @@ class Records:
         self.evaluated[runs, k] = True
 
     def fill(self, steps: np.ndarray, evaluations: np.ndarray) -> None:
-        """Fill in everything, from structured arrays."""
+        """Fill in everything from structured arrays."""
         split = lambda whole: {name: whole[name] for name in whole.dtype.names}
         self.steps, self.evaluations = split(steps), split(evaluations)
         del self.evaluations["step"]

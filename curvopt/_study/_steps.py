@@ -1,5 +1,5 @@
-"""The functions that are compiled: steps of a group of lanes, and their evaluation; and
-how the lanes lie on the devices."""
+"""The compiled functions, which step and evaluate a group of lanes, and the layout of the
+lanes on the devices."""
 
 import dataclasses
 import functools
@@ -18,22 +18,22 @@ from ._lane import step
 from ._records import finite_parameters, flat, storable
 
 
-# Steps in a compiled loop, or a call for each.
+# Many steps in a compiled loop, or a call for each step.
 Loop: TypeAlias = Literal["scan", "dispatch"]
 
-# The name of the lanes' axis on a mesh.
+# The mesh axis of the lanes.
 AXIS = "lanes"
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How the lanes of a group lie on the devices.
+    """How the lanes of a group are placed on the devices.
 
     **Attributes:**
 
     - `width`: how many lanes a device runs at once, vmapped; 1 is no vmap at all.
-    - `per_lane`: whether the solver's hyper-parameters differ from lane to lane.
-    - `mesh`: the devices; `None` for the default one.
+    - `per_lane`: whether the solver's hyper-parameters differ between lanes.
+    - `mesh`: the devices; `None` for the default device.
     """
 
     width: int
@@ -47,18 +47,18 @@ class Layout:
 
     @property
     def over_lanes(self) -> NamedSharding | None:
-        """Where arrays with an axis of lanes go."""
+        """The sharding of arrays with an axis of lanes."""
         return self.mesh and NamedSharding(self.mesh, PartitionSpec(AXIS))
 
     @property
     def everywhere(self) -> NamedSharding | None:
-        """Where arrays that all lanes share go."""
+        """The sharding of arrays that all lanes share."""
         return self.mesh and NamedSharding(self.mesh, PartitionSpec())
 
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """What a program is compiled for, beside the shapes of its arrays."""
+    """What a program is compiled for, besides the shapes of its arrays."""
 
     problem: Hashable
     solver: Hashable
@@ -72,7 +72,7 @@ def _squeezed(tree: PyTree[Array]) -> PyTree[Array]:
 
 
 def _sharded(layout: Layout, fn: Callable, in_specs: tuple, out_specs: Any) -> Callable:
-    """`fn` on each device's own lanes: no device waits for another."""
+    """`fn` on each device's own lanes, so that no device waits for another."""
     if layout.mesh is None:
         return fn
     return jax.shard_map(
@@ -84,8 +84,8 @@ _LANES, _ALL = PartitionSpec(AXIS), PartitionSpec()
 
 
 def _local_step(static: Static) -> Callable:
-    """`(problem, solver, lanes, count) -> (lanes, row)` on one device's lanes, all pytrees
-    of arrays. Without vmap, lanes have no axis."""
+    """`(problem, solver, lanes, count) -> (lanes, row)` on the lanes of one device, all
+    pytrees of arrays. Without vmap, lanes have no axis."""
 
     def one(problem: Any, solver: Any, lane: Any, count: Int[Array, ""]) -> Any:
         new, row = step(
@@ -102,7 +102,7 @@ def _local_step(static: Static) -> Callable:
 
 
 def _without_axis(static: Static, solver: Any, lanes: Any) -> tuple[Any, Any]:
-    """A single lane, and its solver, as they are without vmap."""
+    """A single lane and its solver, without their axis of lanes."""
     if static.layout.width > 1:
         return solver, lanes
     return _squeezed(solver) if static.layout.per_lane else solver, _squeezed(lanes)
@@ -127,9 +127,9 @@ def scan(
     first: Int[Array, ""],
     last: Int[Array, ""],
 ) -> tuple[Any, dict[str, Array]]:
-    """Steps `first .. last - 1` in one program. The bounds are data: chunks of any length
-    up to the longest run the same program. Of the history, as long as the longest chunk,
-    the first `last - first` rows are filled."""
+    """Make steps `first .. last - 1` in one program. The bounds are data, so that chunks of
+    any length up to `longest` run the same program. The history has `longest` rows, of
+    which the first `last - first` are filled."""
 
     def local(problem: Any, solver: Any, lanes: Any, first: Any, last: Any) -> Any:
         solver, lanes = _without_axis(static, solver, lanes)
@@ -160,7 +160,7 @@ def scan(
 def dispatch(
     static: Static, problem: Any, solver: Any, lanes: Any, count: Int[Array, ""]
 ) -> tuple[Any, dict[str, Array]]:
-    """One step, and its row of the history."""
+    """Make one step; return the lanes and its row of the history."""
 
     def local(problem: Any, solver: Any, lanes: Any, count: Any) -> Any:
         solver, lanes = _without_axis(static, solver, lanes)
@@ -171,7 +171,7 @@ def dispatch(
     return fn(problem, solver, lanes, count)
 
 
-# Of a strategy it sees the parameters only: one program serves all strategies.
+# It sees only the parameters of a strategy, so that one program serves all strategies.
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
     problem_rest, state_rest, layout = static

@@ -332,7 +332,10 @@ class TestErrors:
 
     def test_two_processes_in_one_folder(self, regression, tmp_path):
         lock = filelock.FileLock(tmp_path / ".lock-0")
-        with lock, pytest.raises(curvopt.StudyError, match="another process runs a study"):
+        with (
+            lock,
+            pytest.raises(curvopt.StudyError, match="another process is running a study"),
+        ):
             study(regression, tmp_path)
         study(regression, tmp_path)
 

@@ -168,7 +168,7 @@ def test_deleting_leaves_what_is_not_ours(regression, saved):
     (folder / "notes.txt").write_text("mine")
     (folder / "study-9.sqlite").write_text("mine")
     with filelock.FileLock(folder / ".lock-0"):
-        with pytest.raises(curvopt.StudyError, match="another process runs a study"):
+        with pytest.raises(curvopt.StudyError, match="another process is running a study"):
             curvopt.delete_study(folder)
     curvopt.delete_study(folder)
     assert {path.name for path in folder.iterdir()} == {"notes.txt", "study-9.sqlite"}
