@@ -344,15 +344,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             y,
         )
         info = record.info
-        stands = record.step_size == 0
+        zero_step = record.step_size == 0
         # A zero step is not convergence, except at a stationary point. A zero `u` (while a
         # transformation accumulates gradients, say) is a zero step too.
         length = tree_norm(line.u)
         reads = self.direction.reads_gradient
         at_rest = (record.gradient_norm if reads else length) == 0
-        moved = ~(info.ascent | info.exhausted) & (~stands & (length > 0) | at_rest)
+        moved = ~(info.ascent | info.exhausted) & (~zero_step & (length > 0) | at_rest)
         loss_is_finite = jnp.isfinite(record.loss)
-        refused = stands & info.nonfinite
+        refused = zero_step & info.nonfinite
         finite = loss_is_finite & ~refused & tree_allfinite(new_y)
         new_state = _SolverState(
             count=state.count + 1,

@@ -59,7 +59,7 @@ class Stacking:
         # By identity: tracers cannot be compared by value.
         self._outside = {id(leaf) for leaf in jtu.tree_leaves(outside)}
 
-    def take_apart(self, tree: PyTree) -> list[Array]:
+    def split(self, tree: PyTree) -> list[Array]:
         """The arrays that differ between iterations, for the body to return."""
         leaves, self._treedef = jtu.tree_flatten(tree)
         own: dict[int, tuple[int, Array]] = {}
@@ -74,8 +74,8 @@ class Stacking:
         self._places = tuple(places)
         return [leaf for _, leaf in own.values()]
 
-    def put_together(self, stacked: list[Array]) -> Stacked:
-        """The stack, from the loop's stacked output of `take_apart`."""
+    def join(self, stacked: list[Array]) -> Stacked:
+        """The stack, from the loop's stacked output of `split`."""
         return Stacked(stacked, self._shared, self._places, self._treedef)
 
 
@@ -114,7 +114,7 @@ class ScanEquation(AbstractEquation):
     constants: tuple[Constant, ...] = eqx.field(static=True)
     carries: tuple[Carry, ...] = eqx.field(static=True)
     scanned: tuple[Slice, ...] = eqx.field(static=True)
-    put_out: tuple[Slice, ...] = eqx.field(static=True)
+    emitted: tuple[Slice, ...] = eqx.field(static=True)
     length: int = eqx.field(static=True)
     reverse: bool = eqx.field(static=True)
     unroll: Any = eqx.field(static=True)
@@ -143,11 +143,11 @@ class ScanEquation(AbstractEquation):
         stacking = Stacking(self.body.shared)
 
         def body(carry: Any, x: Any) -> Any:
-            (carries, constants), (slices, put_out) = carry, x
+            (carries, constants), (slices, emitted) = carry, x
             adjoints: dict[int, Array] = {}
             ends = [(c.end, a) for c, a in zip(self.carries, carries) if c.end is not None]
             accumulate(adjoints, [n for n, _ in ends], [a for _, a in ends])
-            accumulate(adjoints, [s.inside for s in self.put_out], put_out)
+            accumulate(adjoints, [s.inside for s in self.emitted], emitted)
             kept = run_backward(self.body.at(slices), adjoints)
             of = lambda number, s: adjoints[number] if number in adjoints else zeros(s)
             begins = [of(c.begin, c) for c in self.carries]
@@ -156,14 +156,14 @@ class ScanEquation(AbstractEquation):
                 for total, c in zip(constants, self.constants)
             ]
             scanned = [of(s.inside, s) for s in self.scanned]
-            return (begins, constants), (scanned, stacking.take_apart(kept))
+            return (begins, constants), (scanned, stacking.split(kept))
 
-        put_out = [given[s.outside] for s in self.put_out]
+        emitted = [given[s.outside] for s in self.emitted]
         (carries, constants), (scanned, kept) = self._scan(
-            body, (carries, constants), (self.body.stacked, put_out), backward=True
+            body, (carries, constants), (self.body.stacked, emitted), backward=True
         )
         befores = [a for c, a in zip(self.carries, carries) if c.before is not None]
-        return (*constants, *befores, *scanned), stacking.put_together(kept)
+        return (*constants, *befores, *scanned), stacking.join(kept)
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         given = dict(zip(self.inputs, carried, strict=True))
@@ -190,14 +190,14 @@ class ScanEquation(AbstractEquation):
             ends = [
                 full(None if c.end is None else inside.get(c.end), c) for c in self.carries
             ]
-            put_out = [full(inside.get(s.inside), s) for s in self.put_out]
-            return ends, (put_out, term)
+            emitted = [full(inside.get(s.inside), s) for s in self.emitted]
+            return ends, (emitted, term)
 
         kept_stack = kept.stacked if kept else []
         xs = (self.body.stacked, kept_stack, scanned)
-        carries, (put_out, terms) = self._scan(body, carries, xs, backward=False)
+        carries, (emitted, terms) = self._scan(body, carries, xs, backward=False)
         afters = [item for c, item in zip(self.carries, carries) if c.after is not None]
-        return [*afters, *jtu.tree_map(last, put_out)], jnp.sum(terms, axis=0)
+        return [*afters, *jtu.tree_map(last, emitted)], jnp.sum(terms, axis=0)
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         slices = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.body.stacked]
@@ -206,7 +206,7 @@ class ScanEquation(AbstractEquation):
         return [EquationReport("scan", "scan", self.source), *inner]
 
 
-def _round_the_loop(
+def _fixed_point(
     program: Program,
     n_const: int,
     active: Sequence[bool],
@@ -266,7 +266,7 @@ def record_scan(
         list(operands[n_const + n_carry :]),
     )
     active = [o.number is not None for o in operands]
-    active_carries, live_ends = _round_the_loop(program, n_const, active, live, n_carry)
+    active_carries, live_ends = _fixed_point(program, n_const, active, live, n_carry)
     active[n_const : n_const + n_carry] = active_carries
     n_varying = len(operands) - n_const
     program = prepare(program, active, [True] * n_const + [False] * n_varying)
@@ -296,7 +296,7 @@ def record_scan(
         arrays = [jnp.asarray(o.array) for o in outs]
         structs[:] = map(_sharding.struct_of, arrays)
         slice_structs[:] = map(_sharding.struct_of, x)
-        return arrays[:n_carry], (arrays[n_carry:], stacking.take_apart(inner.equations))
+        return arrays[:n_carry], (arrays[n_carry:], stacking.split(inner.equations))
 
     carry, (ys, stacked) = jax.lax.scan(
         body,
@@ -327,22 +327,22 @@ def record_scan(
         for x, inside, struct in zip(xs, insides, slice_structs)
         if x.number is not None and inside is not None
     ]
-    put_out, put_out_arrays = [], []
+    emitted, emitted_arrays = [], []
     for k, y in enumerate(ys, n_carry):
         outside, end = None, ends[k]
         if live[k] and end is not None:
             outside = tape.number()
-            put_out.append(Slice(outside, end, structs[k]))
-            put_out_arrays.append(y)
+            emitted.append(Slice(outside, end, structs[k]))
+            emitted_arrays.append(y)
         outputs.append(Value(y, outside))
 
     lasts = [c for c in carries if c.after is not None]
     equation = ScanEquation(
-        body=stacking.put_together(stacked),
+        body=stacking.join(stacked),
         constants=tuple(constants),
         carries=tuple(carries),
         scanned=tuple(scanned),
-        put_out=tuple(put_out),
+        emitted=tuple(emitted),
         length=parts.length,
         reverse=parts.reverse,
         unroll=parts.unroll,
@@ -352,10 +352,10 @@ def record_scan(
             *(c.before for c in carries if c.before is not None),
             *(s.outside for s in scanned),
         ),
-        outputs=(*(c.after for c in lasts), *(s.outside for s in put_out)),
+        outputs=(*(c.after for c in lasts), *(s.outside for s in emitted)),
         structs=(
             *(c.struct for c in lasts),
-            *map(_sharding.struct_of, put_out_arrays),
+            *map(_sharding.struct_of, emitted_arrays),
         ),
         splits=any(e.splits for e in equations),
     )

@@ -225,7 +225,7 @@ def _leaf(entry: Mapping[str, Any], x: np.ndarray) -> Array:
     return (
         jr.wrap_key_data(jnp.asarray(x), impl=entry["key"])
         if "key" in entry
-        else (jnp.asarray(x))
+        else jnp.asarray(x)
     )
 
 

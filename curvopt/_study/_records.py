@@ -1,4 +1,4 @@
-"""What is recorded of runs: names, definitions, units, and the arrays themselves."""
+"""The records of runs: names, definitions, units, and the arrays themselves."""
 
 import threading
 from collections.abc import Mapping

@@ -154,13 +154,13 @@ class _File:
             self._put("file", {"study": study})
 
     def _check(self, study: str | None) -> None:
-        """Refuse what is no file of this study, or damaged as a whole."""
+        """Raise unless this is a sound file of the study."""
         with self._errors():
             (application,) = self._db.execute("PRAGMA application_id").fetchone()
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if application != _APPLICATION:
                 raise StudyError(
-                    f"{self.path} is no study of curvopt. Choose another folder."
+                    f"{self.path} is not a study of curvopt. Choose another folder."
                 )
             if version != FORMAT:
                 raise StudyError(

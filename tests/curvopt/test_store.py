@@ -118,7 +118,7 @@ def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
     sqlite3.connect(foreign / "study.sqlite").execute(
         "CREATE TABLE x (y)"
     ).connection.close()
-    with pytest.raises(curvopt.StudyError, match="is no study of curvopt"):
+    with pytest.raises(curvopt.StudyError, match="is not a study of curvopt"):
         study(regression, foreign)
     with sqlite3.connect(folder / "study.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
