@@ -384,5 +384,5 @@ class TestBadInput:
 
     @pytest.mark.parametrize("dtype", [jnp.float64, jnp.int8, "bf16", True])
     def test_product_dtype(self, dtype):
-        with pytest.raises(ValueError, match=r"product_dtype.*Give jnp.bfloat16"):
+        with pytest.raises(ValueError, match=r"product_dtype.*Pass jnp.bfloat16"):
             curvopt.AdjointCurvature(product_dtype=dtype)

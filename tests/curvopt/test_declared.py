@@ -120,7 +120,7 @@ class TestContracts:
             ),
             (
                 lambda: (0.1, curvopt.StepInfo(), 1.0),
-                "Mine.step must return a state of the",
+                "Mine.step must return a state with the",
             ),
         ],
     )

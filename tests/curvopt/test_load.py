@@ -132,7 +132,7 @@ def test_runs_that_are_not_there(regression, tmp_path, asked, message):
 
 def test_another_problem(regression, stateful, tmp_path):
     study(regression, tmp_path, strategies={"a": fixed(0.1)}, seeds=1, steps=4)
-    with pytest.raises(ValueError, match="problem must be the one that was trained"):
+    with pytest.raises(ValueError, match="problem must be the one that was trained on"):
         curvopt.load_run(tmp_path, problem=stateful)
 
 

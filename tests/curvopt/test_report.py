@@ -145,8 +145,8 @@ def no_derivative(y):
 
 
 REFUSED = {
-    unbounded: ("while", "fori_loop with numbers for its bounds"),
-    unbounded_in_a_loop: ("while", "fori_loop with numbers for its bounds"),
+    unbounded: ("while", "fori_loop with Python integers as bounds"),
+    unbounded_in_a_loop: ("while", "fori_loop with Python integers as bounds"),
     callback: ("pure_callback", "custom_jvp"),
     no_derivative: ("igamma", "differentiates in reverse and twice forward"),
 }

@@ -241,7 +241,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         "change, message",
         [
-            ({"steps": 39}, r"a longer study:\n  steps: 40 → 39\nAsk for"),
+            ({"steps": 39}, r"a longer study:\n  steps: 40 → 39\nRun with"),
             (
                 {"strategies": {"a": fixed(0.2)}},
                 r"named 'a':\n  line_search.learning_rate: 0.1 → 0.2\nResume",

@@ -111,7 +111,7 @@ def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
     folder, _ = saved
     study(regression, tmp_path / "other", strategies={"a": STRATEGIES["a"]})
     shutil.copy(tmp_path / "other" / "study.sqlite", folder / "study-1.sqlite")
-    with pytest.raises(curvopt.StudyError, match="study-1.sqlite is of another study"):
+    with pytest.raises(curvopt.StudyError, match="study-1.sqlite belongs to another study"):
         curvopt.load_study(folder)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -124,7 +124,7 @@ def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(
-        curvopt.StudyError, match="of format 99 .*reads and writes format 2"
+        curvopt.StudyError, match="has format 99 .*reads and writes format 2"
     ):
         curvopt.load_study(folder)
 

@@ -425,13 +425,13 @@ class TestBadInput:
             self.grid(regression, 0.1, rate=[0.1])
 
     def test_a_function_where_a_solver_is_wanted(self, regression, unchecked):
-        with pytest.raises(ValueError, match="give `hyperparameters`"):
+        with pytest.raises(ValueError, match="pass `hyperparameters`"):
             curvopt.run_study(regression, {"a": fixed}, seeds=1, steps=2)
 
     def test_a_value_that_is_needed_itself(self, regression):
         """For the structure of a program, of which there is one."""
         family = lambda rate: fixed(rate if rate > 0.1 else 0.1)
-        with pytest.raises(ValueError, match="'a' needs the value of a hyper-parameter"):
+        with pytest.raises(ValueError, match="'a' needs the concrete value of a hyper"):
             self.grid(regression, family, rate=[0.1, 0.2])
 
     @pytest.mark.parametrize("values", [[1e39], [0.1, 0.1 + 1e-10], "ab"])

@@ -450,7 +450,7 @@ BAD = {
         _study("decay = [0.0, 0.9]", "batch_rate = [0.0, 0.9]", GRID).replace(
             "$decay", "$batch_rate"
         ),
-        "means nothing else in the dataset of a study, but one is called 'batch_rate'",
+        "no other meaning in the dataset of a study, but one is 'batch_rate'",
     ),
     "name in a file": (
         _study("decay = [0.0, 0.9]", "steps = [0.0, 0.9]", GRID).replace(
