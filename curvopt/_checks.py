@@ -150,6 +150,7 @@ def check_range(
     if _compat.is_traced(x):
         return
     value = np.asarray(x)
+    # Separately: every comparison with nan is false.
     wrong = np.isnan(value)
     bounds = []
     for bound, fails, word in (

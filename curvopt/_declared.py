@@ -42,6 +42,7 @@ def as_hyperparameter(x: Any) -> Any:
     if x is None or isinstance(x, complex) or not eqx.is_array_like(x):
         return x
     dtype = jnp.result_type(x)
+    # Python numbers take jax's default dtype, but strongly typed.
     weak = isinstance(x, (bool, int, float))
     if weak or not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)

@@ -159,6 +159,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             ("curvature", curvature, AbstractCurvatureMethod),
         ):
             check_instance(name, value, kind)
+        # A curvature method passed by position would end up here.
         for name, value in (("rtol", rtol), ("atol", atol)):
             if isinstance(value, eqx.Module):
                 raise ValueError(
@@ -220,6 +221,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
         `ValueError` if the direction does not match the parameters.
         """
+        # Only our own arithmetic is promoted; the user's loss keeps the user's setting.
         with promotion() as keeps_setting:
             fn = keeps_setting(fn)
             new = self._update(fn, y, args, count, state, self.curvature)
@@ -275,6 +277,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             count=jnp.array(0, jnp.int32),
             strategy=pack_keys(self.init_strategy(y, jr.key(0) if key is None else key)),
             record=StepRecord(
+                # An infinite change of the loss: the first step never converges.
                 loss=jnp.array(jnp.inf, dtype),
                 step_size=jnp.array(0, dtype),
                 gradient_norm=jnp.array(not_measured(), dtype),
@@ -364,6 +367,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             terminate=state.y_converged & f_converged,
             finite=finite,
         )
+        # After a failure, the last point whose loss was finite.
         new_y = jtu.tree_map(
             lambda new, here, before: jnp.where(
                 finite, new, jnp.where(loss_is_finite, here, before)

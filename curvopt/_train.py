@@ -102,6 +102,7 @@ def _run(
     progress: bool,
 ) -> tuple[Lane, xr.Dataset]:
     """Make one run from a key; return its lane after the last step, and its history."""
+    # A single lane has no use for several workers or devices.
     here = dataclasses.replace(
         execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
     )
@@ -124,6 +125,7 @@ def _run(
         saver = Saver(
             lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
         )
+        # Not shared: every process of `jax.distributed` makes the whole run.
         work = Work(program, choice, records, zero, saver, share=(0, 1))
         seconds = run(work, 0.0, bar, interrupt)
     outcome = Outcome(

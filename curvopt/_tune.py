@@ -87,6 +87,7 @@ def best_point(
         cost += float(at(data.gradient_equivalents.isel(step=-1)).sum())
         score = at(final).isel(seed=np.flatnonzero(at(ran).any(list(grid)).values))
         score = score.mean("seed", skipna=False).transpose(*grid)
+        # Points that were not run, or whose score is not finite, never win.
         known = np.where(np.isfinite(score.values), sign * score.values, np.inf)
         place = np.unravel_index(known.argmin(), known.shape)
         if np.isfinite(known[place]) and (best is None or known[place] < sign * best.score):
@@ -209,6 +210,7 @@ def tune(
         progress=progress,
     )
     best = best_point(runs, metric, lower_is_better=lower_is_better)
+    # Arrays, as the study passed them to the family.
     values = {name: jnp.asarray(x) for name, x in best.values.items()}
     return Tuning(
         family=best.strategy,

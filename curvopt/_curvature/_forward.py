@@ -61,10 +61,12 @@ def forward_model(
 ) -> QuadraticModel:
     r"""A model whose curvature is the $\ddot z$ of the loss after a sweep of tangents
     $(\dot z, \ddot z)$."""
+    # If the gradient is never read, `jit` removes this sweep as dead code.
     grad, _ = recorded.gradient()
     zero = jnp.zeros((), jnp.float32)
 
     def slope(u: PyTree[Array]) -> Scalar:
+        # Nothing is rounded: the slope is exact whatever `product_dtype` is.
         first = FirstOrder(ProductRule())
         _, tangent = recorded.sweep(first, None, jtu.tree_leaves(u))
         return zero if tangent is None else at_least_float32(tangent)

@@ -77,6 +77,7 @@ class _CutAtOutput(AbstractSweep):
 
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
         outputs, term = self.inner.through(equation, kept, carried)
+        # Without this second tangent the model's own curvature never reaches the loss.
         if equation.operation.is_output:
             outputs = [(first, None) for first, _ in outputs]
         return outputs, term

@@ -159,6 +159,7 @@ def _components(
     producer: dict[Variable, int] = {}
     chain: dict[int, int] = {}
 
+    # Union-find: the chains grow by joining their roots.
     def root(k: int) -> int:
         while chain[k] != k:
             k = chain[k]
@@ -198,6 +199,7 @@ def _joined(operations: Sequence[AbstractOperation], uses: Any) -> AbstractOpera
     made = {v for member in members for v in member.outvars}
     inside = collections.Counter(v for member in members for v in member.variables)
     inputs = dict.fromkeys(v for m in members for v in m.variables if v not in made)
+    # An output is whatever is also used outside the chain.
     outputs = [v for m in members for v in m.outvars if uses[v] > inside[v]]
     return Elementwise(members, members[-1].source, list(inputs), outputs)
 
@@ -212,6 +214,7 @@ def _in_order(
         missing.append(len(needed))
         for v in needed:
             users[v].append(k)
+    # A heap: of the operations that are ready, the first in the present order goes first.
     ready = [k for k, n in enumerate(missing) if n == 0]
     ordered = []
     while ready:

@@ -238,6 +238,7 @@ class Bilinear(AbstractRule):
             return pullback(adjoint)[0]
 
         halves = along_each(half, dx[1])
+        # $D^2F$ is symmetric: both orders of the two vectors count.
         matrix = _gram([dx[0]], [halves])
         return _stacked_tangents(fn, x, dx), matrix + matrix.T
 
@@ -273,6 +274,7 @@ class Generic(AbstractRule):
         def adjoints(*x: Array) -> Arrays:
             return jax.vjp(f, *x)[1](adjoint)
 
+        # Forward over reverse: one product per vector gives a whole row of the matrix.
         along = lambda d: jax.jvp(adjoints, x, d)[1]
         products = along_each(along, dx)
         return _stacked_tangents(f, x, dx), _gram(dx, products)

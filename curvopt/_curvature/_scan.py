@@ -131,6 +131,7 @@ class ScanEquation(AbstractEquation):
             init,
             xs,
             length=self.length,
+            # The backward sweep takes the iterations in the opposite order.
             reverse=self.reverse != backward,
             unroll=self.unroll,
         )
@@ -151,6 +152,7 @@ class ScanEquation(AbstractEquation):
             kept = run_backward(self.body.at(slices), adjoints)
             of = lambda number, s: adjoints[number] if number in adjoints else zeros(s)
             begins = [of(c.begin, c) for c in self.carries]
+            # All iterations use the constants, so their adjoints add up.
             constants = [
                 total + adjoints[c.number] if c.number in adjoints else total
                 for total, c in zip(constants, self.constants)

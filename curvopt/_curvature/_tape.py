@@ -173,6 +173,7 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
     leaves, treedef = jtu.tree_flatten(y)
     aux_treedef, aux_static = None, None
 
+    # A jaxpr returns arrays only: the rest of the auxiliary output leaves by this closure.
     def flat(*leaves: Array) -> list[Any]:
         nonlocal aux_treedef, aux_static
         value, aux = fn(jtu.tree_unflatten(treedef, leaves))
@@ -185,6 +186,7 @@ def record(fn: Callable[[PyTree], tuple[Scalar, PyTree]], y: PyTree[Array]) -> R
     check_no_refs(jaxpr)
     program = prepare(flatten(jaxpr), active, active)
     tape = Tape()
+    # Only the loss is differentiated, not its auxiliary output.
     live = [True] + [False] * (len(program.outvars) - 1)
     inputs = [Value(leaf, tape.number()) for leaf in leaves]
     outs = tape.run(program, inputs, live)

@@ -50,6 +50,7 @@ def _diverged_at(
 ) -> Int[np.ndarray, " runs"]:
     """The step from which on each run has diverged; -1 if it has not. From there on its
     loss is not finite, or its parameters are not: not every loss depends on all of them."""
+    # `never` is later than any step.
     steps, never = np.arange(loss.shape[1]), loss.shape[1] + 1
     good = np.isfinite(loss) & (steps < made[:, None])
     first = np.where(good, steps + 1, 0).max(axis=1, initial=0)
@@ -254,6 +255,7 @@ def _last(data: xr.Dataset, name: str) -> xr.DataArray:
     if "steps_made" not in data:
         return values.isel(evaluation_step=-1, drop=True)
     made = data.steps_made
+    # The last evaluation at or before the last step made.
     at = np.searchsorted(data.evaluation_step.values, made.values, side="right") - 1
     last = values.isel(evaluation_step=made.copy(data=np.maximum(at, 0)))
     return last.drop_vars("evaluation_step")

@@ -100,6 +100,7 @@ class _Clock:
 
     @property
     def seconds(self) -> float:
+        # Groups run side by side: the slowest one counts.
         with self._lock:
             return self._before + max((pace.seconds for pace in self._paces), default=0.0)
 
@@ -198,6 +199,7 @@ class _Group:
         if self.step == 0:
             self._evaluate()
         saved_at = time.monotonic()
+        # Chunks end at each evaluation.
         for last in np.unique([*records.schedule, records.length]).tolist():
             while self.step < last:
                 before = self.step

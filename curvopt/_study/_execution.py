@@ -186,6 +186,7 @@ def fitting_width(programs: Programs, loop: Loop, most: int, budget: int | float
         return most
     if bytes_of(1) > budget:
         return 0
+    # Interpolate between a width that fits and one that does not.
     fits, fails = 1, most
     for _ in range(_TRIALS):
         if fails - fits < 2:
@@ -301,6 +302,7 @@ def choose(
         reason = "as given"
     elif not slow and best.width < math.ceil(each / workers):
         reason = f"as many as {budget / 1e6:,.3g} MB hold"
+    # Measure only if something is left to choose.
     free = None in (execution.loop, execution.lanes_at_once, execution.workers)
     pays = lambda: _expected(best, programs, each, steps) > _WORTH_MEASURING
     if execution.measure is None:

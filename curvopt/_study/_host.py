@@ -194,12 +194,14 @@ def broadcast(value: Any) -> Any:
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(text.size)))
+    # All processes must pass arrays of one shape, that of the first.
     sent = multihost_utils.broadcast_one_to_all(np.resize(text, size))
     return json.loads(np.asarray(sent, np.uint8).tobytes())
 
 
 def _gathered(arrays: Rows, owner: Int[np.ndarray, " runs"]) -> Rows:
     runs, out = np.arange(len(owner)), {}
+    # A process without runs does not know the names, dtypes and lengths.
     known = {name: (x.dtype.str, x.shape[1]) for name, x in arrays.items()}
     for name, (dtype, length) in broadcast(known).items():
         x = arrays.get(name, np.zeros((len(owner), length), dtype))

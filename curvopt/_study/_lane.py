@@ -77,6 +77,7 @@ def step(
     count: Int[Array, ""],
 ) -> tuple[Lane, tuple[StepRecord, Metrics]]:
     """Make one step of one lane; return the lane and its record."""
+    # Data and randomness go by the batch: all steps on one batch see the same loss.
     batch = count // solver.line_search.steps_per_batch
     args = (
         problem.batch(lane.batch_key, batch),

@@ -36,6 +36,7 @@ def fingerprint(*programs: Any) -> str:
     Names, which jax numbers as it traces, are renumbered by first occurrence."""
     found = hashlib.sha256()
     for program in programs:
+        # Locations in source files change no result.
         text = re.sub(r"#loc.*|loc\(.*?\)", "", program.as_text())
         seen: dict[str, str] = {}
         number = lambda match, seen=seen: seen.setdefault(match[0], f"%{len(seen)}")

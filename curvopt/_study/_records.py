@@ -174,6 +174,7 @@ class Records:
         self.steps, self.evaluations = split(steps), split(evaluations)
         del self.evaluations["step"]
         for name, x in self.steps.items():
+            # The fields of a structured array are strided views of all of it.
             self.steps[name] = np.ascontiguousarray(x)
             if x.dtype.kind == "f":
                 self.steps[name][np.arange(self.length) >= self.made[:, None]] = np.nan

@@ -153,11 +153,13 @@ class Session:
             return document
         lines = differences(known["problem"], document["problem"])
         lines += differences(known["settings"], document["settings"])
+        # Other versions lower the same code to other text: it cannot be compared.
         same = known["versions"][-1] == document["versions"][-1]
         if same and known["initialisation"] != document["initialisation"]:
             lines.append("the code of the problem's `init`: changed")
         if lines:
             raise self._refused("another study", lines)
+        # Runs that are already made keep the evaluations of their old schedule.
         schedule = sorted({*known["schedule"], *document["schedule"]})
         return known | {
             "steps": max(known["steps"], document["steps"]),

@@ -137,10 +137,11 @@ class _File:
             f"file:{quote(str(path.absolute()))}?mode={mode}",
             uri=True,
             timeout=60.0,
-            isolation_level=None,
+            isolation_level=None,  # transactions begin and end here, not in Python's module
             check_same_thread=False,
         )
         db.execute("PRAGMA synchronous = EXTRA")  # the folder is synced as well
+        # SQLite opens the file when it first reads it: an error should come here.
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return db
 
@@ -199,6 +200,7 @@ class _File:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        # IMMEDIATE takes the write lock now, not at the first write within the transaction.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -265,9 +267,11 @@ class _File:
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM state WHERE cohort = ? AND run = ?", at)
         data = b"".join(np.ascontiguousarray(x).tobytes() for x in piece.state)
+        # Rounded up; an empty state has one part too.
         for part in range(max(1, -(-len(data) // _PART))):
             own = data[part * _PART : (part + 1) * _PART]
             key = (*at, part, piece.last)
+            # Each checksum covers the whole length, so that a missing part is noticed.
             row = (*key, own, _sum(*key, len(data), own))
             self._db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", row)
 
@@ -494,6 +498,7 @@ class Store:
     def drop(self, cohort: int, run: int) -> None:
         """Forget a run, in the files that this process may write."""
         for file in self._files:
+            # The files of other processes are open for reading only.
             other = file if file is self._own else _File(file.path, study=None, write=True)
             with other.writing():
                 other.drop(cohort, run)
@@ -532,4 +537,5 @@ def delete_study(folder: str | os.PathLike) -> None:
 def _is_ours(path: Path) -> bool:
     with open(path, "rb") as file:
         header = file.read(100)
+    # SQLite's header has the application's id at this offset.
     return header[68:72] == _APPLICATION.to_bytes(4, "big")

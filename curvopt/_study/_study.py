@@ -217,6 +217,7 @@ def _keeps_tracer(x: Any, depth: int = 12) -> bool:
     its trace."""
     if _compat.is_traced(x):
         return True
+    # `depth` bounds the recursion: closures may refer to themselves.
     inner = list(x) if isinstance(x, (tuple, list)) else []
     if dataclasses.is_dataclass(x):
         inner += [getattr(x, field.name, None) for field in dataclasses.fields(x)]
