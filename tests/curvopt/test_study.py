@@ -408,12 +408,12 @@ class TestBadInput:
             self.grid(regression, fixed, rate=values)
 
     def test_grid_values_that_repeat(self, regression):
-        with pytest.raises(ValueError, match="values of 'rate' repeat"):
+        with pytest.raises(ValueError, match="values of 'rate' must be distinct"):
             self.grid(regression, fixed, rate=[0.1, 0.1])
 
     @pytest.mark.parametrize("name", ["seed", "curvature", "learning rate"])
     def test_names_of_hyperparameters(self, regression, name):
-        with pytest.raises(ValueError, match=f"one is called '{name}'"):
+        with pytest.raises(ValueError, match=f"but one is '{name}'"):
             self.grid(regression, fixed, **{name: [0.1]})
 
     def test_a_function_of_other_hyperparameters(self, regression):
