@@ -1,4 +1,9 @@
-"""Directions and line searches. Each is one small module; yours has the same standing."""
+"""Directions and line searches. Each is one small module; yours has the same standing.
+
+A remark after a source says where the formula was taken from: *read* is from the paper,
+*read in its code* from the authors' code, *restated* from a summary of the paper. Without a
+remark the formula is a standard one, or the tests check it against another implementation.
+"""
 
 from . import recipes as recipes
 from .directions import (

@@ -1,4 +1,4 @@
-"""Which way."""
+"""Directions: which way to go."""
 
 from .adam import Adam as Adam
 from .displacement_momentum import DisplacementMomentum as DisplacementMomentum

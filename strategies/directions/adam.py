@@ -13,7 +13,7 @@ class _State(eqx.Module):
 
 
 class Adam(curvopt.AbstractDirection):
-    r"""Averaged gradients over their root mean square.
+    r"""Adam, and AdamW: averaged gradients over their root mean square.
 
     $m^+ = \beta_1 m + (1 - \beta_1) g$, $v^+ = \beta_2 v + (1 - \beta_2) g^2$, both
     corrected for their start at zero ($\hat m$, $\hat v$), and
@@ -28,8 +28,8 @@ class Adam(curvopt.AbstractDirection):
     - `epsilon`: $\epsilon \geq 0$.
     - `weight_decay`: $\lambda \geq 0$, decoupled from the gradient.
 
-    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019 for the weight decay
-    (recalled). The fresh part is this project's notion.
+    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019 for the weight decay.
+    The fresh part is this project's notion.
     """
 
     decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
@@ -56,11 +56,13 @@ class Adam(curvopt.AbstractDirection):
             state.squares,
             model.grad,
         )
+        # The averages start at zero.
         mean_correction = 1 - self.decay**count
         square_correction = 1 - self.square_decay**count
 
         def precondition(m: Array, v: Array, y: Array) -> Array:
             scale = jnp.sqrt(v / square_correction) + self.epsilon
+            # With `epsilon` 0 an element whose gradient is always zero divides 0 by 0.
             return curvopt.safe_divide(-m, scale) - self.weight_decay * y
 
         corrected = jax.tree.map(lambda m: m / mean_correction, means)

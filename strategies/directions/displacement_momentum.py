@@ -11,7 +11,7 @@ from .._single_steps import check_single_steps
 
 
 class DisplacementMomentumState(eqx.Module):
-    """How many steps, the displacement, and the states of the two inner strategies."""
+    """The step count, the displacement, and the states of the two inner strategies."""
 
     count: Int[Array, ""]
     displacement: PyTree[Array]
@@ -20,17 +20,17 @@ class DisplacementMomentumState(eqx.Module):
 
 
 class DisplacementMomentum(curvopt.AbstractDirection):
-    r"""Momentum of displacements, not of gradients: every step $\tau u$ that a line search
-    chooses along another direction enters an average, which is followed.
+    r"""Momentum of displacements instead of gradients: it follows an average of the steps
+    $\tau u$ that a line search chooses along another direction.
 
     $d^+ = \beta d + (1 - \beta) \tau u$. For a constant $\tau$ and $u = -g$ it is
-    normalised heavy-ball momentum. Where $\tau$ changes, what was sized in the past keeps
-    the size that it had, and the line search sees the inner direction alone, which has no
-    memory: there the learning rate keeps its scale.
+    normalised heavy-ball momentum. Where $\tau$ changes, past steps keep the size that they
+    had. The line search sees only the inner direction, which has no memory, so that the
+    learning rate keeps its natural scale.
 
-    The length is part of the answer: step by `LearningRate(1.0)`. Its fresh part is
-    $\tau u$. What the inner line search measured and which of its guards acted is not in
-    the record; what it cost is.
+    The direction includes the step size: use it with `LearningRate(1.0)`. Its fresh part is
+    $\tau u$. The record has the cost of the inner line search, but neither its measurements
+    nor its guards.
 
     **Arguments:**
 
@@ -38,7 +38,7 @@ class DisplacementMomentum(curvopt.AbstractDirection):
     - `line_search`: chooses $\tau$ along it.
     - `decay`: $\beta$ in $[0, 1)$.
 
-    This project's.
+    Source: this project.
     """
 
     direction: curvopt.AbstractDirection

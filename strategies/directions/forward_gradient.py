@@ -8,21 +8,20 @@ import curvopt
 
 
 class ForwardGradientState(eqx.Module):
-    """The seed's key, and how many directions were drawn from it."""
+    """The key, and the number of directions drawn from it."""
 
     key: PRNGKeyArray
     count: Int[Array, ""]
 
 
 class ForwardGradient(curvopt.AbstractDirection):
-    r"""A random direction, turned so that it descends:
+    r"""A random direction with the sign that descends:
     $u = -\mathrm{sign}(\langle g, v \rangle) \, v$, $v \sim N(0, I)$.
 
-    It asks for one slope and never for the gradient. With
-    [`curvopt.ForwardCurvature`][] as the solver's `curvature` that is one `jvp`, and no
-    backward sweep is run at all; with the other methods the slope is that of the whole
-    gradient. With [`strategies.CurvatureRescaling`][] it is FoMoH-1D; $K$ of them in
-    [`strategies.HyperplaneSearch`][] are FoMoH-KD.
+    It needs one slope and never the gradient. With [`curvopt.ForwardCurvature`][] as the
+    solver's `curvature` the slope is one `jvp`, and no backward sweep runs at all; the
+    other methods compute it from the gradient. With [`strategies.CurvatureRescaling`][] it
+    is FoMoH-1D; $K$ of them in [`strategies.HyperplaneSearch`][] are FoMoH-KD.
 
     Source: *Second-Order Forward-Mode Automatic Differentiation for Optimization*, arXiv
     2408.10419 (read in its code).

@@ -12,14 +12,13 @@ import curvopt
 
 
 class FromDescent(curvopt.AbstractDirection):
-    r"""A descent of Optimistix as a direction: what it proposes for a step of size one.
+    r"""A descent of Optimistix as a direction: $u$ is its step of size one.
 
-    A direction gives a line, and knows value and gradient: so this is for descents that
-    use no more, and whose proposal is proportional to the step size:
-    `optx.SteepestDescent` and `optx.NonlinearCGDescent`. `optx.NewtonDescent` and the
-    damped ones need a Hessian, which a direction has not ([`strategies.LBFGS`][] and
-    [`strategies.HyperplaneSearch`][] are what is near); `optx.DoglegDescent` follows no
-    line.
+    It works for descents that need only the value and the gradient, and whose step is
+    proportional to the step size: `optx.SteepestDescent` and `optx.NonlinearCGDescent`.
+    `optx.NewtonDescent` and the damped descents need a Hessian, which directions do not
+    have; [`strategies.LBFGS`][] and [`strategies.HyperplaneSearch`][] are the nearest
+    replacements. `optx.DoglegDescent` does not follow a line.
 
     **Arguments:**
 
@@ -27,7 +26,7 @@ class FromDescent(curvopt.AbstractDirection):
 
     **Raises:**
 
-    `ValueError` if it is no such descent, or needs more than value and gradient.
+    `ValueError` if it is not such a descent, or needs more than value and gradient.
     """
 
     descent: optx.AbstractDescent
@@ -52,7 +51,7 @@ class FromDescent(curvopt.AbstractDirection):
 
 @contextlib.contextmanager
 def _explained(descent: optx.AbstractDescent) -> Iterator[None]:
-    """Optimistix's errors about what a solver does not provide, in terms of directions."""
+    """Translate Optimistix's errors about missing information into terms of directions."""
     try:
         yield
     except (ValueError, AttributeError, AssertionError) as error:

@@ -20,29 +20,29 @@ def _numbers(given: Any) -> dict[str, Array]:
 
 
 class FromOptax(curvopt.AbstractDirection):
-    r"""Any `optax.GradientTransformation` as a direction: its updates are what is followed.
+    r"""Any `optax.GradientTransformation` as a direction: $u$ is its update.
 
-    Optimisers of optax end in their learning rate, and their updates descend:
+    An optax optimiser ends with its learning rate, and its updates descend:
     `FromOptax(optax.adam(1e-3))` with `LearningRate(1.0)` is what optax does, and
-    `FromOptax(optax.adam(1.0))` leaves the step to the line search. A bare preconditioner
-    ascends: write `optax.chain(optax.scale_by_adam(), optax.scale(-1.0))`.
+    `FromOptax(optax.adam(1.0))` leaves the step size to the line search. A bare
+    preconditioner ascends: write `optax.chain(optax.scale_by_adam(), optax.scale(-1.0))`.
 
-    What optax's transformations ask for by keyword they are given: `value`, `grad`,
+    Transformations receive the keyword arguments that they name: `value`, `grad`,
     `value_fn`, `obj_fn` (the loss of this step as a function of the parameters) and
-    `grad_fn`. What they evaluate of these is not counted in the record.
+    `grad_fn`. What they evaluate with these is not counted in the record.
 
     **Arguments:**
 
-    - `tx`: the transformation; static. Two that were made apart are two programs.
+    - `tx`: the transformation; static. Two that were made separately are compiled twice.
     - `fresh`: a second transformation without memory, whose updates are the fresh part of
         the direction. `None` (the default): the direction itself.
-    - `hyperparameters`: numbers by name, of a `tx` that `optax.inject_hyperparams` made:
-        they take the place of those in its initial state. They are data, so that a grid of
-        them is one program.
+    - `hyperparameters`: numbers by name, for a `tx` made by `optax.inject_hyperparams`.
+        They replace those in its initial state. They are data, so that a grid of them is
+        one program.
 
     **Raises:**
 
-    `ValueError` if one of them is no gradient transformation, or has no such number.
+    `ValueError` if one of them is not a gradient transformation, or has no such number.
     """
 
     tx: optax.GradientTransformation = eqx.field(static=True)

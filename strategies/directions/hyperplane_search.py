@@ -23,17 +23,17 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     in the plane that they span: $c = -K^{-1} F$ with $F_i = \langle g, u_i \rangle$ and
     $K_{ij} = \langle u_i, H u_j \rangle$.
 
-    Learning rate and momentum come out together: with the gradient and the last step,
+    It chooses learning rate and momentum together: with the gradient and the last step,
     `HyperplaneSearch((SGD(), LastStep()))`, the coefficients are the learning rate and the
     momentum of the heavy ball, and on a quadratic the steps are those of conjugate
     gradients. $K$ random directions, `HyperplaneSearch((ForwardGradient(),) * K)`, are
-    FoMoH-KD, and Newton's method where $K$ is the dimension. The length is part of the
-    answer: step by `LearningRate(1.0)`, or `Backtracking(LearningRate(1.0))`.
+    FoMoH-KD, and Newton's method where $K$ is the dimension. The direction includes the
+    step size: use it with `LearningRate(1.0)`, or `Backtracking(LearningRate(1.0))`.
 
-    The system is solved on directions of length one, in the eigenvectors of $K$. Those
-    whose eigenvalue is below `cutoff` times the largest are left out (directions that
-    coincide, as at the first step). A negative eigenvalue enters by its absolute value, so
-    that $u$ is never a direction of ascent. Where no eigenvalue is left, $c = -F$.
+    The directions are normalised, and the system is solved in the eigenvectors of $K$.
+    Eigenvalues below `cutoff` times the largest are left out; they come from directions
+    that coincide, as at the first step. A negative eigenvalue enters by its absolute value,
+    so that $u$ never ascends. Where no eigenvalue is left, $c = -F$.
 
     It costs one slope for each direction and one curvature matrix (see
     `model.curvature_matrix`). Its memory, if it has any, *is* the direction.
@@ -41,12 +41,12 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     **Arguments:**
 
     - `directions`: at least one [`curvopt.AbstractDirection`][].
-    - `cutoff`: in $[0, 1)$; `None` (the default) is the square root of the rounding of the
-        scalars' dtype.
+    - `cutoff`: in $[0, 1)$; `None` (the default) is the square root of the machine epsilon
+        of the scalars' dtype.
 
     Source: *Second-Order Forward-Mode Automatic Differentiation for Optimization*, arXiv
     2408.10419 (read in its code), for the system; the absolute values are those of Dauphin
-    et al. 2014 (recalled); the cutoff is this project's.
+    et al. 2014; the cutoff is this project's.
     """
 
     directions: tuple[curvopt.AbstractDirection, ...] = eqx.field(converter=_as_tuple)
@@ -54,7 +54,9 @@ class HyperplaneSearch(curvopt.AbstractDirection):
 
     def __check_init__(self) -> None:
         if not self.directions:
-            raise ValueError("directions must be at least one, but there is none.")
+            raise ValueError(
+                "directions must be at least one, but there is none. Pass `(SGD(),)`, say."
+            )
 
     @property
     def reads_gradient(self) -> bool:
@@ -85,6 +87,7 @@ class HyperplaneSearch(curvopt.AbstractDirection):
     ) -> Float[Array, " k"]:
         eps = jnp.finfo(matrix.dtype).eps
         cutoff = jnp.sqrt(eps) if self.cutoff is None else self.cutoff
+        # Symmetric but for rounding, and `eigh` reads only one triangle.
         values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
         sizes = jnp.abs(values)
         kept = (sizes > cutoff * jnp.max(sizes)) & (sizes > 0)

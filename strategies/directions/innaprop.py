@@ -7,7 +7,7 @@ import curvopt
 
 
 class INNApropState(eqx.Module):
-    r"""How many steps, the average of squared gradients, and $\psi$."""
+    r"""The step count, the average of squared gradients, and $\psi$."""
 
     count: Int[Array, ""]
     squares: PyTree[Array]
@@ -15,16 +15,16 @@ class INNApropState(eqx.Module):
 
 
 class INNAprop(curvopt.AbstractDirection):
-    r"""An inertial Newton dynamics, preconditioned as in RMSProp.
+    r"""INNAprop: inertial Newton dynamics, preconditioned as in RMSProp.
 
     $v^+ = \sigma v + (1 - \sigma) g^2$,
     $\psi^+ = (1 - \gamma / \beta) \psi + \gamma (1/\beta - \alpha) y$ and
     $y^+ = (1 + \gamma \frac{1 - \alpha\beta}{\beta - \gamma}) y -
     \frac{\gamma}{\beta - \gamma} \psi^+ - \gamma\beta \frac{g}{\sqrt{\hat v} + \epsilon}$,
     with $\hat v$ corrected for its start at zero, $\psi_0 = (1 - \alpha\beta) y_0$, and
-    $y$ first decayed to $(1 - \lambda\gamma) y$. The direction is $u = y^+ - y$: its
-    length is part of the method, step by `LearningRate(1.0)`. At $\alpha = \beta = 1$ it
-    is RMSProp with bias correction. Its fresh part is the last term.
+    $y$ first decayed to $(1 - \lambda\gamma) y$. The direction is $u = y^+ - y$. It
+    includes the step size: use it with `LearningRate(1.0)`. At $\alpha = \beta = 1$ it is
+    RMSProp with bias correction. Its fresh part is the last term.
 
     **Arguments:**
 
@@ -95,7 +95,7 @@ class INNAprop(curvopt.AbstractDirection):
         pull = gamma / (beta - gamma)
 
         def displacement(y: Array, decayed: Array, psi: Array, fresh: Array) -> Array:
-            # y+ - y, without adding y and taking it away again.
+            # y+ - y, without the rounding of adding y and subtracting it again.
             inertia = pull * ((1 - alpha * beta) * decayed - psi)
             return ((decayed - y) + inertia + fresh).astype(psi.dtype)
 

@@ -6,13 +6,13 @@ import curvopt
 
 
 class LastStep(curvopt.AbstractDirection):
-    r"""The way that the last step went, $u_k = y_k - y_{k-1}$; zero at the first step.
+    r"""The last step, $u_k = y_k - y_{k-1}$; zero at the first step.
 
-    It is a part of other directions and none by itself, for it never starts to move:
-    together with the gradient in [`strategies.HyperplaneSearch`][] it is heavy-ball
-    momentum, whose coefficient the plane's Newton system chooses.
+    By itself it never starts to move: it is a part of other directions. Together with the
+    gradient in [`strategies.HyperplaneSearch`][] it is heavy-ball momentum, whose
+    coefficient the plane's Newton system chooses.
 
-    Source: Polyak 1964 (recalled).
+    Source: Polyak 1964.
     """
 
     @property

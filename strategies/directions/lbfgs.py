@@ -9,9 +9,9 @@ import curvopt
 
 
 class LBFGSState(eqx.Module):
-    r"""Where the last step began, the kept changes of parameters ($s$) and of the gradient
-    ($z$) along a leading axis, the oldest overwritten first, and $1 / \langle s, z
-    \rangle$ of each, zero for a place that is free."""
+    r"""Parameters and gradient where the last step began; the kept changes of parameters
+    ($s$) and of the gradient ($z$) along a leading axis, where the newest overwrites the
+    oldest; and $1 / \langle s, z \rangle$ of each pair, zero for an empty place."""
 
     count: Int[Array, ""]
     y: PyTree[Array]
@@ -24,25 +24,25 @@ class LBFGSState(eqx.Module):
 
 
 class LBFGS(curvopt.AbstractDirection):
-    r"""The limited-memory quasi-Newton direction $u = -B g$, with $B$ an approximation of
-    the inverse Hessian from the last changes $s$ of the parameters and $z$ of the
-    gradient.
+    r"""L-BFGS: the limited-memory quasi-Newton direction $u = -B g$, with $B$ an
+    approximation of the inverse Hessian from the last changes $s$ of the parameters and $z$
+    of the gradient.
 
     $B$ starts from $\gamma I$ with $\gamma = \langle s, z \rangle / \langle z, z \rangle$
     of the last pair; the two-loop recursion applies it. A pair without enough curvature,
-    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ is always a
-    direction of descent. The first direction is $-g$. Its memory *is* the direction: the
-    fresh part is the direction.
+    $\langle s, z \rangle \leq c \|s\| \|z\|$, is skipped, so that $u$ is always a direction
+    of descent. The first direction is $-g$. Its memory *is* the direction: the fresh part
+    is the direction.
 
     **Arguments:**
 
-    - `history`: how many pairs are kept, an integer of at least 1; static. It is that many
-        times twice the memory of the parameters.
+    - `history`: the number of pairs to keep, an integer of at least 1; static. The state
+        takes `2 * history` times the memory of the parameters.
     - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
 
-    Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5 (recalled);
-    leaving pairs out is this project's choice, where a search along Wolfe's conditions
-    would not produce such pairs.
+    Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5. Skipping pairs
+    is this project's choice; a search for the Wolfe conditions would not produce such
+    pairs.
     """
 
     history: int = curvopt.count(10)
@@ -81,11 +81,13 @@ class LBFGS(curvopt.AbstractDirection):
         z = jax.tree.map(jnp.subtract, grad, state.grad)
         sz, zz = curvopt.tree_dot(s, z), curvopt.tree_dot(z, z)
         least = self.curvature * curvopt.tree_norm(s) * jnp.sqrt(zz)
-        # Not what is not finite, or so small that a quotient is not: it would stay.
+        # A pair that is not finite, or whose quotients are not, would stay for `history`
+        # steps.
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
         kept = (state.count > 0) & (sz > least) & usable
         at = state.stored % self.history
 
+        # Selects within one slot: a select between whole histories would copy them.
         def put(old: Array, new: Array) -> Array:
             new = jnp.where(kept, new, _place(old, at)).astype(old.dtype)
             return jax.lax.dynamic_update_index_in_dim(old, new, at, 0)
@@ -132,5 +134,5 @@ class LBFGS(curvopt.AbstractDirection):
 
 
 def _place(x: Array, k: Any) -> Array:
-    """`x[k]`, without a gather, which would not know how to split its output."""
+    """`x[k]`, without a gather: on sharded arrays its output sharding is ambiguous."""
     return jax.lax.dynamic_index_in_dim(x, k, 0, keepdims=False)

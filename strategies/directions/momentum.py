@@ -19,13 +19,13 @@ class Momentum(curvopt.AbstractDirection):
     - `decay`: $\beta$ in $[0, 1)$.
     - `dampening`: $d$ in $[0, 1]$. `None` (the default) is $d = \beta$, the normalised
         form, an average of gradients; 0 is the classical form, a sum of them, which is
-        longer by $1 / (1 - \beta)$. For a tuned learning rate the two are the same but
-        for that factor. For a step sized along the fresh part the classical form takes
-        $1 / (1 - \beta)$ times as much noise with it.
-    - `nesterov`: whether to look ahead.
+        longer by $1 / (1 - \beta)$. With a tuned learning rate the two differ only by that
+        factor. With a step sized along the fresh part the classical form carries
+        $1 / (1 - \beta)$ times as much noise.
+    - `nesterov`: whether to use Nesterov's momentum.
 
-    Source: Polyak 1964; Sutskever et al. 2013 (recalled). The default dampening is this
-    project's choice.
+    Source: Polyak 1964; Sutskever et al. 2013. The default dampening is this project's
+    choice.
     """
 
     decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)

@@ -7,7 +7,7 @@ import curvopt
 
 
 class NonlinearCGState(eqx.Module):
-    """The last gradient and the last direction; zero before there were any."""
+    """The last gradient and the last direction; both zero at the start."""
 
     grad: PyTree[Array]
     direction: PyTree[Array]
@@ -18,19 +18,18 @@ class NonlinearCG(curvopt.AbstractDirection):
     $u = -g + \beta u_{prev}$, $\beta = \max(\langle g, g - g_{prev} \rangle, 0) /
     \|g_{prev}\|^2$.
 
-    It restarts with $u = -g$ where $u$ would not be a direction of descent, and where two
-    gradients in a row are far from orthogonal,
-    $|\langle g, g_{prev} \rangle| \geq \nu \|g\|^2$. On a quadratic with exact steps it is
-    the method of conjugate gradients. Its memory *is* the direction: the fresh part is the
-    direction.
+    It restarts with $u = -g$ where $u$ would not descend, and where two consecutive
+    gradients are far from orthogonal, $|\langle g, g_{prev} \rangle| \geq \nu \|g\|^2$. On
+    a quadratic with exact steps it is the method of conjugate gradients. Its memory *is*
+    the direction: the fresh part is the direction.
 
     **Arguments:**
 
-    - `restart`: $\nu > 0$, may be infinite (the default), which leaves only the first kind
-        of restart. Powell's is 0.1 to 0.2; with it the median cost on the problems of
-        `python -m experiments deterministic` was no lower.
+    - `restart`: $\nu > 0$; infinity (the default) leaves only the first kind of restart.
+        Powell's choice is 0.1 to 0.2; it did not lower the median cost on the problems of
+        `python -m experiments deterministic`.
 
-    Source: Nocedal & Wright, Numerical Optimization, section 5.2 (recalled).
+    Source: Nocedal & Wright, Numerical Optimization, section 5.2.
     """
 
     restart: curvopt.Number = curvopt.hyperparameter(float("inf"), above=0)
@@ -51,11 +50,11 @@ class NonlinearCG(curvopt.AbstractDirection):
         beta = curvopt.safe_divide(jnp.maximum(squared - overlap, 0), previous)
         far = jnp.abs(overlap) >= self.restart * squared
         slope = -squared + beta * curvopt.tree_dot(grad, state.direction)
-        # What is not finite, by overflow, restarts as well.
+        # An overflow restarts as well.
         usable = jnp.isfinite(slope) & jnp.isfinite(beta)
-        goes_on = usable & (slope < 0) & ~(far & (squared > 0) & jnp.isfinite(self.restart))
+        keep = usable & (slope < 0) & ~(far & (squared > 0) & jnp.isfinite(self.restart))
         direction = jax.tree.map(
-            lambda g, u: -g + jnp.where(goes_on, beta * u, 0).astype(g.dtype),
+            lambda g, u: -g + jnp.where(keep, beta * u, 0).astype(g.dtype),
             grad,
             state.direction,
         )

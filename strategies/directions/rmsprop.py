@@ -12,7 +12,7 @@ class _State(eqx.Module):
 
 
 class RMSProp(curvopt.AbstractDirection):
-    r"""Gradients over their root mean square.
+    r"""RMSProp: gradients over their root mean square.
 
     $v^+ = \rho v + (1 - \rho) g^2$, $\hat v = v^+ / (1 - \rho^k)$ at the $k$-th step, and
     $u = -g / (\sqrt{\hat v} + \epsilon)$, element by element. It has no memory of its
@@ -23,7 +23,7 @@ class RMSProp(curvopt.AbstractDirection):
     - `decay`: $\rho$ in $[0, 1)$.
     - `epsilon`: $\epsilon \geq 0$.
 
-    Source: Hinton 2012 (recalled); the bias correction is Adam's.
+    Source: Hinton 2012; the bias correction is Adam's.
     """
 
     decay: curvopt.Number = curvopt.hyperparameter(0.999, at_least=0, below=1)
@@ -44,6 +44,7 @@ class RMSProp(curvopt.AbstractDirection):
             model.grad,
         )
         correction = 1 - self.decay**count
+        # With `epsilon` 0 an element whose gradient is always zero divides 0 by 0.
         direction = jax.tree.map(
             lambda v, g: curvopt.safe_divide(-g, jnp.sqrt(v / correction) + self.epsilon),
             squares,

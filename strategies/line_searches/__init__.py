@@ -1,4 +1,4 @@
-"""How far."""
+"""Line searches: how far to go."""
 
 from .backtracking import Backtracking as Backtracking
 from .backtracking_armijo import BacktrackingArmijo as BacktrackingArmijo

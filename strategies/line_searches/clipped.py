@@ -13,7 +13,7 @@ class Clipped(curvopt.AbstractLineSearch):
     - `inner`: any line search.
     - `min_step_size`, `max_step_size`: $0 \leq \tau_{\min} \leq \tau_{\max}$.
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch

@@ -36,7 +36,7 @@ class EveryK(curvopt.AbstractLineSearch):
         [`strategies.StepTuned`][]).
     - `k`: an integer of at least 1.
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch

@@ -27,7 +27,7 @@ class GrowthLimited(curvopt.AbstractLineSearch):
     - `factor`: $\gamma \geq 1$.
     - `first`: $\rho > 0$; `None` does not limit the first step.
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch

@@ -33,7 +33,7 @@ class Restarted(curvopt.AbstractLineSearch):
     - `inner`: any line search that looks at single steps (not
         [`strategies.StepTuned`][]).
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch

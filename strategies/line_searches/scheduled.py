@@ -12,7 +12,7 @@ class Scheduled(curvopt.AbstractLineSearch):
     - `schedule`: $s \geq 0$, a function of the step count (any optax schedule) with peak
         1. Static: one schedule for each setting would be one compilation for each.
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch

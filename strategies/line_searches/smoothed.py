@@ -26,7 +26,7 @@ class Smoothed(curvopt.AbstractLineSearch):
     - `inner`: any line search.
     - `decay`: $\beta$ in $[0, 1)$.
 
-    This project's.
+    Source: this project.
     """
 
     inner: curvopt.AbstractLineSearch
