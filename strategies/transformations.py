@@ -1,17 +1,16 @@
-r"""Line searches as optax transformations, for training loops that are optax's.
+r"""Line searches as optax transformations, for optax training loops.
 
 ```python
 tx = optax.chain(optax.adam(1.0), scale_by_curvature(0.5))  # was: optax.adam(3e-3)
 updates, state = tx.update(grads, state, params, value_fn=loss, batch=batch)
 ```
 
-They scale the updates that reach them by $\tau$, so that $\tau$ times the update is the
-step. They expect updates that *descend*: stand after the learning rate of an optimiser,
-which is then 1, or after `optax.scale(-1.0)`; and last, except for what must not be
-measured. A momentum that stands before them is part of the direction, and the step may
-vanish where it ascends; to size the step by the gradient alone, and let the momentum
-gather steps, stand before it: `optax.chain(optax.scale(-1.0), scale_by_curvature(),
-optax.trace(0.9))`.
+They multiply the updates by the step size $\tau$. They expect updates that *descend*: put
+them after the learning rate of an optimiser, which is then 1, or after `optax.scale(-1.0)`.
+Only what must not be measured comes after them. A momentum before them is part of the
+direction, and the step may vanish where it ascends. To size the step by the gradient alone,
+and let the momentum accumulate steps, put them before the momentum:
+`optax.chain(optax.scale(-1.0), scale_by_curvature(), optax.trace(0.9))`.
 """
 
 import collections
@@ -33,12 +32,13 @@ from .line_searches import CDAT, CurvatureRescaling
 
 
 class ScaleByLineSearchState(NamedTuple):
-    r"""The state of [`strategies.scale_by_line_search`][], for the tools of
-    optax and Flax to look into (`optax.tree.get(state, "step_size")`).
+    r"""The state of [`strategies.scale_by_line_search`][].
+
+    The tools of optax and Flax can read it: `optax.tree.get(state, "step_size")`.
 
     **Attributes:**
 
-    - `count`: how many updates were made.
+    - `count`: the number of updates so far.
     - `line_search`: the arrays of the line search's own state.
     - `step_size`: the last $\tau$.
     - `info`: the [`curvopt.StepInfo`][] of the last update: slope, curvature, guards.
@@ -55,26 +55,26 @@ def scale_by_line_search(
     *,
     curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scale updates by the step of any line search of this project.
+    r"""Scale updates by the step size of any line search.
 
-    Its `update(updates, state, params, ...)` needs to know the loss, in one of three ways.
-    Keywords which it does not know are ignored.
+    Its `update(updates, state, params, ...)` gets the loss in one of three ways. It ignores
+    keyword arguments that it does not know.
 
-    - `value_fn`: the loss as a function of the parameters, on the data of this step, as
-      optax's own line searches take it; it may return `(loss, aux)`. Keywords that it
-      names are handed to it (`value_fn(params, batch)` with `batch=batch`); those below are
-      not its to name. Value and gradient are computed once more.
-    - `model`: the [`curvopt.QuadraticModel`][] of the loss at `params`, which gave the
-      value and the gradient in the first place: nothing is computed twice. It works within
-      `optax.masked` too: the line is then that of the unmasked updates.
+    - `value_fn`: the loss as a function of the parameters, on the data of this step, as for
+      optax's own line searches; it may return `(loss, aux)`. It receives the keyword
+      arguments that it names (`value_fn(params, batch)` with `batch=batch`), except those
+      of this list. Value and gradient are computed a second time.
+    - `model`: the [`curvopt.QuadraticModel`][] of the loss at `params`. If value and
+      gradient come from it, nothing is computed twice. It also works within
+      `optax.masked`: the line is then that of the unmasked updates.
     - `curvature` and `grad`: the curvature, as a number or as a function of the direction,
-      and the gradient; for rules that ask for no more, of which `value` is the loss.
+      and the gradient, for rules that need nothing else but the loss, which is `value`.
 
     **Arguments:**
 
-    - `line_search`: how far; a rule whose state holds the parameters, such as
-        `BarzilaiBorwein`, needs the memory for it.
-    - `curvature`: the curvature method that `value_fn` is expanded by.
+    - `line_search`: the line search. One whose state holds the parameters, such as
+        `BarzilaiBorwein`, needs the memory for them.
+    - `curvature`: the curvature method, used with `value_fn`.
 
     **Returns:**
 
@@ -83,8 +83,8 @@ def scale_by_line_search(
 
     **Raises:**
 
-    `ValueError` without `params`, or if the loss is not to be had. A runtime error if the
-    first updates ascend (later ones may, with momentum: `state.info.ascent`).
+    `ValueError` without `params`, or without the loss. A runtime error if the first updates
+    ascend (with momentum later ones may: `state.info.ascent`).
     """
     curvopt.check_instance("line_search", line_search, curvopt.AbstractLineSearch)
     curvopt.check_instance("curvature", curvature, curvopt.AbstractCurvatureMethod)
@@ -104,7 +104,7 @@ def scale_by_line_search(
     def scale(
         updates: Any, state: Any, params: Any, model: curvopt.QuadraticModel
     ) -> tuple[Any, Any]:
-        state = jax.tree.map(jnp.asarray, state)  # files hold NumPy's
+        state = jax.tree.map(jnp.asarray, state)  # a restored checkpoint has NumPy arrays
         line = curvopt.Line(params, updates, updates, model)
         structure = jax.tree.structure(jax.eval_shape(line_search.checked_init, params))
         before = jax.tree.unflatten(structure, state.line_search)
@@ -116,7 +116,7 @@ def scale_by_line_search(
             "after the learning rate of an optimiser, optax.chain(optax.adam(1.0), "
             "scale_by_curvature()), or after optax.scale(-1.0).",
         )
-        # A step of zero is one, whatever the updates are.
+        # 0 * inf is nan, but a step of zero must not move the parameters.
         scaled = jax.tree.map(
             lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
         )
@@ -154,8 +154,8 @@ def scale_by_line_search(
         else:
             raise ValueError(
                 "a line search needs the loss: call tx.update(updates, state, params, "
-                "value_fn=loss), or hand over model=curvopt.quadratic_model(loss, params), "
-                "or curvature= and grad=."
+                "value_fn=loss), or pass model=curvopt.quadratic_model(loss, params), or "
+                "curvature= and grad=."
             )
         return scale(updates, state, params, model)
 
@@ -172,15 +172,15 @@ def scale_by_curvature(
     $\tau = 2 \ell \max(-\langle g, u \rangle, 0) / |\langle u, H u \rangle|$.
 
     See [`strategies.CurvatureRescaling`][] for the rule, and
-    [`strategies.scale_by_line_search`][] for what `update` takes; with that, any
-    composition (`GrowthLimited(CurvatureRescaling(...))`) serves as well.
+    [`strategies.scale_by_line_search`][] for the arguments of `update`, and for
+    compositions such as `GrowthLimited(CurvatureRescaling(...))`.
 
     **Arguments:**
 
     - `learning_rate`: $\ell$, a number or an optax schedule of it.
     - `average`: the decay in $[0, 1)$ of the averages of slope and curvature. For
-        mini-batches take 0.9.
-    - `curvature`: the curvature method that `value_fn` is expanded by.
+        mini-batches use 0.9.
+    - `curvature`: the curvature method, used with `value_fn`.
     """
     if callable(learning_rate):
         rule = CurvatureRescaling(1.0, learning_rate, average=average)
@@ -196,11 +196,14 @@ def scale_by_cdat(
     epsilon: ScalarLike = 1e-6,
     curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Scale updates by CDAT's step: [`strategies.CDAT`][], whose arguments these are, as
+    """Scale updates by CDAT's step size.
+
+    The arguments are those of [`strategies.CDAT`][] and
     [`strategies.scale_by_line_search`][]."""
     return scale_by_line_search(CDAT(sigma, average, epsilon), curvature=curvature)
 
 
+# Cached: two types of the same name would be different tree structures.
 @functools.cache
 def _named_type(kind: type) -> Callable[..., Any]:
     names = [field.name for field in dataclasses.fields(kind)]
@@ -208,7 +211,7 @@ def _named_type(kind: type) -> Callable[..., Any]:
 
 
 def _named(module: Any) -> Any:
-    """A module of arrays and of modules as a named tuple."""
+    """A module, and all modules in it, as named tuples."""
     if not isinstance(module, eqx.Module):
         return module
     names = [field.name for field in dataclasses.fields(module)]
@@ -220,8 +223,8 @@ def _is_masked(x: Any) -> bool:
 
 
 def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.QuadraticModel:
-    """The model on the parameters that `optax.masked` lets through; the same one without
-    a mask."""
+    """The model on the parameters that `optax.masked` lets through; without a mask, the
+    model itself."""
     if not any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
         return model
     over = lambda fn, *trees: jax.tree.map(fn, *trees, is_leaf=_is_masked)
@@ -230,9 +233,9 @@ def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.Quadrat
 
     def loss(y: PyTree) -> Scalar:
         raise ValueError(
-            "within optax.masked a line search sees a part of the parameters, at which the "
-            "loss cannot be evaluated: only rules that ask for slope and curvature, such "
-            "as CurvatureRescaling, work there."
+            "within optax.masked a line search sees a part of the parameters, where the "
+            "loss cannot be evaluated: use a rule that needs only slope and curvature, "
+            "such as CurvatureRescaling."
         )
 
     return curvopt.QuadraticModel(
@@ -248,7 +251,7 @@ def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.Quadrat
 
 
 def _check_names(value_fn: Any) -> None:
-    """Refuse a loss that names a keyword which a line search reads itself."""
+    """Raise a `ValueError` if the loss names a keyword that the line search reads."""
     if not callable(value_fn):
         raise ValueError(
             "value_fn must be the loss as a function of the parameters, but it is "
@@ -258,8 +261,8 @@ def _check_names(value_fn: Any) -> None:
     for name in ("value_fn", "model", "curvature", "grad", "value"):
         if name in others:
             raise ValueError(
-                f"value_fn names a keyword `{name}`, which means something else to a line "
-                "search and would not reach the loss. Rename it in the loss and in the "
+                f"value_fn names a keyword `{name}`, which the line search reads itself, "
+                "so that it would not reach the loss. Rename it in the loss and in the "
                 "call of tx.update."
             )
 
@@ -271,11 +274,11 @@ def _model_of(
     extra: dict[str, Any],
     method: curvopt.AbstractCurvatureMethod,
 ) -> curvopt.QuadraticModel:
-    """The model of a loss that is given as optax's line searches take it."""
+    """The model of a loss in the form that optax's line searches take."""
     if any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
         raise ValueError(
-            "within optax.masked a line search sees a part of the parameters, at which "
-            "value_fn cannot be evaluated: hand over model=curvopt.quadratic_model(loss, "
+            "within optax.masked a line search sees a part of the parameters, where "
+            "value_fn cannot be evaluated: pass model=curvopt.quadratic_model(loss, "
             "params) instead."
         )
     _, *others = inspect.signature(value_fn).parameters.values()
@@ -296,13 +299,13 @@ def _model_from(
     grad: PyTree,
     curvature: Callable[[PyTree], ScalarLike] | ScalarLike,
 ) -> curvopt.QuadraticModel:
-    """The model that a gradient and a curvature, had elsewhere, amount to."""
+    """The model made of a gradient and a curvature that were computed elsewhere."""
 
     def unknown(*args: Any) -> Any:
         del args
         raise ValueError(
             "this line search asks for more than the gradient and the curvature that it "
-            "was handed: give value_fn= or model=."
+            "was given: pass value_fn= or model=."
         )
 
     return curvopt.QuadraticModel(

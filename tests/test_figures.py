@@ -40,10 +40,10 @@ def rows(question, table):
 FINDINGS = "curvopt/guides/findings.md"
 
 COST = (
-    "cost {CostFlopsAdjointLeast} to {CostFlopsAdjointMost} gradients by XLA's FLOPs on "
-    "{CostWorkloads} workloads, {CostFlopsAdjointMedian} in the median"
+    "cost as much as {CostFlopsAdjointLeast} to {CostFlopsAdjointMost} gradients by XLA's "
+    "FLOPs on {CostWorkloads} workloads, with a median of {CostFlopsAdjointMedian}"
 )
-CHEAP = "makes a step cost {CheapeningASixteenthOfTheBatchCost} gradients"
+CHEAP = "reduces the cost of a step to {CheapeningASixteenthOfTheBatchCost} gradients"
 DIRECTIONS = ("SGD", "Momentum", "RMSProp", "Adam")
 
 # By question: texts, and sentences with the names of the paper's numbers.
@@ -52,9 +52,9 @@ CLAIMS = {
     "scale": [
         (
             "README.md",
-            "over {ScaleSettings} settings under a cosine, one `ℓ` for all of them loses "
-            "{ScaleRescaledCommonMeanSGD} of the way down in the mean, and one raw "
-            "learning rate loses {ScaleRawCommonMeanSGD}",
+            "over {ScaleSettings} settings with a cosine schedule, one `ℓ` for all of "
+            "them loses {ScaleRescaledCommonMeanSGD} of the best decrease of the loss in "
+            "the mean, and one raw learning rate loses {ScaleRawCommonMeanSGD}",
         ),
         (FINDINGS, "Over {ScaleSettings} settings"),
         *(
@@ -73,8 +73,8 @@ CLAIMS = {
     "rivals": [
         (
             "README.md",
-            "better than a tuned cosine in {RivalsCosineBetter} of 20 comparisons and "
-            "worse in {RivalsCosineWorse}",
+            "better than a tuned cosine schedule in {RivalsCosineBetter} of 20 comparisons "
+            "and worse in {RivalsCosineWorse}",
         ),
         (FINDINGS, "{RivalsSeeds} seeds each"),
         (
@@ -86,7 +86,7 @@ CLAIMS = {
     "guards": [(FINDINGS, "better in {GuardsLimitedGrowthGaussNewtonBetter} of 10 cases")],
     "cheapening": [(FINDINGS, CHEAP), ("curvopt/guides/curvature.md", CHEAP)],
     "noiseless": [
-        (FINDINGS, "brings {NoiselessBareReached} of {NoiselessCases} pairs"),
+        (FINDINGS, "reaches the target for {NoiselessBareReached} of {NoiselessCases}"),
         (
             FINDINGS,
             "at {NoiselessRelaxedRatio} times the cost of ℓ = 0.9 and "

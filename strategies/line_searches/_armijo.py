@@ -1,4 +1,4 @@
-"""Armijo's search: what all rules that search for sufficient decrease share."""
+"""Armijo's search, shared by all rules that search for sufficient decrease."""
 
 from typing import Any
 
@@ -33,8 +33,8 @@ def sufficient_decrease(line: curvopt.Line, t: Scalar, sufficient: Scalar) -> Ar
 
 
 def with_derivative_of(formula: Scalar, value: Scalar) -> Scalar:
-    """What a loop found, with the derivative of the formula for it: reverse mode goes
-    through no loop of unknown length."""
+    """The value that a loop found, with the derivative of its formula: reverse mode cannot
+    differentiate a loop of unknown length."""
     return value + (formula - jax.lax.stop_gradient(formula))
 
 
@@ -49,16 +49,16 @@ def backtrack(
 ) -> Search:
     r"""The first of $t_0, t_0 \rho, t_0 \rho^2, \dots$ that has sufficient decrease.
 
-    Nothing is tried where the direction is not one of descent, something is not finite, or
-    $t_0$ is zero.
+    Nothing is tried where the direction does not descend, a value is not finite, or $t_0$
+    is zero.
 
     **Arguments:**
 
-    - `line`: where.
+    - `line`: the line to search.
     - `initial`, `factor`, `sufficient`: $t_0$, $\rho$ and $c$.
-    - `fallback`: the step where no trial is accepted, or the direction is not one of
-        descent; it is zero where something is not finite, or $t_0$ is zero.
-    - `max_trials`: how many trials at most.
+    - `fallback`: the step size where no trial is accepted, or the direction does not
+        descend. Where a value is not finite, or $t_0$ is zero, the step is zero.
+    - `max_trials`: the largest number of trials.
     """
     value, slope = line.value, line.slope
     initial = jnp.asarray(initial, jnp.result_type(value, slope))
@@ -76,6 +76,7 @@ def backtrack(
 
     start = jax.lax.stop_gradient(initial), jnp.array(0, jnp.int32), jnp.array(False)
     t, trials, met = jax.lax.while_loop(unmet, try_next, start)
+    # A derivative only where a trial was accepted: `initial` may be nan elsewhere.
     first = jnp.where(met, initial, 0)
     t = with_derivative_of(first * factor ** jnp.where(met, trials - 1, 0), t)
     info = curvopt.StepInfo(

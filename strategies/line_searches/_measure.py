@@ -24,8 +24,8 @@ class Measured(eqx.Module):
 
 class Averages(eqx.Module):
     r"""Exponential averages of the descent, $\max(-\text{slope}, 0)$ (or $-\text{slope}$
-    itself, if it keeps its sign), and of the sharpness, $|\kappa|$, from zero. Only their
-    ratio is used, in which the correction for that start cancels."""
+    itself, if it keeps its sign), and of the sharpness, $|\kappa|$. Both start at zero;
+    only their ratio is used, in which the correction for that start cancels."""
 
     descent: Scalar
     sharpness: Scalar
@@ -47,8 +47,8 @@ def update_averages(
     ascent: Ascent,
     where: Bool[Array, ""],
 ) -> Averages:
-    """The averages with one more measurement, whose sharpness is raised by `floor`; they
-    stay as they are where it is not to be used."""
+    """Update the averages by one measurement, with `floor` added to its sharpness; they
+    stay the same where `where` is false."""
 
     def averaged(old: Scalar, new: Scalar) -> Scalar:
         mixed = decay * old + (1 - decay) * new.astype(old.dtype)

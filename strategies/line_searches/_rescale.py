@@ -1,5 +1,5 @@
-"""One step of a rule that divides descent by sharpness: what `CurvatureRescaling` and
-`CDAT` share."""
+"""One step of a rule that divides descent by sharpness, shared by `CurvatureRescaling` and
+`CDAT`."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from ._measure import Along, Ascent, Averages, measure, Negative, update_average
 
 
 class RescalingState(eqx.Module):
-    """What a curvature rule carries: its averages, and the last positive step size (zero
-    before there was any)."""
+    """The averages of a curvature rule, and its last positive step size (zero before the
+    first)."""
 
     averages: Averages
     last: Scalar
@@ -39,10 +39,10 @@ def rescale(
     averaged sharpness.
 
     - Where the averaged sharpness is zero, or too small to divide by, the last positive
-      step is repeated; before there was any, it is `initial`.
-    - Where the averaged descent is zero, or something measured is not finite, the step is
-      zero. `ascent` and `negative` say what enters the averages where the slope or the
-      curvature have the wrong sign.
+      step size is repeated; before the first, it is `initial`.
+    - Where the averaged descent is zero, or a measurement is not finite, the step is zero.
+      `ascent` and `negative` choose what enters the averages where the slope or the
+      curvature has the wrong sign.
     """
     measured = measure(line, along)
     averages = update_averages(
@@ -57,7 +57,7 @@ def rescale(
     descent, sharpness = averages.descent, averages.sharpness
     kept = jnp.where(state.last > 0, state.last, initial)
     raw = factor * descent / jnp.where(sharpness > 0, sharpness, 1)
-    # The division may overflow as well.
+    # The division may overflow.
     flat = (sharpness <= 0) | ~jnp.isfinite(raw)
     usable = measured.finite & (descent > 0)
     step_size = jnp.where(usable, jnp.where(flat, kept, raw), 0)

@@ -6,26 +6,26 @@ from ._armijo import backtrack
 
 
 class Backtracking(curvopt.AbstractLineSearch):
-    r"""Armijo's search, started from what another rule proposes: the first of
+    r"""Armijo's search, started from the step size of another rule: the first of
     $t_0, t_0 \rho, t_0 \rho^2, \dots$ with $\varphi(t) \leq \varphi(0) + c \, t \,
-    \varphi'(0)$, where $t_0$ is the step of `inner`.
+    \varphi'(0)$, where $t_0$ is the step size of `inner`.
 
     With [`strategies.CurvatureRescaling`][] it makes the exact step of the parabola safe:
     where the parabola is a good model, as near a minimum, the first trial is accepted and
-    costs one loss. A trial whose loss is not finite is a rejected one. A step of zero,
-    which `inner` refused to take, stays zero.
+    costs one loss. A trial whose loss is not finite is rejected. A step of zero, which
+    `inner` refused to take, stays zero.
 
     **Arguments:**
 
     - `inner`: any line search.
     - `backtrack`: $\rho$ in $(0, 1)$.
     - `sufficient`: $c$ in $[0, 1)$.
-    - `fallback`: the step where no trial is accepted, or the direction is not one of
-        descent, at least 0. (Where something is not finite the step is zero.)
-    - `max_trials`: how many trials at most; static.
+    - `fallback`: the step size where no trial is accepted, or the direction does not
+        descend, at least 0. (Where a value is not finite the step is zero.)
+    - `max_trials`: the largest number of trials; static.
 
-    Source: Nocedal & Wright, Numerical Optimization, section 3.1 (recalled); the
-    composition is this project's.
+    Source: Nocedal & Wright, Numerical Optimization, section 3.1; the composition is this
+    project's.
     """
 
     inner: curvopt.AbstractLineSearch

@@ -8,22 +8,21 @@ from ._armijo import backtrack
 
 
 class BacktrackingArmijo(curvopt.AbstractLineSearch):
-    r"""The first of $t_0, t_0 \rho, t_0 \rho^2, \dots$ with sufficient decrease,
-    $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$.
+    r"""Armijo's search: the first of $t_0, t_0 \rho, t_0 \rho^2, \dots$ with sufficient
+    decrease, $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$.
 
-    A trial whose loss is not finite is a rejected one.
+    A trial whose loss is not finite is rejected.
 
     **Arguments:**
 
     - `initial`: $t_0 > 0$.
     - `backtrack`: $\rho$ in $(0, 1)$.
     - `sufficient`: $c$ in $[0, 1)$.
-    - `fallback`: the step where no trial is accepted, or the direction is not one of
-        descent, at least 0. (Where something is not finite the step is zero.)
-    - `max_trials`: how many trials at most; static.
+    - `fallback`: the step size where no trial is accepted, or the direction does not
+        descend, at least 0. (Where a value is not finite the step is zero.)
+    - `max_trials`: the largest number of trials; static.
 
-    Source: Nocedal & Wright, Numerical Optimization, section 3.1, algorithm 3.1
-    (recalled).
+    Source: Nocedal & Wright, Numerical Optimization, section 3.1, algorithm 3.1.
     """
 
     initial: curvopt.Number = curvopt.hyperparameter(1.0, above=0)

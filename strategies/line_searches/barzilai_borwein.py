@@ -9,8 +9,8 @@ import curvopt
 
 
 class BarzilaiBorweinState(eqx.Module):
-    """Parameters and averaged gradient at the last change of the step, the average since,
-    and the step."""
+    """Parameters and averaged gradient at the last change of the step size, the current
+    average, and the step size."""
 
     y: PyTree[Array]
     grad: PyTree[Array]
@@ -19,29 +19,29 @@ class BarzilaiBorweinState(eqx.Module):
 
 
 class BarzilaiBorwein(curvopt.AbstractLineSearch):
-    r"""The secant step: with the last change $s$ of the parameters and $z$ of the gradient,
-    $\tau = \|s\|^2 / (n \, |\langle s, z \rangle|)$ (`"long"`, BB1) or
+    r"""Barzilai and Borwein's secant step: with the last change $s$ of the parameters and
+    $z$ of the gradient, $\tau = \|s\|^2 / (n \, |\langle s, z \rangle|)$ (`"long"`, BB1) or
     $\tau = |\langle s, z \rangle| / (n \, \|z\|^2)$ (`"short"`, BB2).
 
     With $n = 1$ and no average it is the classical rule; on a quadratic, BB1 along $-g$ is
-    the previous exact step. For mini-batches the step changes every $n$ steps (an epoch),
-    and $z$ is of averaged gradients; Tan et al. average with decay $1 - 10/n$. It is not
-    monotone, and its scale is that of the gradient: along a preconditioned direction
-    (Adam's) it has no meaning.
+    the previous exact step. For mini-batches the step size changes every $n$ steps (an
+    epoch), and $z$ is the change of averaged gradients; Tan et al. average with decay
+    $1 - 10/n$. The loss need not decrease monotonically. The step size has the scale of the
+    gradient: along a preconditioned direction (Adam's) it has no meaning.
 
-    Where the ratio is not finite and positive, the last step is repeated, also where the
-    loss or the gradient are not finite.
+    Where the ratio is not finite and positive, the last step size is repeated, even where
+    the loss or the gradient is not finite.
 
     **Arguments:**
 
-    - `initial`: the step before there is a change to look at, above 0.
+    - `initial`: the step size before there is a change to measure, above 0.
     - `kind`: `"long"` or `"short"`; static.
     - `every`: $n$, an integer of at least 1; static.
-    - `average`: the decay in $[0, 1)$ of the average of gradients; 0 is none.
+    - `average`: the decay in $[0, 1)$ of the average of gradients; 0 does not average.
 
-    Source: Barzilai & Borwein 1988 (recalled); Tan et al., *Barzilai-Borwein Step Size for
-    Stochastic Gradient Descent* (2016), read in code: there the average starts anew in
-    each epoch, here it goes on.
+    Source: Barzilai & Borwein 1988; Tan et al., *Barzilai-Borwein Step Size for Stochastic
+    Gradient Descent* (2016) (read in its code): there the average starts again in each
+    epoch, here it continues.
     """
 
     initial: curvopt.Number = curvopt.hyperparameter(1e-3, above=0)
@@ -57,7 +57,7 @@ class BarzilaiBorwein(curvopt.AbstractLineSearch):
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: BarzilaiBorweinState
     ) -> tuple[Scalar, curvopt.StepInfo, BarzilaiBorweinState]:
-        # An average over no more than has been seen, at the start.
+        # The first average is the first gradient, without a share of the initial zero.
         decay = jnp.where(count == 0, 0, self.average)
         average = jax.tree.map(
             lambda a, g: (decay * a + (1 - decay) * g).astype(a.dtype),

@@ -15,16 +15,17 @@ class CDAT(curvopt.AbstractLineSearch):
     **Arguments:**
 
     - `sigma`: $\sigma \geq 0$.
-    - `average`: the decay in $[0, 1)$ of both averages; 0 is none.
+    - `average`: the decay in $[0, 1)$ of both averages; 0 does not average.
     - `epsilon`: $\epsilon \geq 0$.
 
-    Where curvature and `epsilon` are both zero the last step is repeated (1 before there
-    was any); where there is no descent, or something is not finite, the step is zero. A
-    curvature far below `epsilon` is taken for `epsilon`: lower it where losses are small.
+    Where curvature and `epsilon` are both zero, the last step size is repeated (1 before
+    the first). Where the direction does not descend, or a value is not finite, the step is
+    zero. A curvature far below `epsilon` counts as `epsilon`: lower it where losses are
+    small.
 
-    Source: Roulet et al., *Stepping on the Edge*, arXiv 2407.06183 (NeurIPS 2024),
-    restated; averaging $n$ and $d$ apart, and $\epsilon$: recalled. The default decay
-    and $\epsilon$ are this project's choice.
+    Source: Roulet et al., *Stepping on the Edge*, arXiv 2407.06183 (NeurIPS 2024)
+    (restated; the summary does not say that $n$ and $d$ are averaged separately). The
+    default decay and $\epsilon$ are this project's choice.
     """
 
     sigma: curvopt.Number = curvopt.hyperparameter(2.0, at_least=0)

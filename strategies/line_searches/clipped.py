@@ -5,8 +5,9 @@ import curvopt
 
 
 class Clipped(curvopt.AbstractLineSearch):
-    r"""Keeps the steps of another rule within $[\tau_{\min}, \tau_{\max}]$. A step of zero,
-    which `inner` refused to take, stays zero.
+    r"""Clips the step sizes of another rule to $[\tau_{\min}, \tau_{\max}]$.
+
+    A step of zero, which `inner` refused to take, stays zero.
 
     **Arguments:**
 

@@ -12,31 +12,31 @@ class CurvatureRescaling(curvopt.AbstractLineSearch):
     $\tau = 2 \ell \max(-\langle g, u \rangle, 0) / |\langle u, H u \rangle|$.
 
     The learning rate has a natural scale: $\ell = 1/2$ is the minimiser of the parabola
-    along $u$ (*convergence*), $\ell = 1$ returns to the loss it came from, the edge of
-    stability (*exploration*).
+    along $u$ (*convergence*), $\ell = 1$ is the edge of stability, where the parabola
+    returns to its value at the start (*exploration*).
 
-    As it stands it is for deterministic problems; where these are not convex, wrap it in
-    [`strategies.Backtracking`][]. For mini-batches see `strategies.recipes`.
+    The defaults are for deterministic problems; where these are not convex, wrap the rule
+    in [`strategies.Backtracking`][]. For mini-batches see `strategies.recipes`.
 
     **Arguments:**
 
     - `learning_rate`: $\ell \geq 0$.
     - `schedule`: a function of the step count with peak 1 that multiplies $\ell$.
     - `average`: the decay in $[0, 1)$ of exponential averages of
-        $\max(-\text{slope}, 0)$ and of $|\kappa|$, whose ratio is taken; 0 is none.
+        $\max(-\text{slope}, 0)$ and $|\kappa|$, whose ratio is taken; 0 does not average.
     - `along`: the line on which slope and curvature are measured: `"direction"`, or
-        `"fresh"` for what this gradient alone contributes to it.
+        `"fresh"` for the fresh part of the direction.
     - `negative`: a negative curvature enters by its absolute value (`"absolute"`), or as
         zero (`"flat"`).
     - `ascent`: a positive slope enters as zero, so that without averages the step is zero
         (`"zero"`), or with its sign, so that the step is zero where the average ascends
         (`"signed"`).
-    - `initial`: where the curvature is zero the last positive step is repeated; this is
-        the step before there was any. (The first step of a network can be as long as this:
+    - `initial`: where the curvature is zero the last positive step size is repeated; this
+        one is used before the first. (The first step of a network can be as long as this:
         see [`strategies.GrowthLimited`][].)
 
-    A slope or curvature that is not finite makes the step zero and leaves the averages
-    alone.
+    A slope or curvature that is not finite makes the step zero and does not change the
+    averages.
 
     Source: de Gournay & Gossard, arXiv 2210.14520, from its abstract; averages, fresh
     part and guards are this project's.

@@ -10,25 +10,25 @@ from .._single_steps import check_single_steps
 
 
 class EveryKState(eqx.Module):
-    """What is kept between two steps: the step that is repeated, and the inner state."""
+    """The step size to repeat, and the inner state."""
 
     step_size: Scalar
     inner: PyTree[Array]
 
 
 class EveryK(curvopt.AbstractLineSearch):
-    r"""Asks another rule at every $k$-th step, beginning with the first, and repeats the
+    r"""Runs another rule at every $k$-th step, beginning with the first, and repeats its
     step size in between.
 
-    What `inner` asks for (a curvature sweep, losses) is paid at its own steps only: it
-    stands in a branch of `jax.lax.cond`. The condition is on the step count, which all
-    lanes of a study share, so it stays a branch under `jax.vmap` there; where the count
+    The evaluations of `inner` (a curvature sweep, losses) cost only at its own steps: they
+    are in a branch of `jax.lax.cond`. The condition is on the step count, which all lanes
+    of a study share, so that it stays a branch under `jax.vmap` there; where the count
     itself is batched (`jax.vmap` of `optx.minimise`) both branches run.
 
-    In between nothing is measured (the record has `nan`): `inner`'s schedule and its
-    guards act when it is asked. So a step that is too long, as the first may be where the
-    curvature is close to zero, is made $k$ times: limit it, as the rules of
-    `strategies.recipes` do (`growth` acts once in $k$ steps).
+    In between nothing is measured (the record has `nan`): `inner`'s schedule and its guards
+    act only at its own steps. A step that is too long, as the first may be where the
+    curvature is close to zero, is then made $k$ times. Limit it, as the recipes in
+    `strategies.recipes` do; the limit on growth acts once in $k$ steps.
 
     **Arguments:**
 

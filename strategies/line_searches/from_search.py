@@ -10,7 +10,7 @@ import curvopt
 
 
 class FromSearchState(eqx.Module):
-    """The search's own state, and the step size that it has asked for next."""
+    """The search's own state, and the step size of its next trial."""
 
     search: Any
     step_size: Scalar
@@ -19,21 +19,21 @@ class FromSearchState(eqx.Module):
 class FromSearch(curvopt.AbstractLineSearch):
     r"""A search of Optimistix as a line search: `FromSearch(optx.BacktrackingArmijo())`.
 
-    Optimistix gives a search one trial at each step of a solver, and lets it reject; here
-    all trials of a search are made within one step, until it accepts. A search that looks
-    at values, at the gradient, or at neither, works: `optx.LearningRate`,
+    Optimistix gives a search one trial at each step of a solver, and lets it reject the
+    step. Here all trials of a search are made within one step, until it accepts. Searches
+    that use values, the gradient, or neither are supported: `optx.LearningRate`,
     `optx.BacktrackingArmijo`, and `optx.LinearTrustRegion`, whose radius is then in units
-    of the direction. `optx.ClassicalTrustRegion` needs a Hessian and does not.
+    of the direction. `optx.ClassicalTrustRegion` needs a Hessian and is not.
 
     **Arguments:**
 
     - `search`: an `optimistix.AbstractSearch`.
-    - `max_trials`: how many trials at most, after which the step is zero; static. Every
-        trial is counted as one loss, looked at or not.
+    - `max_trials`: the largest number of trials, after which the step is zero; static.
+        Every trial counts as one loss, whether or not the search uses it.
 
     **Raises:**
 
-    `ValueError` if it is no such search, or needs more than value and gradient.
+    `ValueError` if it is not such a search, or needs more than value and gradient.
     """
 
     search: optx.AbstractSearch
@@ -43,7 +43,7 @@ class FromSearch(curvopt.AbstractLineSearch):
         dtype = curvopt.scalar_dtype(y)
         zero = jnp.zeros((), dtype)
         struct = eqx.filter_eval_shape(lambda: optx.FunctionInfo.EvalGrad(zero, zero))
-        # A loop needs a state whose types do not change: no weak ones.
+        # A loop needs a state whose types do not change, so none may be weak.
         strong = lambda x: jnp.asarray(x, jnp.result_type(x))
         state = jax.tree.map(strong, self.search.init(zero, struct))
         return FromSearchState(state, zero)
@@ -51,7 +51,7 @@ class FromSearch(curvopt.AbstractLineSearch):
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: FromSearchState
     ) -> tuple[Scalar, curvopt.StepInfo, FromSearchState]:
-        # On a line the parameters are one number, the step, and the gradient is the slope.
+        # On a line there is one parameter, the step size, and the gradient is the slope.
         here = optx.FunctionInfo.EvalGrad(line.value, line.slope)
         zero = jnp.zeros_like(state.step_size)
         cast = lambda new, old: jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
@@ -65,12 +65,12 @@ class FromSearch(curvopt.AbstractLineSearch):
             except ValueError as error:
                 raise ValueError(
                     f"{type(self.search).__name__} cannot be used as a line search: a line "
-                    "has values and gradients, and no more."
+                    "has only values and gradients. Use optx.BacktrackingArmijo, say."
                 ) from error
             new = FromSearchState(search, jnp.asarray(wanted))
             return cast(new, state), accepted
 
-        # A search is first asked where it stands: its answer is the first trial.
+        # The first query is at the start of the line; its answer is the first trial.
         started, _ = ask(True, zero, line.value, state)
         state = jax.tree.map(lambda a, b: jnp.where(count == 0, a, b), started, state)
 
@@ -88,7 +88,7 @@ class FromSearch(curvopt.AbstractLineSearch):
         start = (zero, state, jnp.array(0, jnp.int32), ~finite)
         t, new, trials, accepted = jax.lax.while_loop(rejected, try_next, start)
         step_size = jnp.where(finite & accepted, t, 0)
-        # A search that found nothing starts anew.
+        # A search that found nothing starts again.
         state = jax.tree.map(lambda a, b: jnp.where(finite & accepted, a, b), new, started)
         info = curvopt.StepInfo(
             slope=line.slope,

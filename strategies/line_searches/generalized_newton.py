@@ -5,27 +5,27 @@ import curvopt
 
 
 class GeneralizedNewton(curvopt.AbstractLineSearch):
-    r"""GeN: the learning rate follows the minimiser of the parabola through three losses,
-    $\varphi_-, \varphi_0, \varphi_+$ at $-\ell, 0, \ell$:
+    r"""GeN: the learning rate follows the minimiser of the parabola through three losses.
 
+    With $\varphi_-, \varphi_0, \varphi_+$ at $-\ell, 0, \ell$,
     $\tau^* = \frac{\ell}{2} \frac{\varphi_- - \varphi_+}{\varphi_- - 2 \varphi_0 +
     \varphi_+}$, and $\ell^+ = \beta \ell + (1 - \beta) \, \mathrm{clip}(\tau^*, \ell / c,
     c \, \ell)$ is the step.
 
-    Where the parabola does not open upwards, the direction is not one of descent by these
-    losses, or one of them is not finite, the learning rate stays. It costs two losses; as
-    published it acts at every fourth step: `EveryK(GeneralizedNewton(), 4)`. With
-    `smoothing` 0 and `clip` infinite it is exact on a parabola. In float32 the differences
-    of nearby losses are mostly rounding where $\ell$ is far too small.
+    Where the parabola does not open upwards, the direction does not descend by these
+    losses, or one of them is not finite, the learning rate stays the same. It costs two
+    losses. The published method acts at every fourth step, `EveryK(GeneralizedNewton(),
+    4)`. With `smoothing` 0 and `clip` infinite it is exact on a parabola. In float32 the
+    differences of nearby losses are mostly rounding errors where $\ell$ is far too small.
 
     **Arguments:**
 
-    - `learning_rate`: where $\ell$ starts, above 0.
+    - `learning_rate`: the initial $\ell$, above 0.
     - `smoothing`: $\beta$ in $[0, 1)$.
     - `clip`: $c \geq 1$, may be infinite.
 
     Source: *Gradient descent with generalized Newton's method*, arXiv 2407.02772 (ICLR
-    2025), read in its code. There the trial losses are of a fresh batch; here they are of
+    2025) (read in its code). There the trial losses are on a new batch; here they are on
     the batch of the step, as for every rule.
     """
 
@@ -41,7 +41,7 @@ class GeneralizedNewton(curvopt.AbstractLineSearch):
     ) -> tuple[Scalar, curvopt.StepInfo, Scalar]:
         del count
         behind, here, ahead = line.at(-state), line.value, line.at(state)
-        # Halves of the slope and of the curvature at once: only their ratio is needed.
+        # Slope and curvature up to factors of the step size: only their ratio is needed.
         descent, curvature = (behind - ahead) / 2, behind - 2 * here + ahead
         finite = jnp.isfinite(descent) & jnp.isfinite(curvature)
         accepted = finite & (descent > 0) & (curvature > 0)

@@ -6,20 +6,19 @@ import curvopt
 
 
 class GrowthLimitedState(eqx.Module):
-    """The last positive step size (zero before there was any), and the inner state."""
+    """The last positive step size (zero before the first), and the inner state."""
 
     last: Scalar
     inner: PyTree[Array]
 
 
 class GrowthLimited(curvopt.AbstractLineSearch):
-    r"""Keeps another rule from growing its steps too fast:
-    $\tau_k \leq \gamma \, \tau_{k-1}$, and the first one moves the parameters by at most a
-    fraction of their norm, $\tau_0 \|u_0\| \leq \rho \|y_0\|$ (of 1, where the parameters
-    are zero).
+    r"""Limits how fast the step sizes of another rule grow: $\tau_k \leq \gamma \,
+    \tau_{k-1}$, and the first step moves the parameters by at most a fraction of their
+    norm, $\tau_0 \|u_0\| \leq \rho \|y_0\|$ (of 1, where the parameters are zero).
 
     It is for rules that divide by a curvature, which may vanish: at the initialisation of
-    a network the first step would be far too long, and the run may not recover.
+    a network the first step would be far too long, and the run might not recover.
 
     **Arguments:**
 

@@ -10,7 +10,7 @@ from ._armijo import backtrack, sufficient_decrease, with_derivative_of
 
 
 class HessianAwareScaling(curvopt.AbstractLineSearch):
-    r"""Scales the direction by what the curvature is, then searches along it.
+    r"""Scales the direction by its curvature, then searches along it.
 
     With $\kappa = \langle u, H u \rangle$ the direction is scaled by
 
@@ -18,10 +18,10 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     - `weak_scale` where it is weak, $0 \leq \kappa \leq \sigma \|u\|^2$;
     - `negative_scale` where it is negative;
 
-    and Armijo's search starts from there: the first of $t_0, t_0 \rho, \dots$ with
-    $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$. Where the curvature is not strong
-    and the first trial is accepted, the search goes forward, $t_0 / \rho, t_0 / \rho^2,
-    \dots$, as long as the condition holds.
+    and Armijo's search starts from that scale $t_0$: the first of $t_0, t_0 \rho, \dots$
+    with $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$. Where the curvature is not
+    strong and the first trial is accepted, the search continues forward, $t_0 / \rho,
+    t_0 / \rho^2, \dots$, as long as the condition holds.
 
     **Arguments:**
 
@@ -30,9 +30,9 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     - `negative_scale`: above 0.
     - `backtrack`: $\rho$ in $(0, 1)$.
     - `sufficient`: $c$ in $[0, 1)$.
-    - `fallback`: the step where no trial is accepted, or the direction is not one of
-        descent, at least 0. (Where something is not finite the step is zero.)
-    - `max_trials`: how many trials at most, in each sense; static.
+    - `fallback`: the step size where no trial is accepted, or the direction does not
+        descend, at least 0. (Where a value is not finite the step is zero.)
+    - `max_trials`: the largest number of trials, backward and forward each; static.
 
     Source: Smee, Roosta & Wright, *First-ish Order Methods: Hessian-aware Scalings of
     Gradient Descent*, arXiv 2502.03701 (restated). It leaves the two scales open; 1 is this
@@ -43,7 +43,7 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     weak_scale: curvopt.Number = curvopt.hyperparameter(
         1.0,
         above=0,
-        # A little more than 1 / strong, which is rounded.
+        # 1 / strong is rounded, and must itself be allowed.
         at_most=lambda rule: (1 + 1e-6) / rule.strong,
     )
     negative_scale: curvopt.Number = curvopt.hyperparameter(1.0, above=0)
@@ -63,6 +63,7 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
         exact = -slope / jnp.where(is_strong, curvature, 1)
         scale = jnp.where(negative, self.negative_scale, self.weak_scale)
         initial = jnp.where(is_strong, exact, scale)
+        # `backtrack` does not search from nan, and flags it.
         initial = jnp.where(jnp.isfinite(curvature), initial, jnp.nan)
         search = backtrack(
             line,
@@ -87,10 +88,10 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     def _forward(
         self, line: curvopt.Line, t: Scalar, farther: Array
     ) -> tuple[Scalar, Array]:
-        """The last of `t`, `t / backtrack`, ... up to which all have sufficient decrease,
-        and how many losses that took."""
+        """The last of `t`, `t / backtrack`, ... before one lacks sufficient decrease, and
+        the number of losses that were evaluated."""
 
-        def goes_on(carry: Any) -> Array:
+        def unfinished(carry: Any) -> Array:
             _, trials, met = carry
             return met & (trials < self.max_trials)
 
@@ -101,7 +102,7 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
             return jnp.where(met, next_t, t), trials + 1, met
 
         start = (jax.lax.stop_gradient(t), jnp.array(0, jnp.int32), farther)
-        last, trials, met = jax.lax.while_loop(goes_on, try_next, start)
-        # The last trial of a search that ended on its own was refused.
+        last, trials, met = jax.lax.while_loop(unfinished, try_next, start)
+        # Unless the trials ran out, the last one was rejected.
         accepted = trials - (farther & ~met)
         return with_derivative_of(t / self.backtrack**accepted, last), trials

@@ -12,8 +12,8 @@ class LearningRate(curvopt.AbstractLineSearch):
 
     - `learning_rate`: $\ell \geq 0$.
     - `schedule`: $s$, a function of the step count (any optax schedule) with peak 1;
-        `None` is constant. Two rates with one schedule share a compiled program; one
-        schedule for each rate would not.
+        `None` is constant. Rates that share a schedule share a compiled program; a schedule
+        for each rate would be compiled for each.
     """
 
     learning_rate: curvopt.Number = curvopt.hyperparameter(at_least=0)

@@ -10,8 +10,8 @@ class Polyak(curvopt.AbstractLineSearch):
     \gamma^{1/n} \tau_{k-1}\right)$ with $n$ steps in an epoch.
 
     For $u = -g$ the denominator is $c \|g\|^2$, as published; along any other direction
-    the slope stands for it (this project's choice). Where the slope is not negative, or
-    something is not finite, the step is zero; where $f = f^*$ too.
+    the slope replaces $\|g\|^2$ (this project's choice). The step is zero where the slope
+    is not negative, where a value is not finite, and where $f = f^*$.
 
     **Arguments:**
 
@@ -19,8 +19,8 @@ class Polyak(curvopt.AbstractLineSearch):
     - `scale`: $c > 0$.
     - `growth`: $\gamma \geq 1$.
     - `initial`: $\tau_{-1} > 0$, from which the first step grows.
-    - `steps_per_epoch`: $n$, an integer of at least 1; static. The default, 1, is for a
-        full batch: hand over that of the problem.
+    - `steps_per_epoch`: $n$, an integer of at least 1; static. The default, 1, is for full
+        batches; for mini-batches pass `problem.steps_per_epoch`.
 
     Source: Loizou et al., *Stochastic Polyak Step-size for SGD* (2021), `sps` with smooth
     iterations (read in its code).

@@ -16,17 +16,17 @@ class RestartedState(eqx.Module):
 
 
 class Restarted(curvopt.AbstractLineSearch):
-    r"""Lets another rule start anew wherever the loss exceeds what it was when the rule
-    last started: its averages and limits are those of a first step again.
+    r"""Restarts another rule whenever the loss exceeds its value at the last restart: the
+    rule's averages and limits are those of a first step again.
 
-    A line search has no way back to an earlier point, so that this undoes no step. It only
-    forgets what led to it: around [`strategies.GrowthLimited`][] the next step is once
-    more limited by the size of the parameters. The memory of the *direction* stays.
+    A line search cannot return to an earlier point, so that no step is undone. The rule
+    only forgets what led to it: around [`strategies.GrowthLimited`][] the next step is
+    limited by the size of the parameters again. The memory of the *direction* stays.
 
-    On mini-batches the loss is that of the batch. As long as there was little progress,
-    noise restarts the rule too, but ever more rarely, since the bar rises each time. Where
-    the loss is not finite there is nothing to start from, and nothing happens. It belongs
-    inside [`strategies.EveryK`][], which between its own steps could only repeat a zero.
+    On mini-batches the loss is that of the batch. While there is little progress, noise
+    restarts the rule too, but less and less often, since each restart raises the threshold.
+    Where the loss is not finite the rule does not restart. It belongs inside
+    [`strategies.EveryK`][], which between its own steps could only repeat a zero.
 
     **Arguments:**
 
@@ -42,7 +42,7 @@ class Restarted(curvopt.AbstractLineSearch):
         check_single_steps("inner", self.inner)
 
     def init(self, y: PyTree[Array]) -> RestartedState:
-        # Before the first step no loss exceeds it, and then it becomes the first loss.
+        # No loss exceeds infinity; the first finite loss replaces it.
         start = jnp.array(jnp.inf, curvopt.scalar_dtype(y))
         return RestartedState(start, self.inner.init(y))
 

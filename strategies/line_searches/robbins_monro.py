@@ -6,7 +6,7 @@ import curvopt
 
 
 class RobbinsMonro(curvopt.AbstractLineSearch):
-    r"""Steps that sum to infinity while their squares do not,
+    r"""Robbins and Monro's steps, whose sum is infinite and whose sum of squares is finite:
     $\tau_k = \tau_0 (k + 1)^{-\alpha}$, $k = 0, 1, \dots$
 
     **Arguments:**
@@ -14,7 +14,7 @@ class RobbinsMonro(curvopt.AbstractLineSearch):
     - `initial`: $\tau_0 > 0$.
     - `exponent`: $\alpha$ in $(1/2, 1]$.
 
-    Source: Robbins & Monro 1951 (recalled).
+    Source: Robbins & Monro 1951.
     """
 
     initial: curvopt.Number = curvopt.hyperparameter(above=0)

@@ -4,13 +4,13 @@ import curvopt
 
 
 class Scheduled(curvopt.AbstractLineSearch):
-    r"""The steps of another rule times a schedule, $\tau_k = s(k) \, \tau^{inner}_k$.
+    r"""The step sizes of another rule times a schedule, $\tau_k = s(k) \, \tau^{inner}_k$.
 
     **Arguments:**
 
     - `inner`: any line search.
     - `schedule`: $s \geq 0$, a function of the step count (any optax schedule) with peak
-        1. Static: one schedule for each setting would be one compilation for each.
+        1. Static: each schedule is compiled separately.
 
     Source: this project.
     """

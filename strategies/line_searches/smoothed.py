@@ -6,7 +6,8 @@ import curvopt
 
 
 class SmoothedState(eqx.Module):
-    """The average of the steps and its weight, both from zero, and the inner state."""
+    """The average of the step sizes and its weight, both zero at the start, and the inner
+    state."""
 
     average: Scalar
     weight: Scalar
@@ -14,12 +15,12 @@ class SmoothedState(eqx.Module):
 
 
 class Smoothed(curvopt.AbstractLineSearch):
-    r"""The exponential average of the steps of another rule,
+    r"""The exponential average of the step sizes of another rule,
     $a^+ = \beta a + (1 - \beta) \tau$, corrected for its start at zero.
 
-    It averages the *steps*; the fields `average` of the curvature rules average slope and
-    curvature apart, which a single small curvature disturbs less. A step of zero, which
-    `inner` refused to take, stays zero and leaves the average alone.
+    It averages the *step sizes*; the field `average` of the curvature rules averages slope
+    and curvature separately, which a single small curvature disturbs less. A step of zero,
+    which `inner` refused to take, stays zero and does not enter the average.
 
     **Arguments:**
 

@@ -7,8 +7,8 @@ import curvopt
 
 
 class StepTunedState(eqx.Module):
-    r"""Where the first half-step began, the average of changes of the gradient and its
-    weight, and $\gamma$."""
+    r"""Parameters and gradient before the first half-step, the average change of the
+    gradient and its weight, and $\gamma$."""
 
     y: PyTree[Array]
     grad: PyTree[Array]
@@ -18,8 +18,8 @@ class StepTunedState(eqx.Module):
 
 
 class StepTuned(curvopt.AbstractLineSearch):
-    r"""Step-Tuned SGD: two half-steps on one batch, whose change of the gradient tells the
-    length of the next two.
+    r"""Step-Tuned SGD: two half-steps on one batch; the change of the gradient between them
+    sets the step size of the next two.
 
     At the $k$-th batch both half-steps are $\tau = \alpha \gamma_k / (k + 1)^{1/2 +
     \delta}$. With the change $s$ of the parameters and $z$ of the gradient over the first
@@ -27,14 +27,13 @@ class StepTuned(curvopt.AbstractLineSearch):
     $\gamma_{k+1} = \|s\|^2 / \langle \bar z, s \rangle$ if that is positive, else $\nu$,
     clipped to $[m, M]$.
 
-    It asks for two steps on each batch (`steps_per_batch`), which
-    [`curvopt.train`][] and [`curvopt.run_study`][] grant; a step is half of the
-    published one.
+    It needs two steps on each batch (`steps_per_batch`), which [`curvopt.train`][] and
+    [`curvopt.run_study`][] provide; a step here is half of a published one.
 
     **Arguments:**
 
     - `learning_rate`: $\alpha > 0$.
-    - `nonconvex`: $\nu > 0$, taken where the curvature is not positive.
+    - `nonconvex`: $\nu > 0$, used where the curvature is not positive.
     - `average`: the decay $\beta$ in $[0, 1)$ of $\bar z$.
     - `lowest`, `highest`: $m$ and $M$.
     - `decrease`: $\delta$ in $[0, 1/2]$.

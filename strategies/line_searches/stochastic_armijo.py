@@ -7,25 +7,25 @@ from ._armijo import backtrack
 
 
 class StochasticArmijo(curvopt.AbstractLineSearch):
-    r"""Armijo's search on the mini-batch of the step, which starts a little above the last
-    step: from $t_0 = \gamma^{1/n} \tau_{k-1}$ with $n$ steps in an epoch, the first of
+    r"""Armijo's search on the mini-batch of the step, started a little above the last step
+    size: from $t_0 = \gamma^{1/n} \tau_{k-1}$ with $n$ steps in an epoch, the first of
     $t_0, t_0 \rho, t_0 \rho^2, \dots$ with
     $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$.
 
-    So the step can grow by $\gamma$ in an epoch. Its theory is for models that
-    interpolate, with $u = -g$.
+    The step size can grow by a factor of $\gamma$ in an epoch. The theory is for models
+    that interpolate, with $u = -g$.
 
     **Arguments:**
 
-    - `initial`: where the first search starts, above 0.
+    - `initial`: $t_0$ of the first search, above 0.
     - `backtrack`: $\rho$ in $(0, 1)$.
     - `sufficient`: $c$ in $[0, 1)$.
     - `growth`: $\gamma \geq 1$.
-    - `steps_per_epoch`: $n$, an integer of at least 1; static. The default, 1, is for a
-        full batch: hand over that of the problem.
-    - `fallback`: the step where no trial is accepted, or the direction is not one of
-        descent, at least 0. (Where something is not finite the step is zero.)
-    - `max_trials`: how many trials at most; static.
+    - `steps_per_epoch`: $n$, an integer of at least 1; static. The default, 1, is for full
+        batches; for mini-batches pass `problem.steps_per_epoch`.
+    - `fallback`: the step size where no trial is accepted, or the direction does not
+        descend, at least 0. (Where a value is not finite the step is zero.)
+    - `max_trials`: the largest number of trials; static.
 
     Source: Vaswani et al., *Painless Stochastic Gradient* (2019), `sls` (read in its
     code).
@@ -40,7 +40,7 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
     max_trials: int = curvopt.count(100)
 
     def init(self, y: PyTree[Array]) -> Scalar:
-        # What makes the first search start at `initial`.
+        # The first search grows it back to `initial`.
         start = self.initial / self.growth ** (1 / self.steps_per_epoch)
         return start.astype(curvopt.scalar_dtype(y))
 
@@ -56,7 +56,7 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
             fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        # A step of zero would be the start of all searches to come.
+        # Every later search would start from a step of zero.
         searched = (search.met | search.info.exhausted) & (search.step_size > 0)
         state = jnp.where(searched, search.step_size, state)
         return search.step_size, search.info, state

@@ -453,8 +453,8 @@ class TestMasked:
         loss = lambda y, _: quadratic(y["a"]) + quadratic(y["b"])
         model = curvopt.quadratic_model(loss, y)
         for rule, kwargs, message in (
-            (CurvatureRescaling(), {"value_fn": quadratic}, "hand over model="),
-            (BacktrackingArmijo(), {"model": model}, "only rules that ask for slope and"),
+            (CurvatureRescaling(), {"value_fn": quadratic}, "pass model="),
+            (BacktrackingArmijo(), {"model": model}, "needs only slope and curvature"),
         ):
             inner = optax.chain(optax.sgd(1.0), scale_by_line_search(rule))
             tx = optax.masked(inner, HALF)
