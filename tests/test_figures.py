@@ -43,7 +43,7 @@ COST = (
     "cost as much as {CostFlopsAdjointLeast} to {CostFlopsAdjointMost} gradients by XLA's "
     "FLOPs on {CostWorkloads} workloads, with a median of {CostFlopsAdjointMedian}"
 )
-CHEAP = "reduces the cost of a step to {CheapeningASixteenthOfTheBatchCost} gradients"
+CHEAP = "reduces the cost of a step to {CheapeningBestCost} gradients"
 DIRECTIONS = ("SGD", "Momentum", "RMSProp", "Adam")
 
 # By question: texts, and sentences with the names of the paper's numbers.
