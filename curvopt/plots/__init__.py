@@ -1,10 +1,10 @@
-"""Figures of studies, in one style that is safe for colour-blind eyes.
+"""Figures of studies, in one style that is safe for colour-blind readers.
 
-Those of runs take a dataset of [`curvopt.run_study`][], the others plain arrays. All
-return a `matplotlib` figure that belongs to nobody (no `pyplot` state), at the size that
-it has on paper: `figure.savefig(...)`. If the dataset's `strategy` has the coordinates
-`direction` and `line_search`, each direction has a panel of its own, and each line search
-a colour, a marker and a line style.
+Figures of runs take a dataset of [`curvopt.run_study`][], the others plain arrays. All
+return a `matplotlib` figure without `pyplot` state, at its size on paper:
+`figure.savefig(...)`. If the dataset's `strategy` has the coordinates `direction` and
+`line_search`, each direction has its own panel, and each line search has a colour, a marker
+and a line style.
 """
 
 from ._curves import learning_curves as learning_curves, metric_curves as metric_curves

@@ -1,4 +1,4 @@
-"""Axes with few ticks, which say plain numbers where they can."""
+"""Axes with few ticks, labelled by plain numbers where possible."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 class _LogLocator(matplotlib.ticker.Locator):
     """About four ticks on a logarithmic axis, whether it spans a tenth of a decade or
-    twenty; Matplotlib's own has none, one or dozens below two decades."""
+    twenty; below two decades Matplotlib's own locator gives none, one or dozens."""
 
     def __call__(self) -> Any:
         assert self.axis is not None
@@ -33,12 +33,12 @@ class _LogLocator(matplotlib.ticker.Locator):
             stride = max(1, math.ceil(decades / 5))
             start = math.ceil(first / stride) * stride
             found = [10.0**k for k in range(start, last + 1, stride)]
-        # Rounding must not lose a tick at the very end.
+        # Rounding must not drop a tick at the very end.
         return [x for x in found if low * (1 - 1e-9) <= x <= high * (1 + 1e-9)]
 
 
 class _LogFormatter(matplotlib.ticker.Formatter):
-    """Plain numbers where all are short, powers of ten else."""
+    """Plain numbers if all of them are short, powers of ten otherwise."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         del pos
@@ -64,7 +64,7 @@ def log_axis(ax: Axes, which: str) -> None:
 
 
 class _ShortFormatter(matplotlib.ticker.ScalarFormatter):
-    """Thousands and millions as 20k and 1.5M: there is no room for zeros."""
+    """Thousands and millions as 20k and 1.5M, to save room."""
 
     def format_ticks(self, values: Any) -> list[str]:
         if not 1e4 <= max(map(abs, values), default=0.0) < 1e15:
@@ -81,5 +81,5 @@ def few_ticks(ax: Axes, which: str, *, narrow: bool = False) -> None:
 
 
 def positive(values: Iterable[np.ndarray]) -> bool:
-    """Whether a logarithmic axis has a place for all of them."""
+    """Whether all finite values are positive, as a logarithmic axis needs."""
     return all(bool(np.all(x[np.isfinite(x)] > 0)) for x in values)

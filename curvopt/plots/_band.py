@@ -12,21 +12,22 @@ from ._beyond import Extent
 from ._style import Look
 
 
-# Markers along a line: enough to tell it in greyscale, few enough to see it.
+# Markers along a line: enough to identify it in greyscale, few enough to see the line.
 _MARKERS = 5
 
 
 def _marked(points: int, number: int) -> list[int]:
-    """Where a line has its markers: evenly, and not where other lines have theirs."""
+    """The points of a line's markers: evenly spaced, and not at those of other lines."""
     if points <= 3 * _MARKERS:
         return list(range(points))
     gap = points / _MARKERS
+    # 0.31 is no simple fraction, so that the shifts of neighbouring lines do not coincide.
     shift = (0.5 + 0.31 * number) % 1.0
     return [int((k + shift) * gap) for k in range(_MARKERS)]
 
 
 def draw_line(ax: Axes, x: np.ndarray, y: np.ndarray, look: Look, label: str) -> None:
-    """One line in its look."""
+    """Draw one line in its look."""
     ax.plot(
         x,
         y,
@@ -43,7 +44,8 @@ def draw_line(ax: Axes, x: np.ndarray, y: np.ndarray, look: Look, label: str) ->
 def draw_crosses(
     ax: Axes, x: np.ndarray, y: np.ndarray, look: Look, *, clip: bool = False
 ) -> None:
-    """Where runs diverged; whole even at the edge of the panel, unless `clip`."""
+    """Draw crosses where runs diverged, whole even at the edge of the panel, unless
+    `clip`."""
     ax.plot(
         x,
         y,
@@ -64,26 +66,27 @@ def draw_band(
     look: Look,
     label: str,
 ) -> Extent:
-    """The mean over the seeds that are finite, and from the smallest to the largest, which
-    is returned.
+    """Draw the mean over the seeds that are finite, and the band from the smallest to the
+    largest, whose extent is returned.
 
     **Arguments:**
 
-    - `x`: shape `(point,)`, or `(seed, point)` where seeds have clocks of their own; the
-        line is at their mean.
+    - `x`: shape `(point,)`, or `(seed, point)` if each seed has its own clock; the line is
+        at the mean of the clocks.
     - `y`: not finite where a seed has no value.
     """
     shown = np.where(np.isfinite(y), y, np.nan)
     seen = np.isfinite(shown).any(axis=0)
     shown = shown[:, seen]
-    # The clock of a seed that diverged stands still.
+    # The clock of a seed that diverged stops, and must not enter the mean.
     clock = np.where(np.isfinite(shown), np.broadcast_to(x, y.shape)[:, seen], np.nan)
     if not seen.any():
         # A strategy without a line keeps its place in the legend.
         draw_line(ax, np.empty(0), np.empty(0), look, label)
         return Extent(np.empty(0), np.empty(0), np.empty(0), look)
     x = np.nanmean(clock, axis=0)
-    exponent = int(np.frexp(np.nanmax(np.abs(shown)))[1])  # no sum of 1e308 overflows
+    # Scaled by a power of two, so that sums of values near 1e308 do not overflow.
+    exponent = int(np.frexp(np.nanmax(np.abs(shown)))[1])
     mean = np.ldexp(np.nanmean(np.ldexp(shown, -exponent), axis=0), exponent)
     draw_line(ax, x, mean, look, label)
     low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
@@ -100,9 +103,9 @@ def draw_runs(
     lowest: float = -np.inf,
     highest: float = np.inf,
 ) -> Extent:
-    """The band of the seeds that are finite at the end; each that diverged is a thin line
-    of its own, up to a cross at its last finite value, or where it leaves the panel. The
-    extent of the band is returned."""
+    """Draw the band of the seeds that are finite at the end, and return its extent. Each
+    seed that diverged is a thin line, which ends with a cross at its last finite value, or
+    where it leaves the panel."""
     finite, clock = np.isfinite(y), np.broadcast_to(x, y.shape)
     alive = finite[:, -1]
     extent = draw_band(ax, clock[alive], y[alive], look, label)
@@ -117,7 +120,7 @@ def draw_runs(
 
 
 def diverged_from(loss: xr.DataArray) -> xr.DataArray:
-    """The first step from which on no loss is finite, and infinity where there is none."""
+    """The first step after the last finite loss; infinity for runs that did not diverge."""
     loss = loss.transpose(..., "step")
     finite = np.isfinite(loss.values)
     after_last = finite.shape[-1] - np.argmax(finite[..., ::-1], axis=-1)
@@ -127,18 +130,19 @@ def diverged_from(loss: xr.DataArray) -> xr.DataArray:
 
 
 def note_on_seeds(seeds: Iterable[int]) -> str:
-    """What lines and bands are, in words, if strategies were run from so many seeds."""
+    """A note that explains lines and bands, for the numbers of seeds of the strategies."""
     several = max(seeds, default=1) > 1
     return "Means over seeds, bands from the lowest to the highest." if several else ""
 
 
 def note_on_diverged(ends: Mapping[str, np.ndarray], *, drawn: bool = True) -> str:
-    """Which strategies diverged, and how many of their runs, in words; empty if none did.
+    """A note that names the strategies that diverged and the number of these runs; empty if
+    none did.
 
     **Arguments:**
 
-    - `ends`: what each run ended with, shape `(seed,)`; not finite if it diverged.
-    - `drawn`: whether the figure has thin lines and crosses for them.
+    - `ends`: the final value of each run, shape `(seed,)`; not finite if it diverged.
+    - `drawn`: whether the figure has thin lines and crosses for these runs.
     """
     found = []
     for name, end in ends.items():
@@ -149,6 +153,4 @@ def note_on_diverged(ends: Mapping[str, np.ndarray], *, drawn: bool = True) -> s
     if not found:
         return ""
     which = "; ".join(found)
-    return (
-        f"Diverged (×): {which}. Thin lines are theirs." if drawn else f"Diverged: {which}."
-    )
+    return f"Diverged (×, thin lines): {which}." if drawn else f"Diverged: {which}."

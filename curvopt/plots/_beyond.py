@@ -1,4 +1,4 @@
-"""Marks at the edge of a panel, where what is drawn goes on beyond it."""
+"""Marks at the edge of a panel where a line or band leaves it."""
 
 from typing import NamedTuple
 
@@ -9,20 +9,20 @@ from matplotlib.axes import Axes
 from ._style import Look
 
 
-# A mark at most in each of so many parts of a panel's width.
+# The panel's width is divided into so many parts, with at most one mark in each.
 _PARTS = 24
 
-NOTE = "▲, ▼: goes on beyond the panel."
+NOTE = "▲, ▼: continues beyond the panel."
 
 
 class Extent(NamedTuple):
-    """From where to where a line with its band reaches.
+    """The extent of a line with its band.
 
     **Attributes:**
 
     - `x`: shape `(point,)`.
-    - `low`, `high`: shape `(point,)`; not finite where there is nothing.
-    - `look`: of the line.
+    - `low`, `high`: shape `(point,)`; not finite where there is no band.
+    - `look`: the look of the line.
     """
 
     x: Float[np.ndarray, " point"]
@@ -32,7 +32,8 @@ class Extent(NamedTuple):
 
 
 def mark_beyond(ax: Axes, extents: list[Extent]) -> bool:
-    """Mark where the extents leave the panel, whose limits are final; whether any does."""
+    """Mark where the extents leave the panel, whose limits must be final. Returns whether
+    any of them does."""
     bottom, top = sorted(ax.get_ylim())
     any_marks = False
     for x, low, high, look in extents:
@@ -53,12 +54,13 @@ def mark_beyond(ax: Axes, extents: list[Extent]) -> bool:
                 zorder=5,
                 gid="beyond",
             )
+            # Otherwise the constrained layout would shrink the panel to make room.
             marks.set_in_layout(False)
     return any_marks
 
 
 def _middles(ax: Axes, x: np.ndarray) -> np.ndarray:
-    """One place for all in the same part of the panel."""
+    """One place for all points in the same part of the panel."""
     points = np.stack([x, np.full(len(x), max(ax.get_ylim()))], axis=-1)
     part = np.floor(_PARTS * (ax.transScale + ax.transLimits).transform(points)[:, 0])
     return np.array([np.median(x[part == k]) for k in np.unique(part)])

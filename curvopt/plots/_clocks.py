@@ -1,4 +1,4 @@
-"""What a run is measured against: steps, cost, time."""
+"""The clocks of a run: steps, cost, time."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ CLOCKS = ("step", "gradient_equivalents", "seconds")
 
 
 def chosen_clocks(data: xr.Dataset, clocks: Sequence[str] | None) -> list[str]:
-    """The clocks to draw: those asked for, or all that the dataset has.
+    """The clocks to draw: the given ones, or all that the dataset has.
 
     **Raises:**
 
-    `ValueError` if there is no such clock, or the dataset does not have it.
+    `ValueError` if the dataset does not have a clock.
     """
     there = [clock for clock in CLOCKS if clock == "step" or clock in data.variables]
     chosen = there if clocks is None else clocks
@@ -34,11 +34,11 @@ def chosen_clocks(data: xr.Dataset, clocks: Sequence[str] | None) -> list[str]:
 
 
 def clock_values(one: xr.Dataset, clock: str) -> np.ndarray:
-    """What the clock says at the end of each step of one strategy, of shape `(step,)` or
-    `(seed, step)`.
+    """The clock at the end of each step of one strategy, of shape `(step,)` or `(seed,
+    step)`.
 
-    Only a strategy's whole time is known, of all its lanes: each has an equal share of it,
-    and so has each step. Where studies were joined, each run has the time of its own, which
+    Only the total time of a strategy is known, over all its lanes: it is shared equally
+    among lanes and steps. In joined studies each run has the time of its own study, which
     counts once.
     """
     if clock == "step":

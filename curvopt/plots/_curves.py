@@ -18,8 +18,8 @@ from ._style import Width
 from ._words import LABELS, words
 
 
-# Times the largest loss at the start. A run that blows up leaves the panel, and does not
-# set its scale.
+# Times the largest loss at the start. A run that diverges leaves the panel, instead of
+# setting its scale.
 _HIGHEST = 1.5
 
 _COSTS = "A gradient-equivalent is the cost of one value and gradient."
@@ -28,23 +28,23 @@ _COSTS = "A gradient-equivalent is the cost of one value and gradient."
 def _smoothed(
     x: Float[np.ndarray, "seed step"], window: int, at: Int[np.ndarray, " point"]
 ) -> Float[np.ndarray, "seed point"]:
-    """The means of the last `window` steps at some steps; not finite where one of them
+    """The means of the last `window` steps, at the given steps; not finite if one of them
     is not."""
-    # Not by a sum that runs on: after a spike of 1e20 it would know nothing of 0.1.
+    # Not by a cumulative sum: after a spike of 1e20 it would lose all values of 0.1.
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(float), window, axis=-1)
     with np.errstate(over="ignore", invalid="ignore"):
         return windows[:, at - window + 1].mean(axis=-1)
 
 
 def _thinned(window: int, steps: int) -> np.ndarray:
-    """The steps to draw, to the last: from the first full window on (before it the mean is
-    of the start), and ten a window, so that vectors stay small however long the run."""
+    """The steps to draw: from the first full window to the last step, ten in each window,
+    so that vector graphics stay small for long runs."""
     stride = max(1, window // 10)
     return np.arange(steps - 1, window - 2, -stride)[::-1]
 
 
 def _highest(loss: xr.DataArray) -> float:
-    """Up to where losses are shown: a few times the largest at the start."""
+    """The largest loss to show: `_HIGHEST` times the largest at the start."""
     start = loss.isel(step=0).values
     start = start[np.isfinite(start)]
     return _HIGHEST * float(start.max()) if start.size and start.max() > 0 else np.inf
@@ -61,21 +61,21 @@ def learning_curves(
 
     Lines are means over seeds of the mini-batch loss, averaged over the last `window`
     steps; bands reach from the lowest seed to the highest. A seed that diverges is in
-    neither: it is a thin line that ends in a cross, and which strategies did is written
-    below. Losses far above those at the start are out of sight, and a mark at the edge of
-    the panel says where.
+    neither: it is a thin line that ends with a cross, and a note below the figure names its
+    strategy. Losses far above those at the start are not shown; marks at the edge of the
+    panel show where.
 
-    Seconds are those of one run: the strategy's wall time without compilation, over all
-    runs of the dataset, which shared it. So draw a study as it was run: without some of
-    its seeds, the rest would seem slower.
+    Seconds are for one run: the strategy's wall time without compilation, divided by the
+    number of runs in the dataset. So draw a study with all its seeds: with a part of them,
+    each would seem slower.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][], without hyper-parameters.
-    - `clocks`: which, of `"step"`, `"gradient_equivalents"` and `"seconds"`; default: all
+    - `data`: a dataset of [`curvopt.run_study`][], without hyper-parameters.
+    - `clocks`: some of `"step"`, `"gradient_equivalents"` and `"seconds"`; default: all
         that the dataset has.
-    - `window`: default: a fiftieth of the run.
-    - `width`: of the figure: `"column"` or `"page"` of a paper, or inches.
+    - `window`: the number of steps to average over; default: a fiftieth of the run.
+    - `width`: the width of the figure: `"column"` or `"page"` of a paper, or inches.
 
     **Returns:**
 
@@ -83,8 +83,8 @@ def learning_curves(
 
     **Raises:**
 
-    `ValueError` if the dataset is none of a study, lacks a clock, has hyper-parameters, or
-    has a seed or a strategy twice.
+    `ValueError` if the dataset is not that of a study, lacks a clock, has hyper-parameters,
+    or has a seed or a strategy twice.
     """
     data = as_study(data)
     check_dimensions(data, "loss", "step")
@@ -132,12 +132,12 @@ def metric_curves(
     """One of the problem's metrics, such as the test accuracy, against steps.
 
     Lines are means over seeds and bands reach from the lowest to the highest; seeds that
-    diverged are as in [`curvopt.plots.learning_curves`][]. The start is left out: it is
-    far from the rest, and the same for all.
+    diverged are drawn as in [`curvopt.plots.learning_curves`][]. The start is left out: it
+    is far from the rest, and the same for all.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][], without hyper-parameters.
+    - `data`: a dataset of [`curvopt.run_study`][], without hyper-parameters.
     - `metric`: one of the metrics of the problem's `evaluate`.
     - `width`: as in [`curvopt.plots.learning_curves`][].
 
@@ -147,15 +147,15 @@ def metric_curves(
 
     **Raises:**
 
-    `ValueError` if there is no such metric (naming those that there are), or the dataset
-    is none of a study, has hyper-parameters, or has a seed or a strategy twice.
+    `ValueError` if there is no such metric (the error lists the metrics), or the dataset is
+    not that of a study, has hyper-parameters, or has a seed or a strategy twice.
     """
     data = as_study(data)
-    final_metric(data, metric)  # if there is none, it names those that there are
+    final_metric(data, metric)  # raises if there is no such metric
     check_dimensions(data, metric, "evaluation_step")
     panels, runs = panels_of(data), runs_of(data)
     look = looks_of(labels_of(panels), [data])
-    # If there is nothing but the start, it is not left out.
+    # The start is left out, unless there is nothing else.
     first = 1 if data.sizes["evaluation_step"] > 1 else 0
     values = {name: _while_alive(one, metric)[:, first:] for name, one in runs.items()}
     lowest, highest = _limits(values.values())
@@ -183,18 +183,18 @@ def metric_curves(
 def _while_alive(one: xr.Dataset, metric: str) -> Float[np.ndarray, "seed evaluation_step"]:
     values = one[metric]
     if "loss" in one:
-        # What a diverged network predicts has an accuracy too: chance.
+        # A diverged network still has an accuracy, that of chance: do not draw it.
         values = values.where(one.evaluation_step < diverged_from(one.loss))
     return values.transpose("seed", "evaluation_step").values.astype(float)
 
 
 def _limits(values: Iterable[Float[np.ndarray, "seed point"]]) -> tuple[float, float]:
-    """From where to where runs that diverged are shown: somewhat beyond those that did
-    not, if there are any."""
+    """The limits within which diverged runs are shown: somewhat beyond the other runs, if
+    there are any."""
     ends = [y[np.isfinite(y[:, -1])] for y in values]
     alive = np.concatenate([y[np.isfinite(y)] for y in ends])
     if not alive.size:
         return -np.inf, np.inf
-    low, high = alive.min() / 2, alive.max() / 2  # halves: their difference is a number
+    low, high = alive.min() / 2, alive.max() / 2  # the difference of halves is finite
     margin = (high - low) or abs(high) or 1.0
     return float(2 * low - margin), float(2 * high + margin)

@@ -1,4 +1,4 @@
-"""What a grid of one hyper-parameter found: final values, the best one, its basin."""
+"""The results of a grid over one hyper-parameter: final values, the best one, its basin."""
 
 import dataclasses
 import math
@@ -19,20 +19,20 @@ from ._words import LABELS, words
 
 Grids = xr.Dataset | Mapping[str, xr.Dataset]
 
-# In decades, to both sides of a grid.
+# In decades, on both sides of a grid.
 _MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class GridLine:
-    """One strategy over its grid: only the values that it tried, from low to high.
+    """One strategy over its grid: the values that it tried, from low to high.
 
     **Attributes:**
 
-    - `label`: of the strategy.
+    - `label`: the label of the strategy.
     - `x`: the values.
     - `y`: the final metric.
-    - `diverged`: whether any seed did.
+    - `diverged`: whether any seed diverged.
     - `lower_is_better`: whether the metric is a loss.
     """
 
@@ -44,24 +44,24 @@ class GridLine:
 
     @property
     def mean(self) -> Float[np.ndarray, " value"]:
-        """Over seeds."""
+        """The mean over seeds."""
         return np.array([mean(column) for column in self.y.T])
 
     @property
     def best(self) -> int:
-        """Which value has the best mean."""
+        """The index of the value with the best mean."""
         return int(self.mean.argmin() if self.lower_is_better else self.mean.argmax())
 
     def basin(self, tolerance: float) -> tuple[float, float]:
-        """From where to where, around the best value, the mean is within a fraction of the
-        best one; between values of the grid it is interpolated, by their logarithms."""
+        """The interval around the best value in which the mean is within a fraction of the
+        best one, interpolated between the logarithms of the grid's values."""
         sign = 1 if self.lower_is_better else -1
         lost = sign * (self.mean - self.mean[self.best])
         outside = lost - tolerance * abs(self.mean[self.best])
         return self._end(outside, -1), self._end(outside, 1)
 
     def _end(self, outside: Float[np.ndarray, " value"], stride: int) -> float:
-        """Where the basin ends in one direction; at the latest, with the grid."""
+        """The end of the basin on one side; at the latest, the end of the grid."""
         logs, k = np.log(self.x), self.best
         while 0 <= k + stride < len(logs):
             if outside[k + stride] > 0:
@@ -73,13 +73,13 @@ class GridLine:
 
 @dataclasses.dataclass(frozen=True)
 class GridPanel:
-    """The strategies that have one knob in common.
+    """The strategies that share a knob.
 
     **Attributes:**
 
-    - `title`: of the panel.
-    - `knob`: what the hyper-parameter is called.
-    - `lines`: a strategy each.
+    - `title`: the title of the panel.
+    - `knob`: the label of the hyper-parameter.
+    - `lines`: one for each strategy.
     """
 
     title: str
@@ -88,23 +88,23 @@ class GridPanel:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Of the knob's axis."""
+        """The limits of the knob's axis."""
         x = np.concatenate([line.x for line in self.lines])
         return float(x.min() / 10**_MARGIN), float(x.max() * 10**_MARGIN)
 
     @property
     def decades(self) -> float:
-        """How many the knob's axis spans."""
+        """The number of decades that the knob's axis spans."""
         low, high = self.limits
         return math.log10(high / low)
 
 
 def as_grids(grids: Any) -> dict[str, xr.Dataset]:
-    """One grid or several, checked, by name.
+    """One or several grids, checked, by name.
 
     **Raises:**
 
-    `ValueError` if there is none, or one is no dataset of a study.
+    `ValueError` if there is none, or one is not the dataset of a study.
     """
     if not isinstance(grids, Mapping) or isinstance(grids, xr.Dataset):
         return {"": as_study(grids, "grids")}
@@ -125,7 +125,7 @@ def grid_panels(
     knob: str | Mapping[str, str] | None,
     lower_is_better: bool,
 ) -> list[GridPanel]:
-    """A panel for each grid; of a single grid, one for each of its directions."""
+    """A panel for each grid; for a single grid, a panel for each of its directions."""
     dims = {title: _dimension(grid, metric) for title, grid in grids.items()}
     if list(grids) == [""]:
         listed = [(title, "", members) for title, members in panels_of(grids[""])]
@@ -152,7 +152,7 @@ def grid_panels(
 
 
 def _dimension(grid: xr.Dataset, metric: str) -> str:
-    final_metric(grid, metric)  # if there is none, it names those that there are
+    final_metric(grid, metric)  # raises if there is no such metric
     check_dimensions(grid, metric, "evaluation_step", further=True)
     found = knobs(grid, metric)
     if len(found) != 1:
@@ -178,7 +178,7 @@ def _line(
     final = final_metric(grid, metric).sel(strategy=name).transpose("seed", dim).values
     last = grid[metric].sel(strategy=name).isel(evaluation_step=-1).transpose("seed", dim)
     x = grid[dim].values.astype(float)
-    # Grids that were joined have seeds and values that a strategy did not try.
+    # Joined grids have seeds and values that a strategy did not try.
     own = np.isfinite(final).any(axis=1)
     tried = np.flatnonzero(np.all(np.isfinite(final[own]), axis=0))
     order = tried[np.argsort(x[tried])]

@@ -1,4 +1,4 @@
-"""Labels: the project's own have mathematics in them; names are text."""
+"""Labels: the project's own may contain mathematics; names of strategies are plain text."""
 
 import matplotlib.mathtext
 from matplotlib.text import Text
@@ -8,11 +8,11 @@ from .._names import shown
 
 class Maths(str):
     """A label in which dollar signs enclose mathematics. In every other string they are
-    dollar signs: nobody knows what people call their strategies."""
+    just dollar signs, since the name of a strategy may contain anything."""
 
 
 def caption(text: str) -> str:
-    """What is written for a figure, and may have mathematics in it, if it is any."""
+    """Text that was written for a figure: mathematics if it parses, else plain text."""
     try:
         matplotlib.mathtext.MathTextParser("path").parse(text)
     except ValueError:
@@ -21,12 +21,12 @@ def caption(text: str) -> str:
 
 
 def write(artist: Text, label: str) -> None:
-    """Make a label the text of an artist."""
+    """Set a label as the text of an artist."""
     own = isinstance(label, Maths)
     artist.set_text(label if own else shown(label))
     artist.set_parse_math(own)
 
 
 def plain(label: str) -> str:
-    """A label for what always looks for mathematics."""
+    """A label for code that always parses mathematics."""
     return label if isinstance(label, Maths) else shown(label).replace("$", r"\$")

@@ -17,15 +17,14 @@ from ._labels import write
 from ._style import inches, Look, STYLE, text_width, Width
 
 
-# In inches: narrower panels have no room for their ticks, or for those and a label.
+# In inches: narrower panels have no room for their ticks, or for ticks and a label.
 _NARROWEST, _NARROWEST_WITH_LABEL = 1.5, 2.1
 
-# In inches: what a row needs below its panels, with a label and without, and a line of
-# text.
+# In inches: the space below a row of panels, with a label and without, and a line of text.
 _BELOW, _BETWEEN, _LINE = 0.42, 0.14, 0.155
 
-# In points: a handle of a legend with the space around it, and what of that the last
-# column does not need; an average letter of a note.
+# In points: a handle of a legend with the space around it, the part of it that the last
+# column does not need, and an average letter of a note.
 _HANDLE, _SPACE, _LETTER = 24.8, 4.0, 3.9
 
 _NOTHING: Mapping[str, Line2D] = MappingProxyType({})
@@ -36,12 +35,12 @@ def _places(
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Row and column of every panel, and whether directions are rows.
 
-    Directions are abreast if they fit; if not, and there are fewer quantities, those are.
-    A single row is wrapped.
+    Directions are columns if they fit; otherwise, if there are fewer quantities, these are
+    the columns. A single row is wrapped.
 
     **Arguments:**
 
-    - `fit`: how many panels have room abreast.
+    - `fit`: the number of panels that fit in a row.
     """
     quantity, direction = np.indices((quantities, directions))
     if min(quantities, directions) == 1:
@@ -55,13 +54,13 @@ def _places(
 
 
 class Panels:
-    """A figure of panels that share what they can.
+    """A figure of panels that share axes and labels where possible.
 
     **Attributes:**
 
     - `figure`: the figure.
-    - `axes`: shape `(quantity, direction)`, wherever they are on the figure.
-    - `narrow`: whether more panels are abreast than have room for many ticks.
+    - `axes`: shape `(quantity, direction)`, independent of their place on the figure.
+    - `narrow`: whether the panels are too narrow for many ticks.
     """
 
     figure: matplotlib.figure.Figure
@@ -79,11 +78,11 @@ class Panels:
     ):
         """**Arguments:**
 
-        - `quantities`: how many.
-        - `titles`: of the directions.
-        - `width`: of the figure.
-        - `same_x`, `same_y`: whether all quantities have that axis in common; if not,
-            only all directions of one quantity have.
+        - `quantities`: the number of quantities.
+        - `titles`: the titles of the directions.
+        - `width`: the width of the figure.
+        - `same_x`, `same_y`: whether all quantities share that axis; otherwise only the
+            directions of one quantity do.
         """
         self._width = inches(width)
         labelled = quantities > 1 and not same_y
@@ -133,8 +132,9 @@ class Panels:
         return next(iter(self.axes[there]), None)
 
     def label(self, x: Sequence[str], y: Sequence[str]) -> None:
-        """Name the axes, by quantity, each where no neighbour that shares it does."""
-        # A row of narrow panels has one name, that of all of them, below its middle.
+        """Label the axes, by quantity, unless a neighbour that shares the axis is
+        labelled."""
+        # A row of narrow panels has a single label, below its middle.
         middle = self._column.max() // 2
         for at, ax in np.ndenumerate(self.axes):
             below, left = self._neighbour(at, 1, 0), self._neighbour(at, 0, -1)
@@ -151,13 +151,13 @@ class Panels:
     def finish(
         self, look: Mapping[str, Look], *notes: str, extra: Mapping[str, Line2D] = _NOTHING
     ) -> None:
-        """A legend above, and notes below."""
+        """Add a legend above and notes below."""
         lines = legend(self.figure, look, extra) + footnote(self.figure, *notes)
         self.figure.set_figheight(self._height + _LINE * (lines + 1))
 
 
 def styled():
-    """The context in which figures are made."""
+    """The style context in which figures are made."""
     return matplotlib.style.context(STYLE)
 
 
@@ -166,12 +166,12 @@ def legend(
     look: Mapping[str, Look],
     extra: Mapping[str, Line2D] = _NOTHING,
 ) -> int:
-    """One legend above all panels, in as few lines as the figure's width allows; how
-    many."""
+    """Add one legend above all panels, in as few lines as the figure's width allows, and
+    return their number."""
     labels = [*look, *extra]
     columns = _columns(labels, 72 * figure.get_figwidth())
-    # Matplotlib leaves out labels that begin with an underscore: so first numbers, and then
-    # what they are called.
+    # Matplotlib omits labels that begin with an underscore: make the legend with numbers,
+    # then replace them.
     made = figure.legend(
         [*(own.handle() for own in look.values()), *extra.values()],
         list(map(str, range(len(labels)))),
@@ -184,8 +184,8 @@ def legend(
 
 
 def _columns(labels: Sequence[str], width: float) -> int:
-    """The most columns of a legend, of labels from top to bottom, within a width in
-    points."""
+    """The largest number of columns of a legend within a width in points, filled from top
+    to bottom."""
     size = STYLE["legend.fontsize"]
     sizes = [text_width(label, size) + _HANDLE for label in labels]
     for rows in range(1, len(labels) + 1):
@@ -196,7 +196,8 @@ def _columns(labels: Sequence[str], width: float) -> int:
 
 
 def footnote(figure: matplotlib.figure.Figure, *notes: str) -> int:
-    """Notes below all panels, wrapped at the figure's width; in how many lines."""
+    """Add notes below all panels, wrapped at the figure's width, and return their number of
+    lines."""
     note = " ".join(note for note in notes if note)
     lines = textwrap.wrap(note, int(72 * figure.get_figwidth() / _LETTER))
     if lines:
@@ -206,7 +207,8 @@ def footnote(figure: matplotlib.figure.Figure, *notes: str) -> int:
 
 
 def chosen_window(window: Any, steps: int, *, parts: int) -> int:
-    """Over how many steps to smooth: so many, or the run over `parts`; at most the run."""
+    """The number of steps to smooth over: `window`, or the run over `parts`; at most the
+    run."""
     if window is not None:
         check_count("window", window)
     return min(window or max(1, steps // parts), steps)

@@ -20,17 +20,17 @@ def performance_profile(
     dashed: Sequence[bool] | None = None,
     width: Width = "page",
 ) -> matplotlib.figure.Figure:
-    r"""What fraction of the problems each solver solves within a factor $\alpha$ of the
+    r"""The fraction of the problems that each solver solves within a factor $\alpha$ of the
     cheapest solver's cost.
 
-    At 1 a line begins at the fraction of problems on which its solver is the cheapest, and
-    it ends at the fraction that it solves at all.
+    At $\alpha = 1$ a line starts at the fraction of problems on which its solver is the
+    cheapest; it ends at the fraction that the solver solves at all.
 
     **Arguments:**
 
     - `costs`: to reach the target, shape `(solver, problem)`; infinite where it was missed.
-    - `labels`: of the solvers.
-    - `dashed`: which lines are dashed, to set a group of solvers apart.
+    - `labels`: the labels of the solvers.
+    - `dashed`: for each solver, whether its line is dashed, to distinguish a group.
     - `width`: as in [`curvopt.plots.learning_curves`][].
 
     **Returns:**
@@ -39,8 +39,8 @@ def performance_profile(
 
     **Raises:**
 
-    `ValueError` as [`curvopt.statistics.performance_profile`][], or if there is not one
-    label of its own, and one of `dashed`, for each solver.
+    `ValueError` as in [`curvopt.statistics.performance_profile`][], or if there is not one
+    distinct label, and one element of `dashed`, for each solver.
 
     Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
     Math. Program. 91, 2002.
@@ -61,7 +61,7 @@ def performance_profile(
     check_distinct(pd.Index(labels), "labels", "Give each solver one of its own.")
     largest = float(np.max(ratios, initial=2.0, where=np.isfinite(ratios)))
     end = min(1.05 * largest, np.finfo(float).max)
-    # A step in every place where one of the lines has one.
+    # Every factor at which one of the lines has a step.
     steps = np.unique(ratios[np.isfinite(ratios)])
     factors = np.unique(np.concatenate([[1.0], steps, [end]]))
     fractions = statistics.performance_profile(costs, factors)
@@ -83,7 +83,7 @@ def performance_profile(
                 marker=own.marker,
                 markersize=own.size,
                 markeredgecolor="white",
-                # By length along the line, not by steps: those crowd near 1.
+                # Spaced by length along the line, not by points, which crowd near 1.
                 markevery=(0.05 + 0.15 * k / solvers, 0.25),
                 label=labels[k],
                 clip_on=False,

@@ -12,7 +12,7 @@ from ._panels import footnote, styled
 from ._style import inches, text_width, Width
 
 
-# In inches: a line of names, and a bar of a group.
+# In inches: a line with a name, and the bar of a group.
 _NAME, _BAR = 0.17, 0.075
 
 # In points: the names' size, and the space between them and their lines.
@@ -21,10 +21,10 @@ _FONT, _SPACE = 7.5, 5.0
 # In inches: a line of the notes.
 _LINE = 0.155
 
-_RANKS = "Average ranks; 1 is the best there is."
+_RANKS = "Average ranks; 1 is the best possible."
 _BARS = "A bar joins methods between which no difference can be claimed."
 
-# Of the figure's width, what is left for the axis if names are on both of its sides.
+# The least fraction of the figure's width for the axis if names are on both sides.
 _LEAST = 0.4
 
 
@@ -46,7 +46,9 @@ def _check(
     for group in groups:
         for name in group:
             if name not in names:
-                raise ValueError(f"there is no {name!r} among the names, but in a group.")
+                raise ValueError(
+                    f"groups must be made of names, but {name!r} is not among the names."
+                )
 
 
 def critical_differences(
@@ -57,8 +59,10 @@ def critical_differences(
     *,
     width: Width = "page",
 ) -> matplotlib.figure.Figure:
-    """Average ranks on an axis, the best on the left; a bar joins methods between which no
-    difference can be claimed, and the critical difference is above.
+    """A critical-difference diagram: average ranks on an axis, the best on the left.
+
+    A bar joins methods between which no difference can be claimed; the critical difference
+    is shown above the axis.
 
     ```python
     found = curvopt.statistics.critical_difference(scores)
@@ -70,10 +74,10 @@ def critical_differences(
 
     **Arguments:**
 
-    - `names`: of the methods.
-    - `average_ranks`: of each; 1 is the best there is.
-    - `critical_difference`: how far apart two average ranks must be.
-    - `groups`: sets of names.
+    - `names`: the names of the methods.
+    - `average_ranks`: one for each method; 1 is the best possible.
+    - `critical_difference`: the least distance between average ranks that differ.
+    - `groups`: sets of names, each joined by a bar.
     - `width`: as in [`curvopt.plots.learning_curves`][].
 
     **Returns:**
@@ -83,10 +87,10 @@ def critical_differences(
     **Raises:**
 
     `ValueError` if there are fewer than two names, names repeat, there is not one finite
-    rank for each, or a group has another name in it.
+    rank for each, or a group contains another name.
 
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7,
-    2006, figure 1 (recalled), with the best on the left.
+    2006, figure 1, with the best on the left.
     """
     for name, given in (("names", names), ("groups", groups)):
         if isinstance(given, str) or not isinstance(given, Iterable):
@@ -104,7 +108,7 @@ def critical_differences(
     with styled():
         figure = matplotlib.figure.Figure(figsize=(size, 1.0))
         noted = _LINE * footnote(figure, _RANKS, _BARS if len(groups) else "") + 0.06
-        # From the axis down, in inches, so that spacing is the same at any size.
+        # In inches from the axis down, so that the spacing is the same at any size.
         height = 0.64 + below + noted
         figure.set_figheight(height)
         across = (size - sum(margins)) / size
@@ -122,9 +126,9 @@ def critical_differences(
 def _sides(
     names: Sequence[str], ranks: np.ndarray, size: float
 ) -> tuple[list[str], int, tuple[float, float]]:
-    """The names with their ranks, how many of them are on the left, and the margins that
-    they need on both sides, in inches. All are on the left where the axis would become too
-    short between two columns of names."""
+    """The names with their ranks, the number of names on the left, and the margins that
+    they need on both sides, in inches. All names are on the left if the axis would be too
+    short between two columns."""
     half = (len(names) + 1) // 2
     for left in (half, len(names)):
         texts = [
@@ -152,8 +156,8 @@ def _draw_axis(ax: Axes, methods: int, below: float) -> None:
 def _draw_names(
     ax: Axes, texts: Sequence[str], ranks: np.ndarray, left: int, bars: float
 ) -> None:
-    """Those on the left with the best above, those on the right with the worst: so no line
-    crosses another."""
+    """Draw the names: on the left with the best on top, on the right with the worst on top,
+    so that no lines cross."""
     low, high = ax.get_xlim()
     for k, (text, rank) in enumerate(zip(texts, ranks)):
         is_left = k < left
@@ -177,7 +181,7 @@ def _draw_names(
 
 
 def _draw_distance(ax: Axes, distance: float) -> None:
-    """A ruler above the axis, as long as the critical difference."""
+    """Draw a ruler above the axis, as long as the critical difference."""
     low, high = ax.get_xlim()
     shown = min(distance, high - low)
     y = -0.36

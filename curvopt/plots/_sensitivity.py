@@ -19,16 +19,16 @@ from ._style import inches, Look, Width
 from ._words import words
 
 
-# In inches: the narrowest panel, the height of one, and that of its title and label.
+# In inches: the least width of a panel, its height, and that of its title and label.
 _NARROWEST, _TALL, _LABELS = 1.5, 1.35, 0.55
 
-# In inches: a bar of the strip below, and a line of the legend.
+# In inches: a bar in the strip below the panel, and a line of the legend.
 _BAR, _LINE = 0.075, 0.155
 
-# In decades: a panel of fewer is as wide as one of so many, for its title to have room.
+# In decades: the least width of a panel, so that its title has room.
 _LEAST = 1.2
 
-# Times the largest value at the start: what is above leaves the panel.
+# Times the largest value at the start: higher values leave the panel.
 _HIGHEST = 1.5
 
 
@@ -56,7 +56,7 @@ def _draw(ax: Axes, panel: GridPanel, look: dict[str, Look]) -> list[Extent]:
 def _draw_basins(
     ax: Axes, panel: GridPanel, look: dict[str, Look], tolerance: float
 ) -> None:
-    """A bar for each strategy, in the order of the legend."""
+    """Draw a bar for each strategy, in the order of the legend."""
     rows = list(look)
     for line in panel.lines:
         own, row = look[line.label], rows.index(line.label)
@@ -79,7 +79,7 @@ def _bars(tolerance: float) -> str:
 
 
 def _handles(panels: Sequence[GridPanel]) -> dict[str, Line2D]:
-    """What rings and crosses mean."""
+    """Handles that explain rings and crosses."""
 
     def handle(marker: str, size: float, width: float) -> Line2D:
         return Line2D(
@@ -102,14 +102,14 @@ def _handles(panels: Sequence[GridPanel]) -> dict[str, Line2D]:
 def _scale(
     ax: Axes, panels: Sequence[GridPanel], grids: Mapping[str, xr.Dataset], metric: str
 ) -> None:
-    """The axis of a loss: logarithmic, and up to somewhat above its value at the start."""
+    """Make a loss's axis logarithmic, up to `_HIGHEST` times its value at the start."""
     if not positive(line.y for panel in panels for line in panel.lines):
         return
     log_axis(ax, "y")
     starts = [grid[metric].isel(evaluation_step=0).max() for grid in grids.values()]
     highest = _HIGHEST * max(map(float, starts))
     lowest = min(line.y.min() for panel in panels for line in panel.lines)
-    # Not a panel of nothing, where all ended above their start.
+    # If all runs ended above their start, the panel would be empty.
     if highest > lowest:
         ax.set_ylim(top=min(ax.get_ylim()[1], highest))
 
@@ -123,8 +123,8 @@ def sensitivity(
     lower_is_better: bool = True,
     width: Width = "page",
 ) -> matplotlib.figure.Figure:
-    r"""The final metric against a knob: where its best value is, and how wide the basin
-    around it.
+    r"""The final metric against a hyper-parameter (the knob), with the best value and the
+    basin around it.
 
     ```python
     plots.sensitivity(
@@ -134,22 +134,22 @@ def sensitivity(
     )
     ```
 
-    Several grids have a panel each, with one metric axis, and a decade of the knob is
-    equally long in all of them, so that basins compare at sight. Lines are means over
-    seeds, bands reach from the lowest to the highest, and a ring is around the best mean.
-    The bars below reach over all values around the best one at which the mean is within
-    `tolerance` of it. A run that diverged counts as its value at the start, and has a
-    cross.
+    Each of several grids has its own panel. The panels share the axis of the metric, and a
+    decade of the knob has the same length in all of them, so that basins can be compared.
+    Lines are means over seeds, bands reach from the lowest to the highest, and a ring marks
+    the best mean. The bars below cover the values around the best one at which the mean is
+    within `tolerance` of it. A run that diverged counts as its value at the start, and is
+    marked by a cross.
 
     **Arguments:**
 
-    - `grids`: of [`curvopt.run_study`][], with one hyper-parameter; or several by name. A
-        single one has a panel for each direction, as in
+    - `grids`: a dataset of [`curvopt.run_study`][] with one hyper-parameter; or several by
+        name. A single one has a panel for each direction, as in
         [`curvopt.plots.learning_curves`][].
     - `metric`: one of the metrics of the problem's `evaluate`.
-    - `knob`: what the hyper-parameter is called on its axis, or that by grid; default: its
-        own name in words.
-    - `tolerance`: as a fraction of the best mean; `None` for no bars.
+    - `knob`: the label of the hyper-parameter, for all grids or by grid; default: its own
+        name in words.
+    - `tolerance`: a fraction of the best mean; `None` draws no bars.
     - `lower_is_better`: whether the metric is a loss, which has a logarithmic axis.
     - `width`: as in [`curvopt.plots.learning_curves`][].
 
@@ -159,7 +159,7 @@ def sensitivity(
 
     **Raises:**
 
-    `ValueError` if there is no grid or no such metric, a grid has none or several
+    `ValueError` if there is no grid or no such metric, or if a grid has no or several
     hyper-parameters, values that are not above 0, or a seed or a strategy twice.
     """
     if tolerance is not None:
@@ -174,7 +174,7 @@ def sensitivity(
     columns = math.ceil(len(panels) / rows)
     strip = _BAR * (len(look) + 0.5)
     heights = [_TALL] if tolerance is None else [_TALL, strip]
-    # Panels in rows are of one knob, or cannot all have decades of one length.
+    # In several rows the columns are equally wide: decades cannot all have one length.
     ratios = [max(p.decades, _LEAST) for p in panels] if rows == 1 else [1.0] * columns
     places = [divmod(k, columns) for k in range(len(panels))]
     with styled():

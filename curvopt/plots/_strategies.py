@@ -1,4 +1,4 @@
-"""Which strategy is drawn in which panel, by which label, and from which seeds."""
+"""The panel, the label and the seeds of each strategy."""
 
 import json
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ Panel = tuple[str, list[tuple[str, str]]]
 
 
 def panels_of(data: xr.Dataset) -> list[Panel]:
-    """Panels, each with its strategies: `(title, [(strategy, label)])`. Those whose
-    coordinates are direction and line search have a panel for each direction."""
+    """Panels, each with its strategies: `(title, [(strategy, label)])`. With coordinates
+    `direction` and `line_search` there is a panel for each direction."""
     names = [str(name) for name in data.strategy.values]
     if "direction" not in data.coords or "line_search" not in data.coords:
         return [("", [(name, name) for name in names])]
@@ -26,7 +26,7 @@ def panels_of(data: xr.Dataset) -> list[Panel]:
                 f"{data[name].dims}. Assign it: `data.assign_coords({name}=('strategy', "
                 "[...]))`."
             )
-    # What all strategies have in common is one value after `xarray.concat`.
+    # `xarray.concat` reduces a coordinate that all strategies share to one value.
     directions, rules = (
         np.broadcast_to(data[name].values, len(names))
         for name in ("direction", "line_search")
@@ -49,27 +49,27 @@ def knobs(data: xr.Dataset, name: str) -> list[str]:
 
 
 def looks_of(labels: Iterable[str], datasets: Iterable[xr.Dataset]) -> dict[str, Look]:
-    """A look for each label: that which it has in all figures of the studies, whichever
-    strategies are drawn."""
+    """A look for each label, the same in all figures of the studies, whichever strategies
+    are drawn."""
     labels, names = list(labels), _all_strategies(datasets)
     return looks(labels, names if set(labels) <= set(names) else ())
 
 
 def _all_strategies(datasets: Iterable[xr.Dataset]) -> list[str]:
-    """Those that were left out of the datasets too."""
+    """All strategies of the studies, even those that are not in the datasets."""
     found: list[str] = []
     for data in datasets:
         try:
             found += json.loads(data.attrs.get("strategies", "{}"))
-        except (TypeError, ValueError):  # of another's making
+        except (TypeError, ValueError):  # an attribute that is not ours
             pass
         found += map(str, data.strategy.values)
     return found
 
 
 def runs_of(data: xr.Dataset) -> dict[str, xr.Dataset]:
-    """By strategy, its runs, from the seeds from which it was run: where studies were
-    joined, some may be another's only."""
+    """The runs of each strategy, from its own seeds: in joined studies others may have
+    more."""
     ran = was_run(data)
     return {
         str(name): data.sel(strategy=name).isel(seed=ran.sel(strategy=name).values)

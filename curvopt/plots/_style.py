@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, line styles, markers, sizes."""
+"""The style of all figures: colours, line styles, markers, sizes."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from ._labels import plain
 # Okabe & Ito 2008, "Color Universal Design".
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
-# For greyscale, in which some of the colours are alike: markers, and sizes at which they
-# look equally large. No cross: it marks what diverged.
+# For greyscale, where some colours look the same: markers, with sizes at which they look
+# equally large. There is no cross, which marks divergence.
 _MARKERS = (
     ("o", 3.8),
     ("s", 3.6),
@@ -26,10 +26,10 @@ _MARKERS = (
     ("*", 6.0),
 )
 
-# For the eighth strategy and on.
+# From the eighth strategy on.
 _LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
-# For `matplotlib.style.context`. Sizes are those on paper, in points: nothing is below 7.
+# For `matplotlib.style.context`. Sizes are in points on paper; text is at least 7.
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
@@ -68,7 +68,7 @@ STYLE: dict[str, Any] = {
     "ytick.minor.width": 0.4,
 }
 
-# Of one column of a paper in two columns, and of both, in inches.
+# In inches: one column of a two-column paper, and both columns.
 _WIDTHS = {"column": 3.3, "page": 6.8}
 
 Width = Literal["column", "page"] | float | int
@@ -93,21 +93,21 @@ def inches(width: Width) -> float:
 
 def text_width(label: str, size: float) -> float:
     """The width of a line of text, in points, mathematics included."""
-    # Of the font that figures are drawn in by default; no renderer is needed.
+    # In the default font of figures; this needs no renderer.
     path = matplotlib.textpath.TextPath((0, 0), plain(label), size=size)
     return float(path.get_extents().width) if label.strip() else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a strategy is drawn in all panels.
+    """The look of a strategy in all panels.
 
     **Attributes:**
 
-    - `colour`, `marker`: both together tell it apart.
-    - `line`: with the marker does so in greyscale.
-    - `size`: of the marker.
-    - `number`: which of the looks it is, from 0.
+    - `colour`, `marker`: together they identify the strategy.
+    - `line`: with the marker it does so in greyscale.
+    - `size`: the size of the marker.
+    - `number`: the number of the look, from 0.
     """
 
     colour: str
@@ -117,7 +117,7 @@ class Look:
     number: int
 
     def handle(self) -> Line2D:
-        """What shows it in a legend."""
+        """Its handle in a legend."""
         return Line2D(
             [],
             [],
@@ -130,13 +130,14 @@ class Look:
 
 
 def looks(labels: Iterable[str], among: Iterable[str] = ()) -> dict[str, Look]:
-    """A look for each label, by its place among all that may be drawn: a strategy looks
-    alike wherever it is, whatever is beside it. 28 are different in greyscale too."""
+    """A look for each label, by its place among all strategies: it looks the same in every
+    figure. The first 28 differ in greyscale too."""
     drawn, found = dict.fromkeys(labels), {}
     for k, label in enumerate(dict.fromkeys([*among, *drawn])):
         row, column = divmod(k, len(COLOURS))
         line = _LINES[row % len(_LINES)]
-        # Other pairs in every row: on a short handle a dash is hard to see.
+        # Each row has other pairs of colour and marker: on a short handle dashes are hard
+        # to see.
         marker, size = _MARKERS[(column + 3 * row) % len(_MARKERS)]
         found[label] = Look(COLOURS[column], line, marker, size, k)
     return {label: found[label] for label in drawn}

@@ -34,7 +34,7 @@ _QUANTITIES: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
     "gradient_norm": lambda one: one.gradient_norm,
 }
 
-# The rates that mean something on any problem.
+# The rates that have a meaning on every problem.
 _MARKS: dict[float, tuple[Literal["--", ":"], str]] = {
     1.0: ("--", Maths(r"edge of stability, $\ell = 1$")),
     0.5: (":", Maths(r"convergence, $\ell = 1/2$")),
@@ -48,16 +48,16 @@ _SYMBOLS = (
 
 
 def _medians(y: Float[np.ndarray, "seed step"], window: int) -> np.ndarray:
-    """The median of each window of steps, of what was measured in it."""
+    """The median of the measurements in each window of steps."""
     whole = y.shape[1] // window * window
     with warnings.catch_warnings():
-        # A window in which nothing was measured has none.
+        # A window without measurements has no median.
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         return np.nanmedian(y[:, :whole].reshape(len(y), whole // window, window), axis=-1)
 
 
 def _measured(data: xr.Dataset) -> list[str]:
-    """The quantities that any strategy has a value of."""
+    """The quantities that some strategy has measured."""
     there = {
         name: quantity(data)
         for name, quantity in _QUANTITIES.items()
@@ -68,8 +68,8 @@ def _measured(data: xr.Dataset) -> list[str]:
 
 
 def _limits(drawn: list[np.ndarray], marks: Iterable[float]) -> tuple[float, float] | None:
-    """The panel's limits, from nearly all that is drawn: a spike, or a step that vanishes
-    at the end, does not flatten the rest."""
+    """The panel's limits, by quantiles, so that a spike, or a step that vanishes at the
+    end, does not flatten the rest."""
     values = np.concatenate([y[y > 0] for y in drawn]) if drawn else np.empty(0)
     if not values.size:
         return None
@@ -85,24 +85,25 @@ def line_traces(
     r"""Step size, learning rate, slope, curvature and gradient norm along the run, where
     they were measured.
 
-    The learning rate is the $\ell$ that the step amounts to,
+    The learning rate is the effective $\ell$ of the step,
 
     $$\ell = \frac{\tau \, |\varphi''(0)|}{2 (-\varphi'(0))},$$
 
     from the slope and curvature that the rule itself measured in that step (along the
     fresh part of the direction, if it measures there), and only where the line descends.
     At $\ell = 1/2$ the step goes to the minimum of the parabola, and $\ell = 1$ is the
-    edge of stability. A rule that averages, or limits its steps, is not at the $\ell$ that
-    it was given.
+    edge of stability. For a rule that averages, or limits its steps, it differs from the
+    $\ell$ of the rule.
 
-    Absolute values; medians of each window over time, then the mean over seeds, and bands
-    from the lowest seed to the highest, on logarithmic axes. Runs that diverged do not set
-    the scale, nor do a few spikes: marks at the edge of a panel say where it is left.
+    The figure shows absolute values on logarithmic axes: the median over each window of
+    steps, then the mean over seeds, with bands from the lowest seed to the highest. Runs
+    that diverged do not set the scale, nor do a few spikes; marks at the edge of a panel
+    show where lines leave it.
 
     **Arguments:**
 
-    - `data`: of [`curvopt.run_study`][], without hyper-parameters.
-    - `window`: default: a hundredth of the run.
+    - `data`: a dataset of [`curvopt.run_study`][], without hyper-parameters.
+    - `window`: the number of steps in a window; default: a hundredth of the run.
     - `width`: as in [`curvopt.plots.learning_curves`][].
 
     **Returns:**
@@ -111,8 +112,8 @@ def line_traces(
 
     **Raises:**
 
-    `ValueError` if the dataset is none of a study, has hyper-parameters, or has a seed or
-    a strategy twice.
+    `ValueError` if the dataset is not that of a study, has hyper-parameters, or has a seed
+    or a strategy twice.
     """
     data = as_study(data)
     for name in ("loss", "step_size", "slope", "curvature"):
@@ -135,7 +136,7 @@ def line_traces(
                     if not np.isfinite(y).any():
                         continue
                     x = one.step.values[: y.shape[1] * window : window] + window / 2
-                    # A logarithmic axis has no place for a step of zero.
+                    # A logarithmic axis cannot show zero: these steps get a mark instead.
                     extent = draw_band(
                         ax, x, np.where(y > 0, y, np.nan), look[label], label
                     )

@@ -1,4 +1,4 @@
-"""What variables are called on axes."""
+"""Labels of variables on axes."""
 
 import xarray as xr
 
@@ -18,11 +18,11 @@ LABELS = {
     "gradient_norm": "gradient norm",
     "train_loss": "training loss",
     "test_accuracy": "test accuracy",
-    "value": "learning rate",  # of a grid whose dimension has no name of its own
+    "value": "learning rate",  # the dimension of a grid that has no name
 }
 
 
 def words(data: xr.Dataset, name: str) -> str:
-    """A variable's own `long_name`, the project's word for it, or its name in words."""
+    """A variable's `long_name`, else the project's label for it, else its name in words."""
     own = data[name].attrs.get("long_name") if name in data.variables else None
     return str(own) if own else LABELS.get(name, name.replace("_", " "))

@@ -1,9 +1,9 @@
-"""Statistics of runs: compared in pairs (the same seed, two strategies), aggregated over
-problems, as profiles, as ranks and as times to a target.
+"""Statistics of runs: paired comparisons (the same seed, two strategies), aggregates over
+problems, profiles, ranks and times to a target.
 
-All functions take plain NumPy arrays, or what converts to one. Of an `xarray.DataArray`
-the names of its dimensions count, not their order, and the labels of seeds and problems:
-what is paired is paired by label, and a label that repeats is refused.
+All functions take NumPy arrays, or anything that converts to one. An `xarray.DataArray` is
+read by the names of its dimensions, not by their order. Values are paired by the labels of
+seeds and problems, and repeated labels raise an error.
 """
 
 from ._aggregate import (

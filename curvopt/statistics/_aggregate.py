@@ -1,4 +1,4 @@
-"""One figure for many runs."""
+"""One number for many runs."""
 
 import numpy as np
 import scipy.stats
@@ -15,7 +15,7 @@ def interquartile_mean(x: ArrayLike) -> float:
     **Arguments:**
 
     - `x`: one value for each seed, shape `(n,)`. A quarter of them, rounded down, is left
-        out at either end: of fewer than four, none is.
+        out at either end; with fewer than four, none is.
 
     **Raises:**
 
@@ -35,8 +35,8 @@ def stratified_interquartile_mean(scores: ArrayLike, confidence: float = 0.95) -
     """The mean of the middle half of all runs on all problems, with the interval of the
     stratified bootstrap over problems.
 
-    The scores of all problems are thrown together: bring them to one scale first, for
-    example as fractions of the loss at the start.
+    The scores of all problems are pooled: normalise them first, for example by the loss at
+    the start.
 
     **Arguments:**
 
@@ -45,8 +45,8 @@ def stratified_interquartile_mean(scores: ArrayLike, confidence: float = 0.95) -
 
     **Returns:**
 
-    A [`curvopt.statistics.Estimate`][]; its interval is `(-inf, inf)` for a single run of
-    each problem, and of no width where all runs of each problem are the same.
+    A [`curvopt.statistics.Estimate`][]. Its interval is `(-inf, inf)` for a single run of
+    each problem, and has zero width where all runs of each problem are the same.
 
     **Raises:**
 

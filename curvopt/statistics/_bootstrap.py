@@ -1,4 +1,4 @@
-"""Intervals for what aggregates many runs on many problems."""
+"""Intervals for aggregates of many runs on many problems."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from numpy.typing import ArrayLike
 from ._samples import check_fraction, RESAMPLES, run_scores, SEED
 
 
-# Of a batch of resamples: it bounds the memory, and a statistic that compares every run
-# with every other multiplies it by the number of runs.
+# In a batch of resamples. It bounds the memory; a statistic that compares all pairs of runs
+# needs that many times more.
 _VALUES_AT_ONCE = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval.
+    """A statistic with its interval.
 
     **Attributes:**
 
-    - `value`: of the data as they are.
+    - `value`: the statistic of the data, without resampling.
     - `low`, `high`: the ends of its interval.
     """
 
@@ -44,15 +44,16 @@ def stratified_interval(
     confidence: float = 0.95,
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     r"""The percentile interval of a statistic by the stratified bootstrap: each resample
-    draws the runs of every problem anew, with replacement, and keeps the problems.
+    draws the runs of every problem with replacement, and keeps the problems.
 
-    It says how the statistic would vary with other seeds on the same problems, and
+    It estimates how the statistic would vary with other seeds on the same problems; it says
     nothing about other problems.
 
     **Arguments:**
 
-    - `statistic`: of a batch of resamples: from one array of shape `(resample, run,
-        problem)` for each of `scores` to an array of shape `(resample, ...)`.
+    - `statistic`: a function of a batch of resamples: it takes one array of shape
+        `(resample, run, problem)` for each of `scores`, and returns one of shape
+        `(resample, ...)`.
     - `scores`: each of shape `(run, problem)`; the arrays are resampled independently of
         each other, and may differ in their number of runs.
     - `confidence`: in (0, 1).
@@ -60,20 +61,20 @@ def stratified_interval(
     **Returns:**
 
     `(low, high)`, arrays of the statistic's shape. A single run of a problem says nothing
-    about its spread: where one of `scores` has no more, they are $-\infty$ and $\infty$.
+    about its spread: if one of `scores` has only one run, they are $-\infty$ and $\infty$.
 
     **Raises:**
 
     `ValueError` if a score is not finite, or has another shape.
 
-    Source: Agarwal et al. 2021, section 4.1, as the code of rliable 1.2 has it (read);
-    with 9,999 resamples where rliable draws 50,000.
+    Source: Agarwal et al. 2021, section 4.1, and the code of rliable 1.2; with 9,999
+    resamples instead of rliable's 50,000.
     """
     check_fraction("confidence", confidence)
     if not callable(statistic) or not scores:
         raise ValueError(
-            "there must be a statistic, which is a function, and at least one array of "
-            f"scores, but they are {statistic!r} and {len(scores)} arrays."
+            "statistic must be a function, with at least one array of scores, but they are "
+            f"{statistic!r} and {len(scores)} arrays."
         )
     checked = [run_scores("scores", x) for x in scores]
     if min(len(x) for x in checked) == 1:

@@ -12,8 +12,9 @@ def _fraction_below(
     x: Float[np.ndarray, "resample run_x problem"],
     y: Float[np.ndarray, "resample run_y problem"],
 ) -> Float[np.ndarray, " resample"]:
-    """Of all pairs of runs on a problem, those where x is below y, and half of the ties.
-    Every problem has as many pairs, so that the mean of all is the mean over problems."""
+    """The fraction of pairs of runs on a problem where x is below y; ties count half. All
+    problems have the same number of pairs, so that the mean over pairs is the mean over
+    problems."""
     mine, other = x[:, :, None, :], y[:, None, :, :]
     pairs = x[0].size * len(y[0])
     below = np.count_nonzero(mine < other, axis=(1, 2, 3))
@@ -28,13 +29,12 @@ def probability_of_improvement(
     confidence: float = 0.95,
     lower_is_better: bool = True,
 ) -> Estimate:
-    r"""How probable it is that a run of x is better than one of y, on a problem drawn at
-    random.
+    r"""The probability that a run of x is better than a run of y, on a random problem.
 
     $$\frac1M \sum_{m=1}^M \Bigl( P(X_m < Y_m) + \tfrac12 P(X_m = Y_m) \Bigr)$$
 
-    over all pairs of a run of x and one of y: on each problem the Mann-Whitney U statistic
-    over the number of pairs. It does not use that runs of one seed belong together, which
+    over all pairs of a run of x and one of y. On each problem it is the Mann-Whitney U
+    statistic over the number of pairs. It does not pair the runs of one seed, as
     [`curvopt.statistics.compare_paired`][] does.
 
     **Arguments:**
@@ -52,8 +52,8 @@ def probability_of_improvement(
 
     `ValueError` if a score is not finite, or x and y differ in their problems.
 
-    Source: Agarwal et al. 2021, section 4.3, and the code of rliable 1.2 (read), which
-    wants higher scores; the interval is that of
+    Source: Agarwal et al. 2021, section 4.3, and the code of rliable 1.2, where higher
+    scores are better; the interval is that of
     [`curvopt.statistics.stratified_interval`][], x and y resampled independently.
     """
     check_flag("lower_is_better", lower_is_better)

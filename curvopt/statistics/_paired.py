@@ -31,21 +31,20 @@ def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
 
     **Returns:**
 
-    `(low, high)`. Where all values are the same (to rounding) it is the smallest and the
-    largest of them; a single value says nothing about its spread, and gives
-    `(-inf, inf)`.
+    `(low, high)`. Where all values are the same (up to rounding) it is the smallest and the
+    largest of them. A single value says nothing about its spread, and gives `(-inf, inf)`.
 
     **Raises:**
 
     `ValueError` if a value is not finite, or the confidence is not in (0, 1).
 
-    Source: Efron 1987, as `scipy.stats.bootstrap` has it, with 9,999 resamples.
+    Source: Efron 1987; computed by `scipy.stats.bootstrap` with 9,999 resamples.
     """
     check_fraction("confidence", confidence)
     x = samples("x", x)
     if x.size == 1:
         return -math.inf, math.inf
-    # BCa cubes what it is given, which neither 1e-200 nor 1e200 would survive.
+    # BCa cubes its values: 1e-200 would underflow and 1e200 overflow.
     scaled, exponent = unit_scale(x)
     if np.ptp(scaled) <= 1e-12 * np.abs(scaled).max():  # BCa would divide by zero
         return float(x.min()), float(x.max())
@@ -63,8 +62,8 @@ def bca_interval(x: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
 def sign_flip_test(differences: ArrayLike) -> float:
     r"""The two-sided sign-flip permutation test that paired differences have mean zero.
 
-    Exact for up to 13 pairs, where its smallest value is $2 / 2^n$; else from 9,999
-    random flips.
+    It is exact for up to 13 pairs, where the smallest p-value is $2 / 2^n$; for more pairs
+    it uses 9,999 random flips.
 
     **Arguments:**
 
@@ -78,7 +77,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
     `ValueError` if a difference is not finite.
 
-    Source: Fisher 1935, as `scipy.stats.permutation_test` has it.
+    Source: Fisher 1935; computed by `scipy.stats.permutation_test`.
     """
     differences = samples("differences", differences)
     if differences.size == 1:
@@ -97,8 +96,8 @@ def sign_flip_test(differences: ArrayLike) -> float:
 def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
     r"""Holm's step-down adjustment of a family of p-values.
 
-    Sorted, the $i$-th smallest of $m$ is multiplied by $m - i$ (from $i = 0$), and made
-    no smaller than those before it and no larger than 1.
+    The $i$-th smallest of $m$ is multiplied by $m - i$ (from $i = 0$), then raised to the
+    largest before it and limited to 1.
 
     **Arguments:**
 
@@ -125,11 +124,11 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
 
 
 def seeds_needed(family: int, level: float = 0.05) -> int:
-    r"""How many seeds a family of comparisons needs: below it no difference, however
-    large, can be claimed.
+    r"""The number of seeds that a family of comparisons needs: with fewer no difference,
+    however large, can be claimed.
 
-    The sign-flip test over $n$ pairs cannot go below $2 / 2^n$, and Holm multiplies the
-    smallest by $m$: $n \geq \log_2 (2 m / \alpha)$, and never below 8.
+    The p-value of the sign-flip test over $n$ pairs is at least $2 / 2^n$, and Holm
+    multiplies the smallest by $m$: $n \geq \log_2 (2 m / \alpha)$, and never below 8.
 
     **Raises:**
 
@@ -143,7 +142,7 @@ def seeds_needed(family: int, level: float = 0.05) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class PairedComparison:
-    """A treatment against its baseline, over the same seeds.
+    """The comparison of a treatment with its baseline, over the same seeds.
 
     **Attributes:**
 
@@ -170,8 +169,8 @@ class PairedComparison:
 
     @property
     def holds(self) -> bool:
-        """Whether a difference may be claimed: the interval leaves out zero, the
-        adjusted p-value is below the level, and there are enough seeds."""
+        """Whether a difference may be claimed: the interval excludes zero, the adjusted
+        p-value is below the level, and there are enough seeds."""
         return (
             self.enough_seeds
             and (self.low > 0 or self.high < 0)
@@ -187,7 +186,7 @@ def compare_paired(
     **Arguments:**
 
     - `pairs`: by name, `(treatment, baseline)`: one finite value for each seed, shape
-        `(n,)`, in the same order of seeds, or labelled with them.
+        `(n,)`, in the same order of seeds, or with their labels.
     - `level`: of the family; the intervals have confidence `1 - level`.
 
     **Returns:**

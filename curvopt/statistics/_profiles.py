@@ -1,4 +1,4 @@
-"""How methods do over many problems, as curves."""
+"""Profiles: the performance of methods over many problems, as curves."""
 
 import dataclasses
 
@@ -21,8 +21,8 @@ def _check_costs(name: str, costs: Float[np.ndarray, "..."]) -> None:
 
 
 def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
-    """Each cost over the lowest that any solver had on the problem; infinite where a
-    solver missed the target (an infinite cost).
+    """Each cost over the lowest cost of any solver on the problem; infinite where a solver
+    missed the target (an infinite cost).
 
     **Arguments:**
 
@@ -30,8 +30,8 @@ def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
 
     **Returns:**
 
-    The ratios, at least 1. Where the lowest cost is 0 (the target is met at the start) it
-    has the ratio 1, and all that is above has an infinite one.
+    The ratios, at least 1. Where the lowest cost is 0 (the target is met at the start) its
+    ratio is 1, and larger costs have an infinite ratio.
 
     **Raises:**
 
@@ -49,7 +49,7 @@ def cost_ratios(costs: ArrayLike) -> Float[np.ndarray, "solver problem"]:
     counted = solved & (best > 0)
     with np.errstate(over="ignore"):
         np.divide(costs, best, out=ratios, where=counted)
-    # Infinite is what was missed, and not what is 1e308 times as dear.
+    # Only a missed target is infinite, not a ratio that overflows.
     ratios = np.where(counted, np.fmin(ratios, np.finfo(float).max), ratios)
     return np.where((costs == best) & solved, 1.0, ratios)
 
@@ -63,16 +63,16 @@ def performance_profile(
     **Arguments:**
 
     - `costs`: to reach the target, shape `(solver, problem)`; infinite where it was missed.
-    - `factors`: the values of $\alpha$, from 1 on, shape `(factor,)`.
+    - `factors`: the values of $\alpha$, at least 1, shape `(factor,)`.
 
     **Returns:**
 
-    The fractions, shape `(solver, factor)`. A problem that no solver solves counts, as one
+    The fractions, shape `(solver, factor)`. A problem that no solver solves counts as
     missed by all.
 
     **Raises:**
 
-    `ValueError` as [`curvopt.statistics.cost_ratios`][].
+    `ValueError` as in [`curvopt.statistics.cost_ratios`][].
 
     Source: Dolan & Moré, Benchmarking optimization software with performance profiles,
     Math. Program. 91, 2002.
@@ -80,7 +80,7 @@ def performance_profile(
     ratios, factors = cost_ratios(costs), numbers("factors", factors)
     if factors.ndim != 1 or np.isnan(factors).any():
         raise ValueError(f"factors must be numbers, shape (factor,), but are {factors}.")
-    # An infinite factor asks for what was solved at all: a miss is within no factor.
+    # A missed problem is within no factor, not even an infinite one.
     within = (ratios[:, :, None] <= factors) & np.isfinite(ratios)[:, :, None]
     return within.mean(axis=1)
 
@@ -88,17 +88,17 @@ def performance_profile(
 def solved_at_no_more_cost(
     costs: ArrayLike, rival: ArrayLike
 ) -> tuple[Bool[np.ndarray, " problem"], Bool[np.ndarray, " problem"]]:
-    """Where a solver solves the problem and needs no more than its rival, and where either
+    """Where a solver solves the problem at no more than its rival's cost, and where either
     of them solves it.
 
     **Arguments:**
 
-    - `costs`, `rival`: of the two, shape `(problem,)`; infinite where the target was
-        missed.
+    - `costs`, `rival`: the costs of the two, shape `(problem,)`; infinite where the target
+        was missed.
 
     **Raises:**
 
-    `ValueError` if a cost is negative or nan, or the two are not of the same problems.
+    `ValueError` if a cost is negative or nan, or the two are not for the same problems.
     """
     rival = numbers("rival", matched("problem", "costs", costs, "rival", rival), "problem")
     costs = numbers("costs", costs, "problem")
@@ -145,21 +145,21 @@ def score_profile(
 
     - `scores`: shape `(run, problem)`.
     - `thresholds`: the values of $\tau$, shape `(threshold,)`.
-    - `confidence`: of the band at each threshold by itself, in (0, 1).
+    - `confidence`: of the band, at each threshold separately, in (0, 1).
     - `lower_is_better`: whether scores are losses; if not, $\leq$ is $\geq$.
 
     **Returns:**
 
     A [`curvopt.statistics.ScoreProfile`][], within 0 and 1. With a single run of each
-    problem the band is all from 0 to 1; where all runs are on one side of $\tau$ it has no
+    problem the band is from 0 to 1; where all runs are on one side of $\tau$ it has zero
     width.
 
     **Raises:**
 
     `ValueError` if a score is not finite, or an array has another shape.
 
-    Source: Agarwal et al. 2021, section 4.2, and the code of rliable 1.2 (read), which
-    counts scores above $\tau$: for losses that is one minus this.
+    Source: Agarwal et al. 2021, section 4.2, and the code of rliable 1.2, which counts
+    scores above $\tau$: for losses that is one minus this.
     """
     check_flag("lower_is_better", lower_is_better)
     x, tau = run_scores("scores", scores), numbers("thresholds", thresholds)

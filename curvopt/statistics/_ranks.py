@@ -1,4 +1,4 @@
-"""How methods rank over many problems or seeds."""
+"""Ranks of methods over many problems or seeds."""
 
 import dataclasses
 import math
@@ -14,17 +14,17 @@ from ._samples import by_name, check_flag, check_fraction, matched, samples
 
 @dataclasses.dataclass(frozen=True)
 class CriticalDifference:
-    """What a critical-difference diagram shows.
+    """The content of a critical-difference diagram.
 
     **Attributes:**
 
-    - `average_ranks`: by method, the best first; 1 is the best rank there is.
-    - `statistic`, `p_value`: of the Friedman test that all methods rank alike.
-    - `critical_difference`: the average ranks of two methods that differ must be at least
-        this far apart (Nemenyi).
+    - `average_ranks`: by method, the best first; 1 is the best possible rank.
+    - `statistic`, `p_value`: of the Friedman test that all methods have the same rank.
+    - `critical_difference`: two methods differ if their average ranks are at least this far
+        apart (Nemenyi).
     - `groups`: the largest sets of two or more methods, the best first, within which no
         difference can be claimed; a method in none of them differs from all others.
-    - `blocks`: how many problems or seeds were ranked.
+    - `blocks`: the number of problems or seeds.
     - `level`: the level of the claims.
     """
 
@@ -38,14 +38,14 @@ class CriticalDifference:
 
 
 def _friedman(ranks: Float[np.ndarray, "block method"]) -> tuple[float, float]:
-    """The statistic, corrected for ties, and its p-value. SciPy's refuses two methods and
-    gives nan where all are tied; it is this one elsewhere."""
+    """The statistic, corrected for ties, and its p-value. They equal SciPy's, which rejects
+    two methods and returns nan where all are tied."""
     methods = ranks.shape[1]
-    apart = ranks - (methods + 1) / 2
-    spread = np.sum(apart**2)
-    if spread == 0:  # all tied in every block: nothing ranks higher than anything
+    centred = ranks - (methods + 1) / 2
+    spread = np.sum(centred**2)
+    if spread == 0:  # all methods are tied in every block
         return 0.0, 1.0
-    statistic = (methods - 1) * np.sum(apart.sum(axis=0) ** 2) / spread
+    statistic = (methods - 1) * np.sum(centred.sum(axis=0) ** 2) / spread
     return float(statistic), float(scipy.stats.chi2.sf(statistic, methods - 1))
 
 
@@ -72,24 +72,24 @@ def critical_difference(
 
     $$\mathrm{CD} = q_\alpha \sqrt{\frac{k (k + 1)}{6 N}}$$
 
-    for $k$ methods in $N$ blocks, $q_\alpha$ the quantile of the studentised range over
-    $\sqrt 2$. In a block methods rank from 1, the best; ties share their average rank.
+    for $k$ methods in $N$ blocks, with $q_\alpha$ the quantile of the studentised range
+    over $\sqrt 2$. In a block the best method has rank 1; ties share their average rank.
 
     **Arguments:**
 
     - `scores`: by method, one value for each block, shape `(block,)`, in the same order.
         A block is a problem (its mean over seeds) or, on one problem, a seed. Runs of
-        several seeds on several problems are not independent blocks: average the seeds
+        several seeds on several problems are not independent blocks: average over seeds
         first.
-    - `level`: of the claims.
+    - `level`: the level of the claims.
     - `lower_is_better`: whether scores are losses.
 
     **Returns:**
 
     A [`curvopt.statistics.CriticalDifference`][]. Where the Friedman test does not reject
     at `level`, all methods are one group. Where all are tied, its statistic is 0 and its
-    p-value 1. For two methods it is the sign test's normal approximation. A single block
-    can show no difference.
+    p-value 1. For two methods it is the normal approximation of the sign test. A single
+    block cannot show a difference.
 
     **Raises:**
 
@@ -97,15 +97,15 @@ def critical_difference(
     differ in their number of blocks.
 
     Source: Friedman 1937 (as `scipy.stats.friedmanchisquare`: its chi-squared
-    approximation wants about ten blocks); Demšar, Statistical comparisons of classifiers
-    over multiple data sets, JMLR 7, 2006, section 3.2.2: recalled, and checked against its
-    table of $q_\alpha$ and its worked example.
+    approximation needs about ten blocks); Demšar, Statistical comparisons of classifiers
+    over multiple data sets, JMLR 7, 2006, section 3.2.2. The tests check its table of
+    $q_\alpha$ and its worked example.
     """
     check_fraction("level", level)
     check_flag("lower_is_better", lower_is_better)
     if len(by_name("scores", scores)) < 2:
         raise ValueError(
-            f"there must be at least two methods to rank, but there is {list(scores)}."
+            f"there must be at least two methods to rank, but scores has {list(scores)}."
         )
     first, *_ = scores
     values = {}

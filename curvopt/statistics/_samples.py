@@ -1,5 +1,5 @@
-"""What all statistics share: checked input, means at any scale, and how often and from
-where they resample."""
+"""Shared by all statistics: checked input, means at any scale, and the number and seed of
+the resamples."""
 
 from collections.abc import Mapping
 from types import EllipsisType
@@ -15,7 +15,7 @@ from .._runs import check_distinct
 RESAMPLES = 9999
 SEED = 0  # of the resampling: the same data give the same interval
 
-# What the dimensions of labelled arrays are called.
+# The names of the dimensions of labelled arrays.
 _NAMES = {
     "run": ("seed", "run"),
     "problem": ("problem",),
@@ -25,26 +25,27 @@ _NAMES = {
 
 
 def numbers(name: str, x: Any, *axes: str | EllipsisType) -> Float[np.ndarray, "..."]:
-    """What converts to real numbers, as an array; of a labelled one, the axes are in the
-    order that is asked for, as far as their names tell which they are.
+    """Convert to an array of real numbers. The axes of a labelled array are put in the
+    given order, as far as their names identify them.
 
     **Raises:**
 
-    `ValueError` if it is something else, or labels repeat.
+    `ValueError` if it cannot be converted, or labels repeat.
     """
     if isinstance(x, xr.DataArray):
         _check_labels(name, x)
         x = _laid_out(x, axes)
     try:
         array = np.asarray(x)
+        # NumPy would cast None, complex numbers, dates and strings of digits to floats.
         if x is None or array.dtype.kind in "cmMSTU":
             raise TypeError
         return array.astype(float)
     except (TypeError, ValueError):
         what = f"{x!r}" if x is None or np.isscalar(x) else f"a {type(x).__name__}"
         raise ValueError(
-            f"{name} must be an array of real numbers, but it is {what}. Rows must be "
-            "of one length; of a dataset, pass one variable."
+            f"{name} must be an array of real numbers, but it is {what}. Rows must have "
+            "the same length; of a dataset, pass one variable."
         ) from None
 
 
@@ -62,17 +63,17 @@ def _laid_out(x: xr.DataArray, axes: tuple[str | EllipsisType, ...]) -> xr.DataA
     others = iter([dim for dim in x.dims if dim not in named])
     order = [next(others, None) if dim is None else dim for dim in named]
     if None in order or (... not in order and len(order) != x.ndim):
-        return x  # of another shape: refused as such
+        return x  # the caller's check of the shape names the error
     return x.transpose(*order)  # pyright: ignore[reportArgumentType]
 
 
 def matched(axis: str, name: str, x: Any, other_name: str, other: Any) -> Any:
-    """What is to be paired with `x`: if both have labels along the axis, `other` in the
-    order of those of `x`.
+    """`other`, to be paired with `x`: if both have labels along the axis, in the order of
+    the labels of `x`.
 
     **Raises:**
 
-    `ValueError` if they have not the same labels, or labels repeat.
+    `ValueError` if their labels differ, or repeat.
     """
     for dim in _NAMES[axis]:
         if not all(isinstance(a, xr.DataArray) and dim in a.indexes for a in (x, other)):
@@ -90,7 +91,7 @@ def matched(axis: str, name: str, x: Any, other_name: str, other: Any) -> Any:
 
 
 def by_name(name: str, x: Any) -> Mapping[str, Any]:
-    """Refuse what is not by name."""
+    """Raise a `ValueError` if this is not a dictionary."""
     if not isinstance(x, Mapping):
         raise ValueError(
             f"{name} must be a dictionary, by name, but it is a {type(x).__name__}."
@@ -99,7 +100,7 @@ def by_name(name: str, x: Any) -> Mapping[str, Any]:
 
 
 def check_finite(name: str, x: Float[np.ndarray, "..."]) -> None:
-    """Refuse values that are not finite, naming the first of them."""
+    """Raise a `ValueError` that names the first value that is not finite."""
     wrong = np.argwhere(~np.isfinite(x))
     if len(wrong):
         at = tuple(int(k) for k in wrong[0])
@@ -134,9 +135,9 @@ def run_scores(name: str, x: Any) -> Float[np.ndarray, "run problem"]:
 
 
 def unit_scale(x: Float[np.ndarray, "*n"]) -> tuple[Float[np.ndarray, "*n"], int]:
-    """Finite values over a power of two, the largest between 1/2 and 1, and its exponent:
-    no sum or power of them overflows or vanishes, and not a bit is lost of those that
-    count."""
+    """Scale finite values by a power of two so that the largest is between 1/2 and 1, and
+    return its exponent. Then no sum or power overflows or vanishes, and values that matter
+    stay exact."""
     exponent = int(np.frexp(np.abs(x).max())[1])
     return np.ldexp(x, -exponent), exponent
 
@@ -148,12 +149,12 @@ def mean(x: Float[np.ndarray, " n"]) -> float:
 
 
 def check_fraction(name: str, x: Any) -> None:
-    """Refuse a confidence or a level that is not strictly between 0 and 1."""
+    """Raise a `ValueError` if a confidence or a level is not strictly between 0 and 1."""
     if not isinstance(x, (int, float, np.number)) or not 0 < x < 1:
         raise ValueError(f"{name} must be above 0 and below 1, but it is {x!r}.")
 
 
 def check_flag(name: str, x: Any) -> None:
-    """Refuse what is neither `True` nor `False`."""
+    """Raise a `ValueError` if this is neither `True` nor `False`."""
     if not isinstance(x, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, but it is {x!r}.")

@@ -1,4 +1,4 @@
-"""When a target is reached, if it is."""
+"""Times to a target."""
 
 import dataclasses
 import math
@@ -15,15 +15,15 @@ from ._samples import check_fraction, numbers
 def time_to_target(
     curves: ArrayLike, target: float, times: ArrayLike | None = None
 ) -> Float[np.ndarray, "..."]:
-    """When a curve first reaches a target from above.
+    """The time when a curve first reaches a target from above.
 
     **Arguments:**
 
     - `curves`: losses, time along the last axis (or along `step` or `evaluation_step`, if
         axes have names); non-finite values never reach it.
     - `target`: the loss to reach.
-    - `times`: what the clock says, shape of the last axis or of `curves`; default
-        `0, 1, 2, ...`.
+    - `times`: the time of each value, with the shape of the last axis or of `curves`;
+        default `0, 1, 2, ...`.
 
     **Returns:**
 
@@ -34,7 +34,10 @@ def time_to_target(
         times = times.broadcast_like(curves).transpose(*curves.dims)
     curves = numbers("curves", curves, ..., "time")
     if curves.ndim == 0 or curves.shape[-1] == 0:
-        raise ValueError(f"curves must have time, but they have shape {curves.shape}.")
+        raise ValueError(
+            "curves must have time as their last axis, of at least one step, but they have "
+            f"shape {curves.shape}."
+        )
     if np.isnan(numbers("target", target)).any():
         raise ValueError("target must be a number, but it is nan.")
     clock = np.arange(curves.shape[-1], dtype=float)
@@ -60,7 +63,7 @@ class TimeSummary:
     - `median`: of all runs; infinite where half of them or more missed the target.
     - `low`, `high`: the ends of its interval.
     - `reached`: how many runs reached the target.
-    - `runs`: how many there are.
+    - `runs`: the number of runs.
     """
 
     median: float
@@ -71,29 +74,29 @@ class TimeSummary:
 
 
 def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
-    r"""The median of times to a target, with the interval between two order statistics,
-    and how many runs reached it.
+    r"""The median time to a target, with an interval between two order statistics, and the
+    number of runs that reached it.
 
     The interval is from the $k$-th smallest time to the $k$-th largest, with the largest
-    $k$ for which $1 - 2 P(\mathrm{Bin}(n, 1/2) < k)$ is at least the confidence. It
-    assumes nothing of how times are distributed, and a miss is a time like any other.
+    $k$ for which $1 - 2 P(\mathrm{Bin}(n, 1/2) < k)$ is at least the confidence. It does
+    not assume a distribution of times, and a missed target is an infinite time.
 
     **Arguments:**
 
     - `times`: one for each run, shape `(n,)`, as [`curvopt.statistics.time_to_target`][]
-        has them: infinite where the target was missed.
+        returns them: infinite where the target was missed.
     - `confidence`: in (0, 1).
 
     **Returns:**
 
-    A [`curvopt.statistics.TimeSummary`][]. Too few runs have no such $k$ (at 0.95 fewer
-    than 6): the interval is then `(-inf, inf)`.
+    A [`curvopt.statistics.TimeSummary`][]. With too few runs there is no such $k$ (at 0.95
+    fewer than 6): the interval is then `(-inf, inf)`.
 
     **Raises:**
 
     `ValueError` if there is no run, or a time is nan or $-\infty$.
 
-    Source: David & Nagaraja, Order Statistics, 2003, section 7.1 (recalled).
+    Source: David & Nagaraja, Order Statistics, 2003, section 7.1.
     """
     check_fraction("confidence", confidence)
     times = numbers("times", times, "run")
@@ -111,6 +114,7 @@ def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
     k = int(scipy.stats.binom.ppf((1 - confidence) / 2, n, 0.5))
     low, high = (ordered[k - 1], ordered[n - k]) if k > 0 else (-math.inf, math.inf)
     return TimeSummary(
+        # The sum of halves: the middle times may be huge, or both infinite.
         median=float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2),
         low=float(low),
         high=float(high),

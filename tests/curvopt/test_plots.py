@@ -176,7 +176,7 @@ class TestLearningCurves:
         assert marks.get_color() == lines(ax)["x"].get_color()
         assert marks.get_marker() == "^" and not beyond(other)
         assert {start for start in (30, 70) if (abs(marks.get_xdata() - start) < 5).any()}
-        assert "▲, ▼: goes on beyond" in note(figure)
+        assert "▲, ▼: continues beyond" in note(figure)
         assert "▲" not in note(plots.learning_curves(data.isel(strategy=[2])))
 
     def test_long_runs_make_no_long_paths(self):
@@ -485,7 +485,7 @@ class TestCriticalDifferences:
     def test_refusals(self):
         with pytest.raises(ValueError, match="one finite rank for each"):
             plots.critical_differences(["a", "b"], [1.0], 1.0, [])
-        with pytest.raises(ValueError, match="no 'c' among the names"):
+        with pytest.raises(ValueError, match="'c' is not among the names"):
             plots.critical_differences(["a", "b"], [1.0, 2.0], 1.0, [("a", "c")])
 
 
