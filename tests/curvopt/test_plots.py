@@ -144,7 +144,7 @@ class TestLearningCurves:
 
     def test_what_diverged_is_named(self, data):
         note = plots.learning_curves(data).get_supxlabel()
-        assert "Diverged (×): A, y (1 of 3 runs); B, y (all runs)." in note
+        assert "Diverged (×, thin lines): A, y (1 of 3 runs); B, y (all runs)." in note
         figure = plots.learning_curves(data.sel(strategy=["A, x", "B, x"]), window=1)
         assert "iverged" not in figure.get_supxlabel()
 
