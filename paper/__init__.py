@@ -1,6 +1,6 @@
-"""The write-up. `python -m paper` makes `paper/build/curvopt.pdf` of the sections here, the
+"""The paper. `python -m paper` builds `paper/build/curvopt.pdf` from the sections here, the
 results in `paper/results` and the questions of `experiments.research`; `--pictures` draws
-the figures that the guides show."""
+the figures of the guides."""
 
 from ._build import build as build
 from ._errors import BuildError as BuildError, MissingTeX as MissingTeX

@@ -9,8 +9,8 @@ from ._pictures import draw_pictures, SHOWN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the paper, or draw its pictures; the exit status is 2 where LaTeX is not
-    installed, 1 where the paper cannot be built."""
+    """Build the paper, or draw its pictures. The exit status is 2 if LaTeX is not
+    installed, and 1 if the paper cannot be built."""
     parser = argparse.ArgumentParser("python -m paper", description="Build the paper.")
     parser.add_argument(
         "--pictures",
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="draw the guides' figures to paper/pictures instead; needs no LaTeX",
     )
     pictures = parser.parse_args(arguments).pictures
-    # Late, because it imports jax, and takes seconds.
+    # Imported late: this imports jax, and takes seconds.
     from experiments.research import QUESTIONS
 
     here = Path(__file__).parent
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for warning in built.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if built.missing:
-        print(f"without results yet: {', '.join(built.missing)}")
+        print(f"questions without results: {', '.join(built.missing)}")
     print(built.pdf)
     return 0
 

@@ -11,12 +11,12 @@ from ._results import commits, result_files
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A paper that was built.
+    """The result of building the paper.
 
     **Attributes:**
 
-    - `pdf`: where it is.
-    - `missing`: the questions without results, by name.
+    - `pdf`: the path of the paper.
+    - `missing`: the names of the questions without results.
     - `warnings`: LaTeX's warnings that an author should see.
     """
 
@@ -28,22 +28,22 @@ class Built:
 def generate(
     questions: Mapping[str, Question], sources: Path, results: Path, build: Path
 ) -> list[str]:
-    """Write all that LaTeX is to find in the build folder.
+    """Write everything that LaTeX needs to the build folder.
 
     **Arguments:**
 
     - `questions`: in the order of the paper.
     - `sources`: the folder with `sections/`.
-    - `results`: the folder with a folder of results for each question.
-    - `build`: where to write.
+    - `results`: the folder that has a folder of results for each question.
+    - `build`: the folder to write to.
 
     **Returns:**
 
-    The questions that have no results, by name.
+    The names of the questions that have no results.
 
     **Raises:**
 
-    [`paper.BuildError`][] where a name cannot be used, or a section is not there.
+    [`paper.BuildError`][] if a name cannot be used, or a section is missing.
     """
     files = {name: result_files(results / name) for name in questions}
     answered = {name: q for name, q in questions.items() if files[name]}
@@ -70,7 +70,7 @@ def build(
 
     **Raises:**
 
-    [`paper.MissingTeX`][] where LaTeX is not installed; [`paper.BuildError`][] for all
+    [`paper.MissingTeX`][] if LaTeX is not installed; [`paper.BuildError`][] for anything
     else, with LaTeX's own errors.
     """
     check_tex()

@@ -1,6 +1,6 @@
 class BuildError(Exception):
-    """The paper cannot be built as it is; the message says why."""
+    """The paper cannot be built; the message says why."""
 
 
 class MissingTeX(BuildError):
-    """The paper cannot be built here; the message says what to install."""
+    """LaTeX, or a part of it, is missing; the message says what to install."""

@@ -1,5 +1,5 @@
-"""What the build writes for LaTeX: figures, tables, numbers, and which questions are
-answered."""
+"""The files that the build writes for LaTeX: figures, tables, numbers, and the list of
+answered questions."""
 
 import re
 import shutil
@@ -10,14 +10,14 @@ from ._errors import BuildError
 from ._questions import Findings, Question
 
 
-# A command of TeX has letters only; a capital keeps clear of most of LaTeX's own.
+# A TeX command has only letters; a capital avoids most of LaTeX's own.
 _NUMBER = re.compile(r"[A-Z][A-Za-z]*")
 _FILE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def check_names(findings: Mapping[str, Findings]) -> None:
-    """Raise a [`paper.BuildError`][] where a name, of those by question, cannot be a
-    command's or a file's, or where two questions have one name."""
+    """Raise a [`paper.BuildError`][] if a name cannot be that of a command or a file, or if
+    two questions use the same name."""
     kinds = {
         "number": (_NUMBER, "letters only, the first a capital: CurvatureCost"),
         "figure": (_FILE, "a letter, then letters, digits, - or _"),
@@ -41,7 +41,7 @@ def check_names(findings: Mapping[str, Findings]) -> None:
 
 
 def _empty(folder: Path) -> Path:
-    # What an earlier build left must not be found by this one.
+    # LaTeX must not find the files of an earlier build.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -53,7 +53,7 @@ def write_findings(findings: Mapping[str, Findings], build: Path) -> None:
     lines = []
     for found in findings.values():
         for name, figure in found.figures.items():
-            # Without its date the same figure is the same file.
+            # Without the date the same figure gives the same file.
             figure.savefig(figures / f"{name}.pdf", metadata={"CreationDate": None})
         for name, table in found.tables.items():
             (tables / f"{name}.tex").write_text(table + "\n", encoding="utf-8")
@@ -70,8 +70,8 @@ def _listing(titles: Sequence[str]) -> str:
 def write_questions(
     answered: Sequence[Question], missing: Sequence[Question], build: Path
 ) -> None:
-    """Write `questions.tex`, which takes in the sections of the questions that have
-    results and names the others."""
+    """Write `questions.tex`, which inputs the sections of the questions that have results
+    and names the others."""
     lines = [f"\\input{{sections/questions/{question.name}}}\n" for question in answered]
     if missing:
         titles = _listing([question.title for question in missing])
@@ -82,8 +82,8 @@ def write_questions(
 
 
 def write_built_from(commits: Sequence[str], build: Path) -> None:
-    """Write `builtfrom.tex`: `\\BuiltFrom`, the commits that made the results; empty where
-    no result says one."""
+    """Write `builtfrom.tex`: `\\BuiltFrom`, the commits that made the results; empty if no
+    result names one."""
     listed = ", ".join(f"\\texttt{{{commit}}}" for commit in commits)
     text = f"Results made by the code at {listed}." if commits else ""
     (build / "builtfrom.tex").write_text(

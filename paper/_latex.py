@@ -1,4 +1,4 @@
-"""LaTeX: whether it is here, and running it."""
+"""Check for LaTeX, and run it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ _PROGRAMS = {
     "kpsewhich": "texlive-binaries",
 }
 
-# The files of LaTeX that the paper asks for, and the Debian packages that have them.
+# The LaTeX files that the paper needs, and the Debian packages that have them.
 _FILES = {
     "amsmath.sty": "texlive-latex-base",
     "amsthm.sty": "texlive-latex-base",
@@ -34,7 +34,7 @@ _FILES = {
 
 
 def check_tex() -> None:
-    """Raise a [`paper.MissingTeX`][] that says what to install, if anything is missing."""
+    """Raise a [`paper.MissingTeX`][] that says what to install if anything is missing."""
     lacking = {
         name: package for name, package in _PROGRAMS.items() if not shutil.which(name)
     }
@@ -53,12 +53,12 @@ def check_tex() -> None:
 
 
 def _every_package() -> list[str]:
-    # Without kpsewhich the files cannot be looked up, and likely none is installed.
+    # Without kpsewhich the files cannot be looked up; probably none is installed.
     return [*_PROGRAMS.values(), *_FILES.values()]
 
 
 def latexmk(main: Path, build: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that makes the PDF, and the variables to add to its environment."""
+    """The command that makes the PDF, and the environment variables that it needs."""
     command = [
         "latexmk",
         "-norc",
@@ -69,8 +69,8 @@ def latexmk(main: Path, build: Path) -> tuple[list[str], dict[str, str]]:
         f"-outdir={build}",
         main.name,
     ]
-    # What is generated is found as if it were beside the sections; lines of the log are
-    # not broken, so that they can be read.
+    # TEXINPUTS finds generated files as if they were beside the sections; the log's lines
+    # are not broken, so that they can be parsed.
     return command, {"TEXINPUTS": f"{build}:", "max_print_line": "10000"}
 
 

@@ -1,4 +1,4 @@
-"""What matters in LaTeX's log."""
+"""The errors and warnings in LaTeX's log."""
 
 import re
 
@@ -12,12 +12,12 @@ _OVERFULL = re.compile(r"^Overfull \\[hv]box \((?P<points>[\d.]+)pt too (wide|hi
 
 
 def errors(log: str) -> list[str]:
-    """The errors, each with what TeX read when it stopped."""
+    """The errors, each with the text that TeX was reading when it stopped."""
     lines = log.splitlines()
     found = []
     for k, line in enumerate(lines):
         if _ERROR.match(line) and "==> Fatal error" not in line:
-            # After the place TeX prints the rest of the line below it.
+            # After the place TeX prints the rest of the line on the next line.
             end = next((j for j in range(k, len(lines)) if _PLACE.match(lines[j])), k)
             context = [text for text in lines[k + 1 : end + 2] if text.strip()]
             found.append("\n    ".join([line, *(context if end > k else [])]))
@@ -25,7 +25,7 @@ def errors(log: str) -> list[str]:
 
 
 def warnings(log: str, *, overfull: float = 5.0) -> list[str]:
-    """References and citations that lead nowhere, and boxes that stick out by more than
+    """Undefined references and citations, and boxes that are too large by more than
     `overfull` points."""
     lines = log.splitlines()
     found = []

@@ -1,4 +1,4 @@
-"""The figures that the guides show."""
+"""The figures in the guides."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from ._questions import Question
 from ._results import result_files
 
 
-# By question, as they are called there.
+# The names of the figures, by question.
 SHOWN: dict[str, tuple[str, ...]] = {
     "cost": ("cost",),
     "scale": ("scale",),
@@ -27,8 +27,8 @@ def draw_pictures(
     **Arguments:**
 
     - `questions`, `results`: as in [`paper.build`][].
-    - `shown`: the names of figures, by question; questions without results are left out.
-    - `folder`: where to write.
+    - `shown`: the names of figures, by question; questions without results are skipped.
+    - `folder`: the folder to write to.
 
     **Returns:**
 
@@ -36,7 +36,7 @@ def draw_pictures(
 
     **Raises:**
 
-    [`paper.BuildError`][] where a question has results, but no figure of that name.
+    [`paper.BuildError`][] if a question has results, but no figure of that name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -45,11 +45,11 @@ def draw_pictures(
         for name in shown[question]:
             if name not in figures:
                 raise BuildError(
-                    f"The question {question!r} has no figure {name!r}, but "
+                    f"The question {question!r} has no figure {name!r}, but it has "
                     f"{', '.join(figures)}."
                 )
             files.append(folder / f"{name}.png")
-            # Without the version of matplotlib the same figure is the same file.
+            # Without Matplotlib's version the same figure gives the same file.
             figures[name].savefig(
                 files[-1], dpi=160, facecolor="white", metadata={"Software": None}
             )

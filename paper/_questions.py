@@ -1,4 +1,4 @@
-"""What the build asks of a question. `experiments.research` has the questions."""
+"""The interface of a question. The questions are in `experiments.research`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class Findings(Protocol):
-    """What was found, by names under which the text refers to it.
+    """The findings of a question, by the names that the text refers to.
 
     **Attributes:**
 
@@ -32,8 +32,8 @@ class Question(Protocol):
 
     **Attributes:**
 
-    - `name`: of its section and of the folder with its results.
-    - `title`: for LaTeX.
+    - `name`: the name of its section and of the folder with its results.
+    - `title`: its title, for LaTeX.
     - `findings`: reads the results, from the folder that has a folder for each question.
     """
 

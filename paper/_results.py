@@ -1,4 +1,4 @@
-"""The files that experiments leave for the paper."""
+"""The result files of the experiments."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from ._errors import BuildError
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The results in a question's folder, complete ones: a hidden file is being written."""
+    """The complete results in a question's folder: hidden files are still being written."""
     found = (*folder.glob("*.nc"), *folder.glob("*.json"))
     return sorted(path for path in found if not path.name.startswith("."))
 
@@ -23,9 +23,9 @@ def _commit(path: Path) -> str | None:
         with xr.open_dataset(path) as data:
             return data.attrs.get("commit")
     except (OSError, ValueError) as error:
-        raise BuildError(f"{path} is damaged, make it again: {error}") from error
+        raise BuildError(f"{path} is damaged. Make it again: {error}") from error
 
 
 def commits(paths: Iterable[Path]) -> list[str]:
-    """The commits of the code that made these results, as far as they say."""
+    """The commits of the code that made these results, where they are recorded."""
     return sorted({commit for path in paths if (commit := _commit(path)) is not None})

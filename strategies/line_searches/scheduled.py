@@ -18,13 +18,6 @@ class Scheduled(curvopt.AbstractLineSearch):
     inner: curvopt.AbstractLineSearch
     schedule: curvopt.Schedule = curvopt.schedule()
 
-    def __check_init__(self) -> None:
-        if not callable(self.schedule):
-            raise ValueError(
-                "schedule must be a function of the step count (any optax schedule) with "
-                f"peak 1, but it is {self.schedule!r}."
-            )
-
     def init(self, y: PyTree[Array]) -> PyTree[Array]:
         return self.inner.init(y)
 
