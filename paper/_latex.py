@@ -69,7 +69,7 @@ def latexmk(main: Path, build: Path) -> tuple[list[str], dict[str, str]]:
         f"-outdir={build}",
         main.name,
     ]
-    # TEXINPUTS finds generated files as if they were beside the sections; the log's lines
+    # TEXINPUTS finds generated files as if they were next to the sections; the log's lines
     # are not broken, so that they can be parsed.
     return command, {"TEXINPUTS": f"{build}:", "max_print_line": "10000"}
 

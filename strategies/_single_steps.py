@@ -3,7 +3,7 @@ import curvopt
 
 def check_single_steps(name: str, rule: curvopt.AbstractLineSearch) -> None:
     """Raise a `ValueError` if a rule needs several steps in a row on one batch. A wrapper
-    that decides anew at each step cannot provide them."""
+    that may change its step size at each step cannot provide them."""
     curvopt.check_instance(name, rule, curvopt.AbstractLineSearch)
     if rule.steps_per_batch > 1:
         raise ValueError(

@@ -109,6 +109,7 @@ def scale_by_line_search(
         structure = jax.tree.structure(jax.eval_shape(line_search.checked_init, params))
         before = jax.tree.unflatten(structure, state.line_search)
         step_size, info, own = line_search.checked_step(line, state.count, before)
+        # The check must be on a value that is used, or it is removed as dead code.
         step_size = eqx.error_if(
             step_size,
             (state.count == 0) & (line.slope > 0),

@@ -116,7 +116,7 @@ class Panels:
                 if title and (wrapped or self._row[at] == 0):
                     write(ax.title, title)
             elif title and self._column[at] == self._column.max():
-                beside = ax.annotate(
+                row_title = ax.annotate(
                     "",
                     (1.03, 0.5),
                     xycoords="axes fraction",
@@ -124,7 +124,7 @@ class Panels:
                     va="center",
                     weight="bold",
                 )
-                write(beside, title)
+                write(row_title, title)
 
     def _neighbour(self, at: tuple[int, ...], rows: int, columns: int) -> Axes | None:
         row, column = self._row[at] + rows, self._column[at] + columns

@@ -167,7 +167,7 @@ def _draw_names(
             [rank, rank, edge], [0, y, y], color="#444444", linewidth=0.7, clip_on=False
         )
         ax.plot(rank, 0, "o", color="black", markersize=3, clip_on=False, gid="rank")
-        beside = ax.annotate(
+        label = ax.annotate(
             "",
             (edge, y),
             xytext=(-_SPACE if is_left else _SPACE, 0),
@@ -177,7 +177,7 @@ def _draw_names(
             fontsize=_FONT,
             annotation_clip=False,
         )
-        write(beside, text)
+        write(label, text)
 
 
 def _draw_distance(ax: Axes, distance: float) -> None:

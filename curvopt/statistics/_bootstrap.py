@@ -34,6 +34,7 @@ def _resampled(
     rng: np.random.Generator, x: Float[np.ndarray, "run problem"], count: int
 ) -> Float[np.ndarray, "{count} run problem"]:
     runs, problems = x.shape
+    # Each problem draws its own runs: that is what stratifies.
     chosen = rng.integers(runs, size=(count, runs, problems))
     return x[chosen, np.arange(problems)]
 

@@ -117,6 +117,7 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
     if np.any((p < 0) | (p > 1)):
         raise ValueError(f"p-values must lie between 0 and 1, but they are {p}.")
     order = np.argsort(p)
+    # A larger p-value must not become significant after a smaller one is not.
     stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1)

@@ -55,6 +55,7 @@ def _groups(ranks: Mapping[str, float], distance: float) -> tuple[tuple[str, ...
     groups, covered = [], 0
     for first in range(len(names)):
         end = int(np.count_nonzero(values - values[first] < distance))
+        # A single method is no group, nor is a part of the previous group.
         if end > max(covered, first + 1):
             groups.append(tuple(names[first:end]))
             covered = end

@@ -111,6 +111,8 @@ def summarise_times(times: ArrayLike, confidence: float = 0.95) -> TimeSummary:
             "was missed has the time `numpy.inf`."
         )
     n, ordered = times.size, np.sort(times)
+    # The smallest k with P(Bin <= k) at least the tail is the largest with P(Bin < k)
+    # below it.
     k = int(scipy.stats.binom.ppf((1 - confidence) / 2, n, 0.5))
     low, high = (ordered[k - 1], ordered[n - k]) if k > 0 else (-math.inf, math.inf)
     return TimeSummary(

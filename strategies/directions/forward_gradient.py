@@ -45,6 +45,7 @@ class ForwardGradient(curvopt.AbstractDirection):
         keys = jr.split(jr.fold_in(state.key, state.count), len(leaves))
         drawn = [jr.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves)]
         v = jax.tree.unflatten(treedef, drawn)
+        # Where the slope is zero, so is the direction: neither sign descends.
         sign = jnp.sign(model.slope(v))
         direction = jax.tree.map(lambda v: (-sign * v).astype(v.dtype), v)
         return curvopt.Descent(direction), ForwardGradientState(state.key, state.count + 1)

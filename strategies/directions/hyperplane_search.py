@@ -72,6 +72,7 @@ class HyperplaneSearch(curvopt.AbstractDirection):
         us, states = [], []
         for direction, own in zip(self.directions, state, strict=True):
             descent, own = direction.step(model, y, own)
+            # Of length one, so that the cutoff compares curvatures, not lengths.
             us.append(_normalised(descent.u))
             states.append(own)
         slopes = jnp.stack([model.slope(u) for u in us])

@@ -51,6 +51,7 @@ class LBFGS(curvopt.AbstractDirection):
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> LBFGSState:
         del key
         zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
+        # Pairs of weight zero leave the two-loop recursion unchanged.
         empty = jax.tree.map(lambda x: jnp.stack([x] * self.history), zeros)
         zero = jnp.array(0, jnp.int32)
         return LBFGSState(
@@ -84,6 +85,7 @@ class LBFGS(curvopt.AbstractDirection):
         # A pair that is not finite, or whose quotients are not, would stay for `history`
         # steps.
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
+        # The first step has no earlier point to compare with.
         kept = (state.count > 0) & (sz > least) & usable
         at = state.stored % self.history
 
@@ -129,6 +131,7 @@ class LBFGS(curvopt.AbstractDirection):
 
         q, alphas = jax.lax.scan(down, grad, newest_first)
         r = jax.tree.map(lambda x: (state.scale * x).astype(x.dtype), q)
+        # Reversed: from the oldest pair to the newest.
         r, _ = jax.lax.scan(up, r, (newest_first, alphas), reverse=True)
         return r
 

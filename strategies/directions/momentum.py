@@ -43,6 +43,7 @@ class Momentum(curvopt.AbstractDirection):
         weight = 1 - (self.decay if self.dampening is None else self.dampening)
         add = lambda m, g: self.decay * m + weight * g
         memory = jax.tree.map(add, state, model.grad)
+        # Nesterov's look-ahead is the same update once more.
         ahead = jax.tree.map(add, memory, model.grad) if self.nesterov else memory
         direction, fresh = jax.tree.map(jnp.negative, (ahead, model.grad))
         return curvopt.Descent(direction, fresh), memory

@@ -56,6 +56,7 @@ def rescale(
     )
     descent, sharpness = averages.descent, averages.sharpness
     kept = jnp.where(state.last > 0, state.last, initial)
+    # Divides by 1 where the sharpness is zero, so that derivatives stay finite.
     raw = factor * descent / jnp.where(sharpness > 0, sharpness, 1)
     # The division may overflow.
     flat = (sharpness <= 0) | ~jnp.isfinite(raw)

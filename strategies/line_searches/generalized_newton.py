@@ -40,6 +40,7 @@ class GeneralizedNewton(curvopt.AbstractLineSearch):
         self, line: curvopt.Line, count: Int[Array, ""], state: Scalar
     ) -> tuple[Scalar, curvopt.StepInfo, Scalar]:
         del count
+        # The state is the learning rate, which is also the distance of the trials.
         behind, here, ahead = line.at(-state), line.value, line.at(state)
         # Slope and curvature up to factors of the step size: only their ratio is needed.
         descent, curvature = (behind - ahead) / 2, behind - 2 * here + ahead

@@ -50,10 +50,11 @@ class Restarted(curvopt.AbstractLineSearch):
         self, line: curvopt.Line, count: Int[Array, ""], state: RestartedState
     ) -> tuple[Scalar, curvopt.StepInfo, RestartedState]:
         finite, value = jnp.isfinite(line.value), line.value.astype(state.start.dtype)
-        anew = finite & (value > state.start)
-        start = jnp.where(finite & (anew | ~jnp.isfinite(state.start)), value, state.start)
+        restart = finite & (value > state.start)
+        first = finite & ~jnp.isfinite(state.start)
+        start = jnp.where(restart | first, value, state.start)
         inner = jtu.tree_map(
-            lambda first, old: jnp.where(anew, first, old).astype(old.dtype),
+            lambda initial, old: jnp.where(restart, initial, old).astype(old.dtype),
             self.inner.init(line.y),
             state.inner,
         )

@@ -61,6 +61,7 @@ class StepTuned(curvopt.AbstractLineSearch):
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: StepTunedState
     ) -> tuple[Scalar, curvopt.StepInfo, StepTunedState]:
+        # Both half-steps on a batch have the same decay.
         decay = (count // 2 + 1.0) ** -(0.5 + self.decrease)
         step_size = self.learning_rate * state.gamma * decay
         here = jax.tree.map(
