@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from ._arguments import parse
 
 
-# Each is a module of this package, with a class of its arguments and a function of them;
-# imported only when it is asked for.
+# Each is a module of this package with a class of arguments and a function that takes them.
+# It is imported only when needed: some imports take seconds.
 _COMMANDS = (
     "accelerator",
     "compare",
@@ -25,7 +25,7 @@ _COMMANDS = (
     "throughput",
 )
 
-# What runs with nothing installed but jax and what curvopt itself imports.
+# These run without the extra: they need only jax and what curvopt itself imports.
 _BARE = ("accelerator",)
 
 _PROGRAM = "python -m experiments"
@@ -41,7 +41,7 @@ def _load(name: str) -> _Command:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], None]]:
-    """What was asked for, and what does it."""
+    """The parsed arguments, and the function to call with them."""
     name = arguments[0] if arguments else ""
     try:
         import tyro
@@ -53,7 +53,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], None]]:
     if name in _COMMANDS:
         config, run = _load(name)
         return tyro.cli(config, args=arguments[1:], prog=f"{_PROGRAM} {name}"), run
-    # For help, or for an error that names the commands, all of them are needed.
+    # Help, and an error for an unknown command, list all commands.
     loaded = {name: _load(name) for name in _COMMANDS}
     either: Any = functools.reduce(
         operator.or_,
@@ -66,12 +66,12 @@ def _parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], None]]:
     return command, dict(loaded.values())[type(command)]
 
 
-# What lays out the help does not end in fewer columns.
+# tyro's help layout never terminates in fewer columns.
 _NARROWEST = 40
 
 
 def _run(arguments: Sequence[str]) -> None:
-    """Run a command; every refusal is one of the errors that `main` knows."""
+    """Run a command; usage errors are among those that `main` prints."""
     if shutil.get_terminal_size().columns < _NARROWEST:
         os.environ["COLUMNS"] = str(_NARROWEST)
     command, run = _parse(arguments)
@@ -80,21 +80,21 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 2 for what cannot be run as it was asked, 130
-    if it is interrupted, 141 if its output is no longer read.
+    """Run a command and return its exit status: 0, 2 after an error that is the user's to
+    mend, 130 if interrupted, 141 if its output is no longer read.
 
-    Under `python -X dev` errors have their tracebacks.
+    Under `python -X dev` errors keep their tracebacks.
     """
     try:
         _run(sys.argv[1:] if args is None else args)
         return 0
     except ModuleNotFoundError as error:
         message = (
-            f"{error.name} is not installed, which only {', '.join(_BARE)} can do without. "
+            f"{error.name} is not installed; only {', '.join(_BARE)} runs without it. "
             "Install the project with its extra: pip install '.[experiments]'."
         )
     except BrokenPipeError:
-        # Python flushes what is left when it ends, and would complain of it again.
+        # At exit Python flushes stdout again, which would raise a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
@@ -109,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _messages() -> tuple[type[Exception], ...]:
-    """The errors that are written for a user to read, or are the system's."""
+    """Errors whose message is enough: the project's own, and the operating system's."""
     import curvopt
 
     return ValueError, OSError, curvopt.StudyError

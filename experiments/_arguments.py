@@ -1,4 +1,4 @@
-"""The arguments of a command where tyro is not installed."""
+"""Parsing of arguments where tyro is not installed."""
 
 import argparse
 import dataclasses
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def parse(config: type, arguments: Sequence[str], program: str) -> Any:
-    """An instance of a dataclass from the command line.
+    """Parse the command line into an instance of a dataclass.
 
     **Arguments:**
 
-    - `config`: its fields are booleans, tuples of one type, or what can be made from a
-        string; each has a default.
+    - `config`: the dataclass. Its fields are booleans, tuples of one type, or of a type
+        that can be called with a string; each has a default.
     - `arguments`: `--name value`; `--name` and `--no-name` for booleans.
-    - `program`: what help calls it.
+    - `program`: the program's name in the help text.
     """
     parser = argparse.ArgumentParser(program, description=inspect.getdoc(config))
     types = typing.get_type_hints(config)

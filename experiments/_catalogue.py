@@ -1,4 +1,4 @@
-"""What the command line knows by name."""
+"""The problems, directions and line searches that the command line knows by name."""
 
 import dataclasses
 import functools
@@ -41,13 +41,13 @@ from .problems import PROBLEMS
 
 @dataclasses.dataclass(frozen=True)
 class Direction:
-    """A direction, and the range over which its learning rate is tuned.
+    """A direction and the range over which its learning rate is tuned.
 
     **Attributes:**
 
     - `label`: its name in tables and figures.
     - `direction`: the strategy.
-    - `lowest`, `highest`: ends of the logarithmic grid of learning rates.
+    - `lowest`, `highest`: the ends of the logarithmic grid of learning rates.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Direction:
     highest: float
 
     def learning_rates(self, number: int) -> list[float]:
-        """The grid, with this number of values per three decades in all directions."""
+        """The grid, with `number` values per three decades of the range."""
         decades = np.log10(self.highest / self.lowest)
         points = 1 + round((number - 1) * decades / 3)
         return np.geomspace(self.lowest, self.highest, points).tolist()
@@ -64,12 +64,13 @@ class Direction:
 
 @dataclasses.dataclass(frozen=True)
 class LineSearch:
-    """A line search, made for a direction, a problem and a number of steps.
+    """A line search, and how it makes a solver.
 
     **Attributes:**
 
     - `label`: its name in tables and figures.
-    - `solver`: makes the solver; `None` for the learning rate that is tuned.
+    - `solver`: makes the solver from a direction, a problem and the number of steps; `None`
+        for the tuned learning rate.
     """
 
     label: str
@@ -151,11 +152,11 @@ def known_problems(
 
     **Arguments:**
 
-    - `data_dir`: where their data are.
+    - `data_dir`: the folder with their data.
 
     **Raises:**
 
-    `DataError` if the folder is not there, whether a problem needs it or not.
+    `DataError` if the folder does not exist, even if no problem needs it.
     """
     if data_dir is not None:
         data_folder(data_dir)
@@ -163,11 +164,11 @@ def known_problems(
 
 
 def problem_named(name: str, data_dir: Path | None) -> curvopt.AbstractProblem:
-    """A problem by its name, or `module:name` for one of the user's own.
+    """A problem by name, or the user's own as `module:name`.
 
     **Raises:**
 
-    `UsageError` if there is none; `DataError` if its data cannot be loaded.
+    `UsageError` if the name is unknown; `DataError` if the data cannot be loaded.
     """
     known = known_problems(data_dir)
     if ":" in name:
@@ -185,7 +186,7 @@ def _choose_with_own(
     names = list(dict.fromkeys(names))
     own = [name for name in names if ":" in name]
     short = [name.partition(":")[2] for name in own]
-    # A label tells strategies apart: where the short name does not, it is the whole.
+    # Labels must be distinct: where the short name is not, the label is the whole name.
     taken = [*short, *(e.label for e in known.values())]
     labels = [s if taken.count(s) == 1 else name for s, name in zip(short, own)]
     loaded = {
@@ -196,12 +197,12 @@ def _choose_with_own(
 
 
 def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
-    """Directions by their names, or `module:name` for one of the user's own, whose
-    learning rate is tuned over a wider range.
+    """Directions by name, or the user's own as `module:name`, whose learning rate is tuned
+    over a wider range.
 
     **Raises:**
 
-    `UsageError` as `choose`, or if one cannot be loaded.
+    `UsageError` as in `choose`, or if one cannot be loaded.
     """
     entry = lambda label, direction: Direction(label, direction, 1e-4, 1e1)
     return _choose_with_own(
@@ -210,11 +211,11 @@ def choose_directions(names: Iterable[str]) -> dict[str, Direction]:
 
 
 def choose_line_searches(names: Iterable[str]) -> dict[str, LineSearch]:
-    """Line searches by their names, or `module:name` for one of the user's own.
+    """Line searches by name, or the user's own as `module:name`.
 
     **Raises:**
 
-    `UsageError` as `choose`, or if one cannot be loaded.
+    `UsageError` as in `choose`, or if one cannot be loaded.
     """
     return _choose_with_own(
         "line search", LINE_SEARCHES, names, curvopt.AbstractLineSearch, _always

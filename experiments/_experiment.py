@@ -19,18 +19,18 @@ from ._names import UsageError
 from ._outline import Asked, NAME, Outline, STUDY, TUNING
 
 
-# Seeds of tuning are drawn from here on, those that are reported are below.
+# Tuning uses seeds from here on; reported seeds are below it, so that none is in both.
 FIRST_TUNING_SEED = 1_000_000
 
 Seeds = int | Sequence[int]
 
 
 def _listed(seeds: Seeds, first: int) -> list[int]:
-    """Seeds one by one: of a number, so many from the first one on.
+    """The seeds as a list; a number stands for that many seeds from `first` on.
 
     **Raises:**
 
-    `UsageError` if there are more than could be told from those of tuning.
+    `UsageError` if the number is below 1, or would reach the tuning seeds.
     """
     if not isinstance(seeds, int):
         return seed_numbers(seeds)
@@ -44,19 +44,19 @@ def _listed(seeds: Seeds, first: int) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """A strategy that is to be found: the best point of its families, on seeds of its own.
+    """A strategy to be tuned: the best point of its families, on separate seeds.
 
     **Attributes:**
 
-    - `families`: by what tells them apart, such as a schedule.
-    - `seeds`: from which they are tried; of a number, so many that are not reported.
+    - `families`: the candidates, by a word that distinguishes them, such as a schedule.
+    - `seeds`: the tuning seeds; a number stands for that many seeds that are not reported.
     """
 
     families: Mapping[str, curvopt.Family]
     seeds: Seeds
 
     def candidates(self, name: str) -> dict[str, curvopt.Family]:
-        """What they are called in the study of the tuning."""
+        """The families by their names in the study of the tuning."""
         return {f"{name}, {kind}": family for kind, family in self.families.items()}
 
 
@@ -74,8 +74,8 @@ def _first(family: curvopt.Family) -> curvopt.LineSearchMinimiser:
 def _check_step(
     problem: curvopt.AbstractProblem, name: str, solver: curvopt.LineSearchMinimiser
 ) -> None:
-    """Trace one step of a strategy: it fails where problem and strategy do not fit, for
-    example where the loss does not allow the curvature method."""
+    """Trace one step of a strategy. It fails where problem and strategy do not fit, for
+    example where the curvature method cannot differentiate the loss."""
 
     def step(key: PyTree, count: PyTree) -> PyTree:
         params, model_state = problem.init(key)
@@ -87,27 +87,27 @@ def _check_step(
         eqx.filter_eval_shape(step, jr.key(0), jnp.array(0, jnp.int32))
     except ValueError as error:
         raise UsageError(
-            f"the strategy {name!r} cannot make a step on the problem: {error}"
+            f"the strategy {name!r} cannot take a step on the problem: {error}"
         ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Strategies, some of which are tuned first, compared on a problem. A value: everything
-    in it is checked when it is made, and nothing is compiled for that.
+    """Strategies compared on a problem, some of them tuned first. Everything is checked at
+    construction, without compiling.
 
     **Attributes:**
 
-    - `problem`: what is trained.
-    - `strategies`: by name, solvers, families of them, and what is tuned.
+    - `problem`: the problem.
+    - `strategies`: solvers, families of them, and strategies to be tuned, by name.
     - `seeds`: how many, or which.
     - `steps`, `evaluations`: as in [`curvopt.Study`][].
-    - `outline`: how the answer is to be read.
-    - `execution`: how runs are made.
+    - `outline`: what to report and compare.
+    - `execution`: how the lanes are run.
 
     **Raises:**
 
-    `ValueError` naming what cannot be run, its value and the remedy.
+    `ValueError` naming the field that cannot be run, its value and the remedy.
     """
 
     problem: curvopt.AbstractProblem
@@ -124,7 +124,7 @@ class Experiment:
 
     @functools.cached_property
     def _tunings(self) -> list[curvopt.Study]:
-        """What is tried: one study for each choice of seeds."""
+        """The studies of the tuning, one for each choice of seeds."""
         by_seeds: dict[tuple[int, ...], dict[str, Any]] = {}
         for name, tuned in self._tuned.items():
             seeds = tuple(_listed(tuned.seeds, FIRST_TUNING_SEED))
@@ -137,7 +137,7 @@ class Experiment:
         ]
 
     def _study(self, found: dict[str, curvopt.LineSearchMinimiser]) -> curvopt.Study:
-        """What is reported, with what was found for each strategy that is tuned."""
+        """The reported study, with the solver found for each tuned strategy."""
         others = {n: x for n, x in self.strategies.items() if not isinstance(x, Tuned)}
         ordered = {name: (found | others)[name] for name in self.strategies}
         return curvopt.Study(
@@ -149,7 +149,7 @@ class Experiment:
         )
 
     def _asked(self) -> Outline:
-        """The outline, with the runs that are asked for."""
+        """The outline, with the runs that this experiment asks for."""
 
         def grid(x: Strategy) -> dict[str, list[float]]:
             own = x.values.items() if isinstance(x, curvopt.Family) else ()
@@ -169,12 +169,12 @@ class Experiment:
         )
 
     def run(self, folder: Path, *, overwrite: bool = False) -> None:
-        """Tune, then run the study; runs that are in the folder already are not made again.
+        """Tune, then run the study. Runs that the folder already has are not made again.
 
         **Arguments:**
 
-        - `folder`: where runs are saved.
-        - `overwrite`: delete the studies that are there first, and nothing else.
+        - `folder`: where the runs are saved.
+        - `overwrite`: whether to delete the folder's studies first, and nothing else.
 
         **Raises:**
 
@@ -186,7 +186,8 @@ class Experiment:
         if overwrite:
             for part in (TUNING, STUDY):
                 curvopt.delete_study(folder / part)
-        # Another experiment's outline stays until its runs are known to fit this one.
+        # Another experiment's outline stays until the studies accept this one's runs: after
+        # an error the folder must still be readable.
         if overwrite or not (folder / NAME).exists():
             outline.save(folder)
         found = {}
@@ -218,8 +219,8 @@ class Experiment:
             both = sorted(set(_listed(self.seeds, 0)) & set(tried))
             if both:
                 raise UsageError(
-                    f"seeds that are reported must not be tuned on, but {both} of "
-                    f"{name!r} are. Take others, or a number, for so many from "
+                    f"tuning seeds must not be reported, but {both} of {name!r} are. Take "
+                    "others, or give their number, for that many seeds from "
                     f"{FIRST_TUNING_SEED:,} on."
                 )
         standing_in = {
@@ -260,8 +261,8 @@ class Experiment:
                 )
         if not rivals:
             raise UsageError(
-                f"baseline: {remedy}, so that there is nothing to compare. Leave it out, "
-                "or write another strategy."
+                f"baseline: {remedy}, so that there is nothing to compare. Remove the "
+                "baseline, or add another strategy."
             )
         for name, rival in rivals.items():
             if name == rival:
@@ -269,7 +270,7 @@ class Experiment:
             for one in (name, rival):
                 if isinstance(self.strategies[one], curvopt.Family):
                     raise UsageError(
-                        "baseline: with hyperparameters nothing is compared, because the "
-                        f"best point of {one!r} is chosen on the seeds that are reported. "
-                        "Leave it out of the baseline, or write it without hyperparameters."
+                        f"baseline: {one!r} has hyperparameters and cannot be compared, "
+                        "because its best point is chosen on the reported seeds. Remove it "
+                        "from the baseline, or write it without hyperparameters."
                     )

@@ -1,4 +1,4 @@
-"""The figures of results."""
+"""The figures of a report."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from ._table import words
 
 
 def _slug(name: str) -> str:
-    """A name as part of that of a file; no two are the same."""
+    """A name as part of a file's name; different names give different slugs."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40]
     if re.fullmatch(r"[a-z0-9_]{1,40}", name):
         return readable
@@ -19,8 +19,8 @@ def _slug(name: str) -> str:
 
 
 def _second(results: Results) -> str | None:
-    """The second metric to draw: the test accuracy if there is one, else the last of the
-    others, preferring those on test data."""
+    """The second metric to draw: the test accuracy if there is one, else the last other
+    metric, preferably on test data."""
     others = [m for m in metrics_of(results.data) if m != results.outline.metric]
     tested = [m for m in others if m.startswith("test_")]
     return (
@@ -29,7 +29,7 @@ def _second(results: Results) -> str | None:
 
 
 def save_figures(results: Results, folder: ResultsFolder) -> dict[str, str]:
-    """Draw and save the figures of results; returns the caption of each by name."""
+    """Draw and save the figures of results; returns their captions by name."""
     metric, lower = results.outline.metric, results.outline.lower_is_better
     final = f"final {words(results, metric)}"
     at = ", each strategy at its best point" if results.points else ""
@@ -43,7 +43,7 @@ def save_figures(results: Results, folder: ResultsFolder) -> dict[str, str]:
     for knob in knobs:
         grid = along(results.data, results.points, knob)
         if grid is not None:
-            others = ", at the best of the others" if len(knobs) > 1 else ""
+            others = ", the others at their best values" if len(knobs) > 1 else ""
             figure = plots.sensitivity(grid, metric, lower_is_better=lower)
             shows = f"{final} against {words(results, knob)}{others}"
             save(f"sensitivity-{_slug(knob)}", figure, shows)
@@ -67,5 +67,5 @@ def save_figures(results: Results, folder: ResultsFolder) -> dict[str, str]:
     }
     if panels:
         figure = plots.sensitivity(panels, metric, lower_is_better=lower)
-        save("tuning", figure, f"tuning: {final} of what was tried")
+        save("tuning", figure, f"tuning: {final} of all candidates")
     return found

@@ -12,18 +12,18 @@ from ._names import UsageError
 
 
 def replace_file(target: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file: it is complete or what it was before.
+    """Write a file atomically: it is complete, or as it was before.
 
     **Arguments:**
 
-    - `target`: its path; folders are made.
-    - `write`: writes it to the path that it is given.
+    - `target`: the file's path; its folder is created.
+    - `write`: writes the file to the path that it is given.
 
     **Raises:**
 
     `UsageError` if it cannot be written.
     """
-    # The suffix stays last: writers choose the format by it.
+    # The suffix stays last: Matplotlib chooses the format by it.
     partial = target.with_name(f".partial-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,16 +32,16 @@ def replace_file(target: Path, write: Callable[[Path], object]) -> Path:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # what netCDF raises is one of the second
+    except (OSError, RuntimeError) as error:  # netCDF raises RuntimeError
         raise UsageError(
-            f"{target} cannot be written: {error}. Runs that were saved are as they were: "
-            "make room, and give the same command again."
+            f"{target} cannot be written: {error}. All saved runs are intact: free some "
+            "space and repeat the command, which resumes."
         ) from error
     return target
 
 
 def save_dataset(path: Path, data: xr.Dataset) -> Path:
-    """A dataset as netCDF 4, compressed."""
+    """Save a dataset as compressed netCDF 4."""
     encoding = {name: {"zlib": True} for name, v in data.items() if v.ndim > 0}
     return replace_file(
         path, lambda own: data.to_netcdf(own, engine="netcdf4", encoding=encoding)
@@ -49,16 +49,16 @@ def save_dataset(path: Path, data: xr.Dataset) -> Path:
 
 
 class ResultsFolder:
-    """Where a command writes what it found. Files are complete or not there at all.
+    """The folder to which a command writes its results. Files are complete or absent.
 
     **Arguments:**
 
-    - `path`: the folder; made if it is not there.
-    - `overwrite`: whether results that are there may be replaced.
+    - `path`: the folder; created if it does not exist.
+    - `overwrite`: whether existing results may be replaced.
 
     **Raises:**
 
-    `UsageError` if it cannot be written to, or holds results that may not be replaced.
+    `UsageError` if the folder is not writable, or holds results that may not be replaced.
     """
 
     def __init__(self, path: Path, overwrite: bool = True):
@@ -75,17 +75,17 @@ class ResultsFolder:
             ) from error
         if (path / "results.nc").exists() and not overwrite:
             raise UsageError(
-                f"the output folder {path} holds results already. Choose another with "
+                f"the output folder {path} already holds results. Choose another with "
                 "--out, or replace them with --overwrite."
             )
 
     def save_data(self, name: str, data: xr.Dataset) -> Path:
-        """A dataset as netCDF 4, compressed."""
+        """Save a dataset as compressed netCDF 4."""
         return save_dataset(self.path / name, data)
 
     def save_figure(self, name: str, figure: matplotlib.figure.Figure) -> None:
-        """A figure as bitmap (`.png`) and as vectors (`.pdf`)."""
-        # Laid out once, not again for every format.
+        """Save a figure as a bitmap (`.png`) and as vector graphics (`.pdf`)."""
+        # Constrained layout is slow: it runs once, not again for every format.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for suffix in (".png", ".pdf"):
@@ -96,8 +96,8 @@ class ResultsFolder:
         return replace_file(self.path / name, lambda path: path.write_text(text, "utf-8"))
 
     def save_report(self, text: str) -> Path:
-        """A report in Markdown, as `report.md` and as `report.html`, which has the figures
-        in it; they must be saved already. Its path is returned."""
+        """Save a Markdown report as `report.md` and `report.html`, which embeds the
+        figures: save them first. Returns the path of the HTML page."""
         page = html_report(text, self.path)
         self.save_text("report.md", text)
         return self.save_text("report.html", page)

@@ -1,4 +1,4 @@
-"""Cells and tables as text, whatever is in them: Markdown and LaTeX."""
+"""Tables, lists and code in Markdown and LaTeX."""
 
 import math
 import re
@@ -11,25 +11,25 @@ markdown = markdown_table
 
 
 def number(x: float, form: str, missing: str = "-") -> str:
-    """A number by a format of Python, or what stands for one that is not finite."""
+    """A number in a Python format, or `missing` if it is not finite."""
     return format(x, form) if math.isfinite(x) else missing
 
 
 def items(lines: Iterable[str]) -> str:
-    """A list in Markdown, in which there is no HTML."""
+    """A Markdown list without HTML."""
     return "\n".join(f"- {line.replace('<', '&lt;')}" for line in lines)
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code."""
+    """A Markdown block of code."""
+    # A fence must be longer than any run of backticks in the text.
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def booktabs(rows: Sequence[Sequence[str]], columns: str) -> str:
-    """A `tabular` of a header and rows that are LaTeX, with the rules of the package
-    booktabs."""
+    """A LaTeX `tabular` for the package booktabs, from a header and rows in LaTeX."""
     header, *body = [" & ".join(row) + r" \\" for row in rows]
     lines = [
         rf"\begin{{tabular}}{{{columns}}}",

@@ -1,4 +1,4 @@
-"""A report as one file that needs nothing else: no network, no scripts, no folder."""
+"""A report as one self-contained HTML file: no network, no scripts, no folder."""
 
 import base64
 import html
@@ -13,11 +13,11 @@ from markdown_it.token import Token
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 
-# XML has no place for these, not even escaped.
+# XML forbids these characters, even escaped.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
-# Readable at arm's length and on a phone; the page is never wider than the screen, and
-# what is wider (tables, code, figures with small print) scrolls by itself.
+# Readable on a desk and on a phone. The page is never wider than the screen: tables, code
+# and figures with small print scroll by themselves.
 _CSS = """\
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #667;
   --rule: #d5d9e0; --band: #f4f6f9; --link: #0064b0; }
@@ -56,31 +56,31 @@ blockquote { margin: 1rem 0; padding-left: 1rem; border-left: 3px solid var(--ru
 
 
 def _data_uri(source: str, folder: Path) -> str:
-    """The file that a figure's link names, as part of the page."""
+    """The file that a figure links to, as a data URI."""
     link = urllib.parse.urlsplit(source)
     if link.scheme or link.netloc:
         raise ValueError(
-            f"figures of a report must be files beside it, but one is {source!r}: a page "
-            "that needs nothing else cannot show it."
+            f"figures of a report must be files in its folder, but one is {source!r}, "
+            "which a self-contained page cannot show. Save it there first."
         )
     path = folder / urllib.parse.unquote(link.path)
     media = _MEDIA_TYPES.get(path.suffix.lower())
     if media is None:
         raise ValueError(
-            f"figures of a report must be of {', '.join(_MEDIA_TYPES)}, but one is "
+            f"figures of a report must be {', '.join(_MEDIA_TYPES)} files, but one is "
             f"{source!r}."
         )
     if not path.is_file():
         raise FileNotFoundError(
-            f"the report shows the figure {source!r}, but there is no {path}. Save its "
+            f"the report shows the figure {source!r}, but there is no {path}. Save the "
             "figures before the report."
         )
     return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _figures(tokens: Sequence[Token], folder: Path) -> None:
-    """Put every image that is all of a paragraph into the page, as a figure. In a line of
-    text there are none: what looks like one there is a part of somebody's name."""
+    """Embed every image that is a paragraph of its own, as a figure. Within a line of text
+    it is no image but part of a name, and stays text."""
     for k, token in enumerate(tokens):
         children = token.children or []
         images = [child for child in children if child.type == "image"]
@@ -90,7 +90,7 @@ def _figures(tokens: Sequence[Token], folder: Path) -> None:
             (image,) = images
             image.attrSet("src", _data_uri(str(image.attrs["src"]), folder))
             tokens[k - 1].tag = tokens[k + 1].tag = "figure"
-            # A list's paragraphs are hidden, but a figure is to be seen.
+            # Tight lists hide their paragraphs, which would hide the figure's element too.
             tokens[k - 1].hidden = tokens[k + 1].hidden = False
             caption = f"<figcaption>{html.escape(image.content)}</figcaption>"
             children.append(Token("html_inline", "", 0, content=caption))
@@ -101,15 +101,15 @@ def _figures(tokens: Sequence[Token], folder: Path) -> None:
 
 
 def _plain(token: Token) -> str:
-    """What is in it, in plain letters."""
+    """The plain text of a token."""
     breaks = ("softbreak", "hardbreak")
     parts = (" " if t.type in breaks else t.content for t in token.children or [])
     return "".join(parts)
 
 
 def _renderer() -> MarkdownIt:
-    """CommonMark with tables. HTML in the text is text: names of strategies and messages
-    of errors may have any letters in them."""
+    """CommonMark with tables. HTML in the text is shown as text: names of strategies and
+    error messages may contain any characters."""
     renderer = MarkdownIt("commonmark", {"html": False, "xhtmlOut": True}).enable("table")
     renderer.add_render_rule("table_open", lambda *_: '<div class="table"><table>\n')
     renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -117,7 +117,7 @@ def _renderer() -> MarkdownIt:
 
 
 def _title(tokens: Sequence[Token]) -> str:
-    """The first heading, in plain letters."""
+    """The plain text of the first heading."""
     for k, token in enumerate(tokens):
         if token.type == "heading_open":
             return _plain(tokens[k + 1])
@@ -125,25 +125,24 @@ def _title(tokens: Sequence[Token]) -> str:
 
 
 def html_report(text: str, folder: Path) -> str:
-    """A Markdown report as a self-contained HTML page: its figures are in it, and it loads
-    nothing.
+    """A Markdown report as a self-contained HTML page with its figures embedded.
 
-    Bitmaps are embedded as they are: their size does not grow with the length of the runs,
-    as that of vectors does.
+    Reports use bitmaps, whose size does not grow with the length of the runs as that of
+    vector graphics does.
 
     **Arguments:**
 
-    - `text`: CommonMark with tables; HTML in it is shown as it is written.
-    - `folder`: what the links of its figures are relative to.
+    - `text`: CommonMark with tables; HTML in it is shown as text.
+    - `folder`: the folder that links to figures are relative to.
 
     **Returns:**
 
-    The page; it is well-formed XML too.
+    The page, which is also well-formed XML.
 
     **Raises:**
 
-    `FileNotFoundError` if a figure is not there; `ValueError` if it is not a file beside
-    the report, or neither PNG, JPEG nor SVG.
+    `FileNotFoundError` if a figure does not exist; `ValueError` if it is not a file in the
+    report's folder, or not PNG, JPEG or SVG.
     """
     renderer = _renderer()
     tokens = renderer.parse(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))

@@ -1,4 +1,4 @@
-"""What is called by name: an entry of a catalogue, or one's own, `module:name`."""
+"""Objects by name: an entry of a catalogue, or the user's own as `module:name`."""
 
 import importlib
 import operator
@@ -7,15 +7,15 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """Something that was asked for and cannot be run, with the remedy."""
+    """A command, option or file that cannot be run; the message names the remedy."""
 
 
 def choose(kind: str, known: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The entries of a catalogue that were asked for, in that order.
+    """The named entries of a catalogue, in the order of the names.
 
     **Raises:**
 
-    `UsageError` naming the valid names, if one is unknown or none is given.
+    `UsageError` listing the valid names, if a name is unknown or none is given.
     """
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in known]
@@ -26,29 +26,28 @@ def choose(kind: str, known: Mapping[str, Any], names: Iterable[str]) -> dict[st
 
 
 def load(what: str, name: str) -> Any:
-    """What `module:name` names.
+    """Load the object `module:name`.
 
     **Raises:**
 
-    `UsageError` if it cannot be loaded; it begins with `what` was named.
+    `UsageError` if it cannot be loaded; the message begins with `what`.
     """
     module, _, attribute = name.partition(":")
     try:
         return operator.attrgetter(attribute)(importlib.import_module(module))
     except Exception as error:
         raise UsageError(
-            f"{what} {name!r} cannot be loaded: {type(error).__name__}: {error}. It is "
-            "module:name, of a module that Python finds from the folder in which the "
-            "command is run."
+            f"{what} {name!r} cannot be loaded: {type(error).__name__}: {error}. Write "
+            "module:name, with a module that Python can import from the current folder."
         ) from error
 
 
 def load_instance(kind: str, name: str, base: type) -> Any:
-    """What `module:name` names, an instance of a class of curvopt or what makes one.
+    """Load `module:name`, an instance of `base` or a callable that returns one.
 
     **Raises:**
 
-    `UsageError` if it cannot be loaded or made, or is something else.
+    `UsageError` if it cannot be loaded or called, or is something else.
     """
     found = load(kind, name)
     if not isinstance(found, base) and callable(found):

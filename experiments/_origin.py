@@ -1,4 +1,4 @@
-"""What made a result: command, code, versions and machine."""
+"""The origin of a result: command, commit, versions and machine."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def command(without: Sequence[str] = ()) -> str:
-    """The command that runs, perhaps without some of its options and their values."""
+    """The running command, optionally without some options and their values."""
     words, left_out = [], False
     for word in sys.argv[1:]:
         if not left_out and word not in without:
@@ -22,7 +22,7 @@ def command(without: Sequence[str] = ()) -> str:
 
 
 def _commit() -> str:
-    """The commit that the code is of; with a `+` where files were changed since."""
+    """The code's commit, followed by `+` if files were changed since."""
 
     def git(*args: str) -> str:
         folder = Path(__file__).parent
@@ -47,7 +47,7 @@ def _cpu_model() -> str:
 
 
 def hardware() -> dict[str, str]:
-    """What times depend on, apart from the versions."""
+    """The machine's properties that times depend on."""
     return {
         "processor": _cpu_model(),
         "cores": str(os.cpu_count()),
@@ -60,11 +60,11 @@ def hardware() -> dict[str, str]:
 
 
 def origin(without: Sequence[str] = ()) -> dict[str, str]:
-    """All of it, as attributes of a dataset.
+    """The origin as attributes of a dataset.
 
     **Arguments:**
 
-    - `without`: options of the command that are no part of how a result is made.
+    - `without`: options of the command that do not affect the result.
     """
     from curvopt._environment import versions  # imports jax, which `hardware` does not
 

@@ -1,4 +1,4 @@
-"""What a report needs to know of its runs that the folder of the study does not say."""
+"""What a report compares: the part of an experiment that its study does not record."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from ._folder import replace_file
 from ._names import UsageError
 
 
-# Files and folders of an experiment, apart from the report.
+# The files and folders of an experiment, apart from the report.
 NAME, TUNING, STUDY = "experiment.json", "tuning", "study"
 
 # The values of each hyper-parameter, by strategy.
@@ -19,12 +19,12 @@ Grids = Mapping[str, Mapping[str, list[float]]]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Runs that were asked for, of all that are in a folder.
+    """The runs to report, out of all runs in a folder.
 
     **Attributes:**
 
-    - `grids`: by strategy, the values of its hyper-parameters.
-    - `seeds`: from which seeds.
+    - `grids`: the values of the hyper-parameters, by strategy.
+    - `seeds`: the seeds.
     """
 
     grids: dict[str, dict[str, list[float]]]
@@ -32,34 +32,34 @@ class Asked:
 
 
 def is_loss(metric: str, lower_is_better: bool | None) -> bool:
-    """Whether a lower value is better, which is the default.
+    """Whether lower values of a metric are better, which is the default.
 
     **Raises:**
 
-    `UsageError` if it is not given for an accuracy.
+    `UsageError` if `lower_is_better` is not given for an accuracy.
     """
     if lower_is_better is None and "accuracy" in metric:
         raise UsageError(
-            f"lower_is_better: is a lower {metric!r} better? Say false if it is not, and "
-            "true if it is."
+            f"lower_is_better must be given for the metric {metric!r}: false if higher "
+            "values are better, true if lower ones are."
         )
     return lower_is_better is not False
 
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
-    """What an experiment asks and how its runs are read, saved in its folder.
+    """What an experiment compares and reports, saved in its folder.
 
     **Attributes:**
 
-    - `metric`: what is judged, at the end of the runs.
-    - `lower_is_better`: whether it is a loss.
-    - `baseline`: the strategy that all others are compared with, or that of each.
-    - `title`, `command`, `text`: a heading, what was typed, and the file of the study.
-    - `labels`: direction and line search of strategies, by which figures are arranged.
-    - `runs`: which are reported; `None` for all that are in the folder.
-    - `tuned`: by strategy that was tuned, what it was chosen among.
-    - `origin`: what made the results: code, versions, machine.
+    - `metric`: the metric by which strategies are compared, at the end of the runs.
+    - `lower_is_better`: whether lower values of the metric are better.
+    - `baseline`: the strategy that all others are compared with, or the baseline of each.
+    - `title`, `command`, `text`: the heading, the command, and the study's file.
+    - `labels`: direction and line search of each strategy, by which figures are arranged.
+    - `runs`: the reported runs; `None` for all runs in the folder.
+    - `tuned`: the candidates of each tuned strategy.
+    - `origin`: the code, versions and machine that made the results.
     """
 
     metric: str
@@ -74,7 +74,7 @@ class Outline:
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def json(self) -> str:
-        """All of it, as JSON."""
+        """The outline as JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     def save(self, folder: Path) -> None:
@@ -83,11 +83,11 @@ class Outline:
 
 
 def load_outline(folder: Path) -> Outline | None:
-    """That of a folder, if it has one.
+    """The outline of a folder, if it has one.
 
     **Raises:**
 
-    `UsageError` if it is damaged.
+    `UsageError` if the file is damaged.
     """
     try:
         return msgspec.json.decode((folder / NAME).read_bytes(), type=Outline)
@@ -95,6 +95,6 @@ def load_outline(folder: Path) -> Outline | None:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{folder / NAME} cannot be read: {error}. The same command writes it anew; "
-            "without it, name the --metric."
+            f"{folder / NAME} cannot be read: {error}. Repeat the command that made the "
+            "runs, which writes it again, or delete it and give --metric."
         ) from error

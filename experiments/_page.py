@@ -1,4 +1,4 @@
-"""The report of results, in Markdown."""
+"""The report of an experiment in Markdown."""
 
 import json
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ def _comparison(comparison: curvopt.Comparison) -> list[str]:
     return [
         "## Which differences hold",
         f"Final {in_markdown(comparison.label)}, paired over "
-        f"{_counted(comparison.seeds, 'seed')}; a family of "
-        f"{_counted(len(comparison.pairs), 'comparison')}. A difference is claimed where "
-        f"the {confidence} interval leaves out zero and the sign-flip test, adjusted by "
-        f"Holm, is below {comparison.level:g}.",
+        f"{_counted(comparison.seeds, 'seed')}, in a family of "
+        f"{_counted(len(comparison.pairs), 'comparison')}. A difference is claimed if its "
+        f"{confidence} interval excludes zero and its sign-flip test has a Holm-adjusted p "
+        f"below {comparison.level:g}.",
         "\n".join(f"- {line}" for line in comparison.sentences(markdown=True)),
     ]
 
@@ -49,10 +49,10 @@ def _points(results: Results) -> list[str]:
     return [
         "## The best hyper-parameters",
         "\n".join(lines),
-        f"The best mean of the final {metric}. **They were chosen on the seeds that are "
-        "reported**: the table and the figures at these points flatter every strategy, and "
-        "the more so the more points it has. For a fair comparison run them from other "
-        "seeds, or tune on seeds of their own.",
+        f"These points have the best mean of the final {metric}. **They were chosen on the "
+        "reported seeds**: the table and the figures at these points flatter every "
+        "strategy, and the more so the more points it has. For a fair comparison, run "
+        "these points on other seeds, or tune on separate seeds.",
     ]
 
 
@@ -65,10 +65,10 @@ def _tuned(results: Results) -> list[str]:
     ]
     metric = in_markdown(words(results, results.outline.metric))
     return [
-        "## What was tuned",
+        "## Tuning",
         "\n".join(lines),
-        f"The best mean of the final {metric} over the tuning seeds, which are not among "
-        "the reported ones. No other strategy was tuned.",
+        f"These points have the best mean of the final {metric} over the tuning seeds, "
+        "none of which is reported. No other strategy was tuned.",
     ]
 
 
@@ -77,24 +77,24 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 
     **Arguments:**
 
-    - `results`: what is reported.
-    - `figures`: what each figure shows, by name.
+    - `results`: the results to report.
+    - `figures`: the caption of each figure, by name.
     """
     outline, data = results.outline, results.data
     made = f" Made by\n\n{fenced(outline.command)}\n\non" if outline.command else " On"
-    shared = ", at its best point an equal share of those of its grid"
+    shared = "; a best point has an equal share of the seconds of its grid"
     seeds, steps = data.sizes["seed"], data.sizes["step"]
     sections = [
         f"# {in_markdown(outline.title)}",
-        f"{_counted(steps, 'step')} from {_counted(seeds, 'seed')}: a seed gives every "
+        f"{_counted(steps, 'step')} from {_counted(seeds, 'seed')}. A seed gives every "
         "strategy the same initial parameters and the same batches."
         f"{made}\n\n{fenced(data.attrs['problem'])}",
         "## Results",
         FORMATS["markdown"](results),
-        "Means over seeds, with the 95 % BCa bootstrap interval where there are seeds "
-        "enough. A gradient-equivalent is one value-and-gradient by XLA's count of "
-        "operations. Seconds are those of all seeds of a strategy together, without "
-        f"compilation{shared if results.points else ''}. A run that diverged counts as its "
+        "Means over seeds, with the 95 % BCa bootstrap interval where there are enough "
+        "seeds. A gradient-equivalent is the cost of one value-and-gradient in XLA's "
+        "FLOPs. Seconds are for all seeds of a strategy together, without "
+        f"compilation{shared if results.points else ''}. A diverged run counts with its "
         "value at the start.",
     ]
     if results.points:

@@ -19,19 +19,19 @@ Points = Mapping[str, curvopt.BestPoint]
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The runs of an experiment, and what is reported of them.
+    """The runs of an experiment and what a report shows of them.
 
     **Attributes:**
 
-    - `outline`: what was asked.
+    - `outline`: what the experiment compares and reports.
     - `data`: the runs.
-    - `points`: of each strategy with hyper-parameters, where it is best.
+    - `points`: the best point of each strategy with hyper-parameters.
     - `best`: the runs with each strategy at its best point. The hyper-parameters are
-        coordinates of the strategy, nan where it has none.
-    - `tuning`: of each strategy that was tuned, the runs that it was chosen among; these
-        are called by what tells them apart.
-    - `tried`: all runs of the tuning together, as they are in its folder.
-    - `tuned`: of each strategy that was tuned, what was chosen.
+        coordinates of the strategy, nan where it does not have them.
+    - `tuning`: the runs of the candidates of each tuned strategy, named by the word that
+        distinguishes them.
+    - `tried`: all runs of the tuning, as in its folder.
+    - `tuned`: the point chosen for each tuned strategy.
     - `comparison`: with the baselines, if there are any.
     """
 
@@ -46,7 +46,7 @@ class Results:
 
 
 def metrics_of(data: xr.Dataset) -> list[str]:
-    """The problem's metrics."""
+    """The names of the problem's metrics."""
     return [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
 
 
@@ -62,14 +62,14 @@ def grids_of(data: xr.Dataset) -> Grids:
 
 
 def _selected(data: xr.Dataset, asked: Asked | None) -> xr.Dataset:
-    """The runs that were asked for, of all that are in a folder."""
+    """The runs that were asked for, out of all runs in a folder."""
     if asked is None:
         return data
     missing = [name for name in asked.grids if name not in data.strategy.values]
     if missing:
         raise UsageError(
-            f"the folder has no runs of {', '.join(map(repr, missing))} yet. Give the same "
-            "command again: it resumes."
+            f"the folder has no runs of {', '.join(map(repr, missing))} yet. Repeat the "
+            "command that makes them: it resumes."
         )
     data = data.sel(strategy=list(asked.grids))
     seeds = set(asked.seeds)
@@ -95,7 +95,7 @@ def _joined(parts: list[xr.Dataset]) -> xr.Dataset:
 
 
 def along(data: xr.Dataset, points: Points, hyperparameter: str) -> xr.Dataset | None:
-    """The runs over one hyper-parameter, of the strategies that have it, each at its best
+    """The runs along one hyper-parameter for the strategies that have it, each at its best
     values of the others; `None` if there is nothing to draw on a logarithmic axis."""
     parts = []
     for name, point in points.items():
@@ -112,15 +112,16 @@ def along(data: xr.Dataset, points: Points, hyperparameter: str) -> xr.Dataset |
 
 
 def _at(data: xr.Dataset, knob: str, point: Mapping[str, float]) -> xr.Dataset:
-    """At a strategy's own value; what it does not depend on is the same everywhere."""
+    """The runs at a strategy's own value of a hyper-parameter."""
     if knob in point:
         return data.sel({knob: point[knob]}, drop=True)
+    # The strategy does not depend on it: its runs are the same at every value.
     return data.isel({knob: 0}, drop=True)
 
 
 def _at_points(data: xr.Dataset, points: Points) -> xr.Dataset:
-    """Each strategy at its best point. Only the time of its whole grid is known, of which
-    every point has an equal share."""
+    """Each strategy at its best point. Only the time of its whole grid is known, so that
+    each point gets an equal share of it."""
     grids, knobs = grids_of(data), hyperparameters_of(data)
     if not knobs:
         return data
@@ -139,7 +140,7 @@ def _at_points(data: xr.Dataset, points: Points) -> xr.Dataset:
 
 
 def _renamed(data: xr.Dataset, prefix: str) -> xr.Dataset:
-    """With strategies called by what is left of their names."""
+    """The runs with a prefix removed from the strategies' names."""
     short = {str(name): str(name).removeprefix(prefix) for name in data.strategy.values}
     grids = {short[name]: own for name, own in grids_of(data).items()}
     return data.assign_coords(strategy=list(short.values())).assign_attrs(
@@ -148,7 +149,7 @@ def _renamed(data: xr.Dataset, prefix: str) -> xr.Dataset:
 
 
 def _best(data: xr.Dataset, outline: Outline, *strategies: str) -> curvopt.BestPoint:
-    """Where the metric is best, among some strategies or all."""
+    """The point with the best metric, among some strategies or all."""
     return curvopt.best_point(
         data,
         outline.metric,
@@ -158,13 +159,13 @@ def _best(data: xr.Dataset, outline: Outline, *strategies: str) -> curvopt.BestP
 
 
 def best_points(data: xr.Dataset, outline: Outline) -> Points:
-    """Of each strategy with hyper-parameters, where it is best."""
+    """The best point of each strategy with hyper-parameters."""
     grids = grids_of(data)
     return {name: _best(data, outline, name) for name, own in grids.items() if own}
 
 
 def _labelled(data: xr.Dataset, labels: Mapping[str, tuple[str, str]]) -> xr.Dataset:
-    """With direction and line search as coordinates of its strategies."""
+    """The runs with direction and line search as coordinates of the strategies."""
     own = [labels.get(str(name)) for name in data.strategy.values]
     if not labels or None in own:
         return data
@@ -179,11 +180,11 @@ def _outline(
     baseline: str | None,
     lower_is_better: bool | None,
 ) -> Outline:
-    """That of the folder, with what is asked for differently."""
+    """The folder's outline, with the given arguments in place of its own."""
     saved, metrics = load_outline(folder), metrics_of(data)
     metric = metric or (saved.metric if saved else metrics[0])
     if metric not in metrics:
-        raise UsageError(f"unknown metric {metric!r}; there are: {', '.join(metrics)}.")
+        raise UsageError(f"unknown metric {metric!r}; valid are: {', '.join(metrics)}.")
     if saved and metric == saved.metric and lower_is_better is None:
         lower_is_better = saved.lower_is_better
     outline = saved or Outline(metric, title=folder.resolve().name)
@@ -201,18 +202,18 @@ def load_results(
     baseline: str | None = None,
     lower_is_better: bool | None = None,
 ) -> Results:
-    """Read a folder back: nothing is compiled, and the problem is not needed.
+    """Read the results in a folder. Nothing is compiled, and the problem is not needed.
 
     **Arguments:**
 
-    - `folder`: of an experiment, or of [`curvopt.run_study`][].
-    - `metric`, `baseline`, `lower_is_better`: in place of what the experiment says; of what
-        is no experiment, the first metric, none and true.
+    - `folder`: the folder of an experiment, or of [`curvopt.run_study`][].
+    - `metric`, `baseline`, `lower_is_better`: replace the experiment's own. Without an
+        experiment the defaults are the first metric, none and true.
 
     **Raises:**
 
-    `ValueError` naming the metrics or strategies that there are; [`curvopt.StudyError`][]
-    if there is no study, or a damaged one.
+    `ValueError` listing the valid metrics or strategies; [`curvopt.StudyError`][] if there
+    is no study, or a damaged one.
     """
     inner = folder / STUDY
     data = curvopt.load_study(inner if (inner / "study.sqlite").exists() else folder)

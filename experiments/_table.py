@@ -1,4 +1,4 @@
-"""The final results of all strategies as a table: Markdown, LaTeX or CSV."""
+"""The final results of all strategies as a table in Markdown, LaTeX or CSV."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from ._formatting import booktabs, markdown, number
 from ._results import hyperparameters_of, metrics_of, Results
 
 
-# A number, or a mean with the ends of its interval.
+# Text, a number, or a mean with its confidence interval.
 _Cell = str | float | tuple[float, float, float]
 
 _DIGITS = {"gradient-equivalents": ",.0f", "seconds": ".1f"}
@@ -31,12 +31,12 @@ _TEX = {
 
 
 def words(results: Results, variable: str) -> str:
-    """A variable in words."""
+    """The readable name of a variable."""
     return results.data[variable].attrs.get("long_name", variable.replace("_", " "))
 
 
 def _mean(x: np.ndarray) -> tuple[float, float, float]:
-    """The mean of the seeds and its BCa interval, as far as there is one."""
+    """The mean over seeds and its BCa interval; nan where there is none."""
     if not np.isfinite(x).all():
         return np.nan, np.nan, np.nan
     low, high = bca_interval(x)
@@ -44,7 +44,7 @@ def _mean(x: np.ndarray) -> tuple[float, float, float]:
 
 
 def _records(results: Results) -> list[dict[str, _Cell]]:
-    """A row for each strategy at its best point, by column."""
+    """One row for each strategy at its best point, by column."""
     data, judged = results.best, results.outline.metric
     metrics = sorted(metrics_of(data), key=lambda name: name != judged)
     final = {name: curvopt.final_metric(data, name) for name in metrics}
@@ -90,19 +90,19 @@ def _in_latex(text: str) -> str:
     escaped = re.sub(
         r"[\\~^|<>&%$#_{}]", lambda m: _TEX.get(m[0], f"\\{m[0]}"), shown(text)
     )
-    # After a line break either would be an argument of it.
+    # A row follows `\\`, which would read a leading `[` or `*` as its argument.
     escaped = re.sub(r"^(?=[\[*])", "{}", escaped)
     return escaped.replace("–", "--")
 
 
 def _latex(results: Results) -> str:
-    """A `tabular` with the rules of the package booktabs."""
+    """A `tabular` for the package booktabs."""
     rows = [list(map(_in_latex, row)) for row in _rows(results)]
     return booktabs(rows, "l" + "r" * (len(rows[0]) - 1))
 
 
 def _csv(results: Results) -> str:
-    """All digits; a mean has columns for the ends of its interval."""
+    """All digits, with two further columns for the interval of a mean."""
     text = io.StringIO()
     rows: list[dict[str, str | float]] = []
     for record in _records(results):

@@ -1,4 +1,4 @@
-"""Times of programs against each other, and of the steps of strategies."""
+"""Interleaved timing of programs, and of the steps of strategies."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxtyping import Float
 import curvopt
 
 
-# Quartiles of fewer would mean nothing.
+# Quartiles of fewer repetitions would be meaningless.
 _FEWEST = 3
 
 
@@ -23,18 +23,18 @@ def interleaved(
 ) -> Float[np.ndarray, "repetition program"]:
     """Time programs against each other.
 
-    Each repetition runs every program once, in random order, so that disturbances affect
+    Each repetition runs every program once in random order, so that disturbances affect
     all alike: compare times within a repetition.
 
     **Arguments:**
 
     - `programs`: called without arguments; each waits for its result.
-    - `seconds`: after this time no repetition begins, except for the first three.
-    - `repeats`: how many repetitions at most.
+    - `seconds`: no repetition begins after this time, except for the first three.
+    - `repeats`: the largest number of repetitions.
 
     **Returns:**
 
-    Seconds of each run.
+    The seconds of each run.
     """
     rng = np.random.default_rng(0)
     times: list[np.ndarray] = []
@@ -52,24 +52,24 @@ def interleaved(
 def quartiles(
     times: Float[np.ndarray, "repetition program"], over: int = 0
 ) -> Float[np.ndarray, "3 program"]:
-    """Lower quartile, median and upper quartile of the times over that of one of the
-    programs in the same repetition."""
+    """The lower quartile, median and upper quartile of the times, each relative to the time
+    of the program `over` in the same repetition."""
     return np.quantile(times / times[:, [over]], [0.25, 0.5, 0.75], axis=0)
 
 
-# Rules that act at every k-th step only do so for k that divide this.
+# Rules that act only at every k-th step do so with a k that divides this.
 _STRETCH = 4
 
 OnProblem = tuple[curvopt.AbstractProblem, curvopt.LineSearchMinimiser]
 
 
 def _advancing(update: Callable, fixed: Any, running: Any) -> Callable[[], None]:
-    """A function that makes the next step of a run each time it is called, and waits.
+    """A function that makes the next step of a run at each call, and waits for it.
 
     **Arguments:**
 
-    - `update`: from `fixed`, `running` and the count to the new `running`.
-    - `fixed`, `running`: what the run keeps, and what it changes.
+    - `update`: maps `fixed`, `running` and the count to the new `running`.
+    - `fixed`, `running`: the values that stay, and those that a step changes.
     """
     fixed, fixed_rest = eqx.partition(fixed, eqx.is_array)
     running, running_rest = eqx.partition(running, eqx.is_array)
@@ -92,10 +92,11 @@ def _advancing(update: Callable, fixed: Any, running: Any) -> Callable[[], None]
 
 
 def _gradient(problem: curvopt.AbstractProblem) -> Callable[[], None]:
-    """One value and gradient of the next batch each time, all at the start."""
+    """The value and gradient of the next batch at each call, always at the initial
+    parameters."""
 
     def update(fixed: Any, running: Any, count: Any) -> Any:
-        # The last gradient is not read: it is kept so that the next one is computed.
+        # The last gradient is not read: returning it keeps XLA from removing it.
         del running
         problem, params, state, key = fixed
         args = problem.batch(key, count), state, key
@@ -110,7 +111,7 @@ def _gradient(problem: curvopt.AbstractProblem) -> Callable[[], None]:
 def _training(
     problem: curvopt.AbstractProblem, solver: curvopt.LineSearchMinimiser
 ) -> Callable[[], None]:
-    """The next step of a run each time."""
+    """The next step of a run at each call."""
 
     def update(fixed: Any, running: Any, count: Any) -> Any:
         (problem, solver, key), (params, state, strategy) = fixed, running
@@ -133,17 +134,17 @@ def step_times(
     seconds: float,
     repeats: int,
 ) -> tuple[dict[str, float], float]:
-    """The time of a step of every strategy over that of a gradient, side by side.
+    """The time of a step of every strategy, relative to that of a gradient.
 
-    Each repetition makes the next step of one run of every strategy, and one gradient, in
-    an order drawn anew; both draw their batch. Four steps in a row are added up, because a
-    rule may act at every fourth step only, and the ratio is the median over these sums. So
-    it is of the first steps of a run, where a search may make more trials than later.
+    Each repetition makes one gradient and the next step of one run of every strategy, in
+    random order; all of them draw their batch. Four steps in a row are summed, because a
+    rule may act only at every fourth step, and the ratio is the median over these sums. It
+    describes the first steps of a run, in which a search may make more trials than later.
 
     **Arguments:**
 
-    - `problem`: whose gradient is the measure.
-    - `runs`: by name, the solver and the problem that it is run on.
+    - `problem`: the problem whose gradient is the unit.
+    - `runs`: the problem and the solver of each run, by name.
     - `seconds`, `repeats`: as in `interleaved`.
 
     **Returns:**
@@ -152,7 +153,7 @@ def step_times(
     """
     programs = [_gradient(problem), *(_training(*run) for run in runs.values())]
     for program in programs:
-        # The first call compiles; the second as well, where a type was a weak one.
+        # The first call compiles, and the second too if an initial array was weakly typed.
         program()
         program()
     times = interleaved(programs, seconds=seconds, repeats=repeats)

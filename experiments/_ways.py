@@ -1,4 +1,4 @@
-"""Ways to make all steps of many runs: a study, and hand-written loops."""
+"""Ways to run many lanes: a study, and hand-written loops."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from strategies import Adam, CurvatureRescaling, LearningRate, SGD
 
 _RATE = 1e-3
 
-# A way to make all steps of all lanes; returns the seconds that they take.
+# Runs all steps of all lanes and returns the seconds that they take.
 Way: TypeAlias = Callable[[], float]
 
 _Update = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -39,15 +39,15 @@ LOOPS = "a jitted step, in a loop", "a scan for each run"
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """What is run.
+    """The lanes to run.
 
     **Attributes:**
 
-    - `seeds`, `rates`: how many seeds, and how many learning rates each is run with; every
-        combination is a lane.
-    - `steps`: how many steps each lane makes.
-    - `looped`: how many lanes a loop over runs makes; what all would take is scaled from
-        them. All, if it is `None`.
+    - `seeds`, `rates`: the numbers of seeds and learning rates; every combination is a
+        lane.
+    - `steps`: the number of steps of each lane.
+    - `looped`: the number of lanes that a loop over runs makes, from which the time of all
+        is extrapolated; `None` for all.
     """
 
     seeds: int
@@ -66,7 +66,7 @@ class Runs:
 
     @property
     def lane_steps(self) -> int:
-        """Steps of all lanes together."""
+        """The total number of steps of all lanes."""
         return self.lanes * self.steps
 
 
@@ -77,7 +77,7 @@ def _timed(run: Callable[[], Any]) -> float:
 
 
 class _Plain:
-    """Loops that one would write for an update of `(params, state)` on a problem."""
+    """The loops that one would write by hand for an update of `(params, state)`."""
 
     def __init__(self, runs: Runs, problem: Any, init: Any, update: _Update):
         self._steps, self._problem = runs.steps, problem
@@ -85,7 +85,7 @@ class _Plain:
         keys = [jr.split(jr.key(seed), 4) for seed in range(runs.seeds)]
         start = jax.jit(lambda key: problem.init(key)[0])
         starts = [start(key[0]) for key in keys]
-        # Each lane on its own, and all of them stacked.
+        # A loop takes the lanes one by one, vmap takes them stacked.
         lanes = [
             (params, rate, key[1])
             for rate in runs.grid
@@ -112,6 +112,7 @@ class _Plain:
     def _step_by_step(self) -> Any:
         losses = []
         for params, rate, key in self._lanes:
+            # The jitted step donates its carry, and the lane's parameters are used again.
             carry = jax.tree.map(jnp.copy, (params, self._init(params)))
             for count in range(self._steps):
                 carry, loss = self._jitted_step(carry, rate, key, count)
@@ -133,7 +134,7 @@ def study(
     family: Callable[..., curvopt.LineSearchMinimiser],
     execution: curvopt.Execution,
 ) -> tuple[float, dict[str, Any]]:
-    """Run a study: the seconds of its steps, and how it ran them."""
+    """Run a study; returns the seconds of its steps, and how it ran them."""
     data = curvopt.run_study(
         problem,
         {"s": family},
@@ -152,7 +153,7 @@ def strategy_loops(
     problem: curvopt.AbstractProblem,
     family: Callable[..., curvopt.LineSearchMinimiser],
 ) -> dict[str, Way]:
-    """The update of a strategy, in plain loops."""
+    """The update of a strategy in plain loops."""
 
     def update(carry: Any, args: Any, rate: Any, count: Any) -> Any:
         params, state = carry
@@ -166,7 +167,7 @@ def strategy_loops(
 
 
 def optax_loops(runs: Runs, problem: curvopt.AbstractProblem) -> dict[str, Way]:
-    """The same of plain optax, its Adam."""
+    """optax's Adam in plain loops."""
 
     def update(carry: Any, args: Any, rate: Any, count: Any) -> Any:
         del count
@@ -182,8 +183,8 @@ def optax_loops(runs: Runs, problem: curvopt.AbstractProblem) -> dict[str, Way]:
 def interleaved_ways(
     ways: Mapping[str, Way], repeats: int, late: Callable[[], bool] = lambda: False
 ) -> dict[str, list[float]]:
-    """The seconds of each way, in rounds that run all of them once, in an order drawn
-    anew; no round but the first begins where it is `late`."""
+    """The seconds of each way, in rounds that run all ways once in random order; after the
+    first, no round begins once it is `late`."""
     rng, times = np.random.default_rng(0), {name: [] for name in ways}
     for repeat in range(repeats):
         if repeat and late():

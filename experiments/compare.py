@@ -1,4 +1,4 @@
-"""The main job: directions times ways to step, from many seeds, compared in pairs."""
+"""The main command: compare directions and line searches over many seeds."""
 
 import dataclasses
 import math
@@ -33,14 +33,14 @@ from .report import publish
 class Compare:
     """Compare directions and line searches over many seeds.
 
-    Every direction is run with every line search. Writes the runs, results.nc, tuning.nc,
+    Runs every direction with every line search. Writes the runs, results.nc, tuning.nc,
     figures, report.md and report.html, and prints the table.
     """
 
     problem: str = "fashion-subset-mlp"
-    """What to train. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
-    -lenet-relu: data included; fashion-mlp, mnist-mlp and so on: full data; cifar10-resnet,
-    shakespeare-gru, shakespeare-transformer: data that you download, see
+    """The problem. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
+    -lenet-relu: data included; fashion-mlp, mnist-mlp and so on: the full data sets;
+    cifar10-resnet, shakespeare-gru, shakespeare-transformer: data that you download, see
     experiments/data/README.md; quadratic, rosenbrock, pendulum: no data; or your own, as
     module:name."""
 
@@ -55,21 +55,21 @@ class Compare:
     module:name."""
 
     seeds: int = 8
-    """How many seeds each strategy is run with."""
+    """The number of seeds for each strategy."""
 
     steps: int = 600
-    """How many steps each run makes."""
+    """The number of steps of each run."""
 
     rates: str = "7"
-    """The learning rates that the tuned baseline tries, with each schedule: how many per
-    three decades of the direction's own range (1e-4 to 10 for your own directions), or
-    lowest:highest:number, as in 1e-4:1:9."""
+    """The learning rates that the tuned baseline tries with each schedule: a number of
+    values per three decades of the direction's own range (1e-4 to 10 for your own
+    directions), or lowest:highest:number, as in 1e-4:1:9."""
 
     tuning_seeds: int = 2
-    """How many seeds each of them is tried with."""
+    """The number of seeds for each learning rate that is tried."""
 
     evaluations: int = 6
-    """How often a run evaluates the loss on all data and the accuracy."""
+    """How often a run evaluates the problem's metrics."""
 
     metric: str = "train_loss"
     """The metric by which strategies are compared."""
@@ -78,20 +78,19 @@ class Compare:
     """Whether lower values of the metric are better; required for an accuracy."""
 
     out: Path = Path("results") / "compare"
-    """The folder to write to. Interrupted or killed, the same command resumes and ends with
-    the same numbers. With more seeds, directions or line searches, only the missing runs
-    are made."""
+    """The output folder. Interrupted or killed, the same command resumes and gives the same
+    numbers. With more seeds, directions or line searches it makes only the missing runs."""
 
     data_dir: Path | None = None
-    """The folder with data sets that are not included (default: the variable CURVOPT_DATA);
-    without one, MNIST and Fashion-MNIST are downloaded once."""
+    """The folder with data sets that are not included (default: the environment variable
+    CURVOPT_DATA). Without one, MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
-    """Delete the runs in the folder and start again."""
+    """Delete the runs in the output folder and start again."""
 
 
 def _learning_rates(rates: str) -> Callable[[Direction], list[float]]:
-    """The grid of a direction, of what `--rates` says."""
+    """Each direction's grid of learning rates, from `--rates`."""
     try:
         if ":" not in rates:
             number = curvopt.check_count("--rates", int(rates))
@@ -102,8 +101,8 @@ def _learning_rates(rates: str) -> Callable[[Direction], list[float]]:
             raise ValueError(rates)
     except ValueError as error:
         raise UsageError(
-            "--rates must be how many, at least 1, or lowest:highest:number of a grid of "
-            f"numbers above 0, as in 1e-4:1:9, but it is {rates!r}."
+            "--rates must be a number of values, at least 1, or lowest:highest:number, a "
+            f"grid of numbers above 0 such as 1e-4:1:9, but it is {rates!r}."
         ) from error
     return lambda direction: np.geomspace(lowest, highest, number).tolist()
 
@@ -114,7 +113,7 @@ def _tuned(
     steps: int,
     seeds: int,
 ) -> Tuned:
-    """A direction with the best learning rate of a grid, constant or with a cosine."""
+    """A direction with the best learning rate of a grid, constant or under a cosine."""
 
     def family(schedule: optax.Schedule | None) -> curvopt.Family:
         def solver(learning_rate: Array) -> curvopt.LineSearchMinimiser:
@@ -128,7 +127,7 @@ def _tuned(
 
 
 def _experiment(config: Compare) -> Experiment:
-    """What was asked for.
+    """The experiment that the arguments describe.
 
     **Raises:**
 
@@ -171,13 +170,14 @@ def _experiment(config: Compare) -> Experiment:
         config.steps,
         config.evaluations,
         outline,
-        # A measurement depends on the load, and lanes of another width round differently.
+        # Measuring how to run would make the numbers depend on the machine's load: lanes of
+        # another width round differently.
         curvopt.Execution(measure=False),
     )
 
 
 def compare(config: Compare) -> None:
-    """Run the comparison, write its folder, print its table.
+    """Run the comparison, write the report and print the table.
 
     **Raises:**
 

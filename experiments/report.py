@@ -1,4 +1,4 @@
-"""Writing the report of a folder: the last part of every experiment, and a command."""
+"""The report of a folder: a command, and the last part of every experiment."""
 
 import dataclasses
 from pathlib import Path
@@ -14,30 +14,29 @@ from ._table import FORMATS
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write results.nc, figures, report.md and report.html of finished runs.
+    """Write results.nc, figures, report.md and report.html from finished runs.
 
-    The folder is one of compare or run, or any that curvopt.run_study wrote. Nothing is run
-    or compiled.
+    The folder was written by compare, run or curvopt.run_study. Nothing is run or compiled.
     """
 
     folder: tyro.conf.Positional[Path]
     """The folder with the runs."""
 
     out: Path | None = None
-    """The folder to write to; default: the same."""
+    """The output folder (default: the folder with the runs)."""
 
     metric: str | None = None
-    """The metric to report; default: the experiment's, or the first."""
+    """The metric to report (default: the experiment's, or the first)."""
 
     baseline: str | None = None
-    """The strategy that all others are compared with; default: the experiment's."""
+    """The strategy that all others are compared with (default: the experiment's)."""
 
     lower_is_better: bool | None = None
-    """Whether the metric is a loss."""
+    """Whether lower values of the metric are better; required for an accuracy."""
 
 
 def publish(results: Results, folder: ResultsFolder) -> None:
-    """Write data, figures and report, and print the table."""
+    """Write the data, figures and report, and print the table."""
     experiment = results.outline.json()
     folder.save_data("results.nc", results.data.assign_attrs(experiment=experiment))
     if results.tried is not None:
@@ -45,7 +44,7 @@ def publish(results: Results, folder: ResultsFolder) -> None:
     path = folder.save_report(page(results, save_figures(results, folder)))
     print(f"\n{FORMATS['markdown'](results)}\n")
     if results.points:
-        print("Each strategy at its best point, chosen on the seeds that are reported.")
+        print("Each strategy is at its best point, chosen on the reported seeds.")
     if results.comparison is not None:
         print(results.comparison)
     print(f"\nreport: {path}")

@@ -1,4 +1,4 @@
-"""What one training step costs, in the gradient's FLOPs and time."""
+"""The cost of one training step in FLOPs and time, relative to one gradient."""
 
 import dataclasses
 import math
@@ -29,27 +29,27 @@ METHODS: dict[str, curvopt.AbstractCurvatureMethod] = {
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """Measure FLOPs and time of one training step over those of one gradient.
+    """Measure the FLOPs and time of one training step, relative to one gradient.
 
-    Includes SGD with a learning rate and, for comparison, a jitted optax step. Each
-    direction with the rescaling is measured with each curvature method.
+    Each direction is rescaled with each curvature method. For comparison there are SGD with
+    a learning rate and a jitted optax step.
     """
 
     problem: str = "fashion-subset-mlp"
     """The problem, as in compare."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
-    """The directions."""
+    """The directions, as in compare."""
 
     repeats: int = 300
-    """How many times each step is timed, interleaved with the gradient."""
+    """How often each step is timed, interleaved with the gradient."""
 
     data_dir: Path | None = None
     """The folder with data sets that are not included."""
 
 
 def _programs(config: StepCost) -> dict[str, curvopt.cost.CompiledFunction]:
-    """The gradient, optax's step, and every step of the table."""
+    """The gradient, the optax step and all other steps of the table, compiled."""
     problem = problem_named(config.problem, config.data_dir)
     key = jr.key(0)
     params, model_state = eqx.filter_jit(problem.init)(key)
@@ -90,11 +90,10 @@ def _programs(config: StepCost) -> dict[str, curvopt.cost.CompiledFunction]:
 
 
 def step_cost(config: StepCost) -> None:
-    """Print the table: FLOPs and median time over those of the gradient.
+    """Print FLOPs, memory and median time of every step, relative to the gradient.
 
-    Each repetition times the gradient and then every program once, in an order drawn
-    anew, so that what disturbs the machine disturbs all alike; the ratio is the median
-    of the ratios within a repetition.
+    Each repetition times every program once in random order, so that disturbances of the
+    machine affect all alike. The time is the median of the ratios within a repetition.
 
     **Raises:**
 
@@ -111,7 +110,7 @@ def step_cost(config: StepCost) -> None:
     print(
         f"One gradient: {gradient.flops / 1e6:.1f} MFLOP, "
         f"{gradient.temporary_bytes / 1e6:.2f} MB of temporaries, "
-        f"{np.median(times[:, 0]) * 1e3:.3f} ms. All else in units of it:\n"
+        f"{np.median(times[:, 0]) * 1e3:.3f} ms. The table is in units of it:\n"
     )
     print(f"{'':38s}  FLOPs  memory   time  (quartiles)")
     for k, (name, program) in enumerate(programs.items()):

@@ -12,7 +12,7 @@ from ._table import FORMATS
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Print the table of finished runs, from a folder of compare or run, or any that
+    """Print the table of finished runs, from a folder that compare, run or
     curvopt.run_study wrote."""
 
     folder: tyro.conf.Positional[Path]
@@ -22,18 +22,18 @@ class Table:
     """The format. LaTeX needs the package booktabs."""
 
     metric: str | None = None
-    """The metric to report; default: the experiment's, or the first."""
+    """The metric to report (default: the experiment's, or the first)."""
 
     lower_is_better: bool | None = None
-    """Whether the metric is a loss."""
+    """Whether lower values of the metric are better; required for an accuracy."""
 
 
 def table(config: Table) -> None:
-    """Print it.
+    """Print the table.
 
     **Raises:**
 
-    `UsageError` if there is no such metric; [`curvopt.StudyError`][] if there are no runs.
+    `UsageError` if the metric is unknown; [`curvopt.StudyError`][] if there are no runs.
     """
     results = load_results(
         config.folder, config.metric, lower_is_better=config.lower_is_better

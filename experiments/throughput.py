@@ -1,4 +1,4 @@
-"""Steps per second of a study, compared with hand-written loops."""
+"""The steps per second of a study, compared with hand-written loops."""
 
 import dataclasses
 import math
@@ -27,13 +27,13 @@ from ._ways import (
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Measure steps per second, summed over lanes: of a study, as it chooses to run and in
-    every other way, and of hand-written loops.
+    """Compare the steps per second of a study with those of hand-written loops.
 
-    How the study runs is chosen by measurement, as in a long one. The rivals are loops over
-    seeds, one jitted step at a time or each run one scan, of the same update; and the same
-    of plain optax, vmapped too. Every repetition runs all of them once, in an order drawn
-    anew; rates are medians, without compilation.
+    The study chooses by measurement how it runs, and is also timed in every other way. Its
+    rivals run the same update in loops over seeds, either one jitted step at a time or each
+    run as one scan, and vmapped; plain optax runs in the same loops. Each repetition runs
+    all of them once in random order. The table has medians, summed over lanes, without
+    compilation.
     """
 
     problems: tuple[str, ...] = (
@@ -44,28 +44,28 @@ class Throughput:
     """The problems, as in compare."""
 
     seeds: int = 8
-    """How many seeds."""
+    """The number of seeds."""
 
     steps: int = 50
-    """How many steps each run makes."""
+    """The number of steps of each run."""
 
     rates: int = 1
-    """How many learning rates each seed is run with; every combination is a lane."""
+    """The number of learning rates for each seed; every combination is a lane."""
 
     only: tuple[str, ...] = ()
-    """Which ways to measure, by their names in the table; default all. Scans of
+    """The ways to measure, by their names in the table (default: all). Scans of
     convolutions take long on a CPU."""
 
     repeats: int = 5
-    """How many repetitions."""
+    """The number of repetitions."""
 
     data_dir: Path | None = None
     """The folder with data sets that are not included."""
 
 
 def _ways(runs: Runs, problem: curvopt.AbstractProblem, strategy: str) -> dict[str, Way]:
-    """By name: the study in every other way than it chooses, and its update in plain loops;
-    nothing is run before it is asked for."""
+    """The study with every other choice of how it runs, and its update in plain loops, by
+    name. Nothing runs before it is called."""
     family = FAMILIES[strategy]
 
     def way(how: dict[str, Any]) -> Way:
@@ -87,7 +87,7 @@ def _ways(runs: Runs, problem: curvopt.AbstractProblem, strategy: str) -> dict[s
 def _as_it_chooses(
     runs: Runs, problem: curvopt.AbstractProblem, strategy: str
 ) -> tuple[Way, str]:
-    """The study as it chooses to run, and what it chose, by measurement."""
+    """The study as it chooses to run by measurement, and its choice as text."""
     family = FAMILIES[strategy]
     _, chosen = study(runs, problem, family, curvopt.Execution(measure=True))
     how = {k: chosen[k] for k in ("loop", "lanes_at_once", "workers")}
@@ -96,7 +96,7 @@ def _as_it_chooses(
 
 
 def _measured(ways: dict[str, Way], repeats: int) -> dict[str, float]:
-    """The median seconds of each way, interleaved; a first round compiles."""
+    """The median seconds of each way, interleaved; the first round compiles."""
     times = interleaved_ways(ways, repeats + 1)
     return {name: float(np.median(x[1:])) for name, x in times.items()}
 
@@ -126,7 +126,7 @@ def throughput(config: Throughput) -> None:
         ways = {k: way for k, way in {"study": chosen, **ways}.items() if k in only}
         times = _measured(ways, config.repeats)
         loop = min(times.get(name, math.inf) for name in LOOPS)
-        rows = [(title, "steps of lanes a second", "over loop")]
+        rows = [(title, "steps per second, all lanes", "over loop")]
         rows += [
             (name, f"{runs.lane_steps / seconds:,.0f}", f"{loop / seconds:.2f}")
             for name, seconds in times.items()

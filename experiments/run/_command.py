@@ -1,4 +1,4 @@
-"""The command: from a file to a folder of results."""
+"""The command that runs a study from a file."""
 
 import dataclasses
 from pathlib import Path
@@ -14,31 +14,31 @@ from ._file import read_study
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run a study that is described in a file.
+    """Run a study from a TOML file.
 
-    The file is TOML: its problem, strategies, seeds and steps; see
-    experiments/run/example.toml. Everything in it is checked before anything is compiled.
-    Writes the runs, results.nc, figures, report.md and report.html, and prints the table.
+    The file names the problem, strategies, seeds and steps; see
+    experiments/run/example.toml. It is checked before anything is compiled. Writes the
+    runs, results.nc, figures, report.md and report.html, and prints the table.
     """
 
     file: tyro.conf.Positional[Path]
     """The study, a TOML file."""
 
     out: Path | None = None
-    """The folder to write to; default: results/ and the file's name. Interrupted or
-    killed, the same command resumes and ends with the same numbers. With more seeds, values
-    or strategies, only the missing runs are made."""
+    """The output folder (default: results/ and the file's name). Interrupted or killed, the
+    same command resumes and gives the same numbers. With more seeds, values or strategies
+    it makes only the missing runs."""
 
     data_dir: Path | None = None
-    """The folder with data sets that are not included (default: the variable CURVOPT_DATA);
-    without one, MNIST and Fashion-MNIST are downloaded once."""
+    """The folder with data sets that are not included (default: the environment variable
+    CURVOPT_DATA). Without one, MNIST and Fashion-MNIST are downloaded once."""
 
     overwrite: bool = False
-    """Delete the runs in the folder and start again."""
+    """Delete the runs in the output folder and start again."""
 
 
 def run(config: Run) -> None:
-    """Run the study of a file, write its folder, print its table.
+    """Run the study of a file, write the report and print the table.
 
     **Raises:**
 

@@ -1,4 +1,4 @@
-"""From the tables of a file to an experiment."""
+"""An experiment from the tables of a file."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ RATE = "learning_rate"
 
 
 def _refers_to(value: Any, variable: str) -> bool:
-    """Whether a variable, `"$name"`, is anywhere in a value of a file."""
+    """Whether a variable, `"$name"`, occurs anywhere in a value of a file."""
     if isinstance(value, dict):
         return any(_refers_to(x, variable) for x in value.values())
     if isinstance(value, list):
@@ -30,7 +30,7 @@ def _refers_to(value: Any, variable: str) -> bool:
 
 
 def _grids(study: StudyFile) -> dict[str, dict[str, list[float]]]:
-    """By strategy, the values of the hyper-parameters that it refers to."""
+    """The values of the hyper-parameters that each strategy refers to."""
     found = {
         name: {RATE: numbers(table.learning_rates)} for name, table in study.tuning.items()
     }
@@ -41,18 +41,18 @@ def _grids(study: StudyFile) -> dict[str, dict[str, list[float]]]:
         unused = [k for k in table.hyperparameters if k not in own]
         if unused:
             path = f"{quoted('strategies', name)}.hyperparameters.{unused[0]}"
-            raise _unused(path, "the strategy does not have", unused[0])
+            raise _unused(path, "the strategy does not refer to", unused[0])
         found[name] = own
     for name in study.hyperparameters:
         if not any(name in found[strategy] for strategy in study.strategies):
-            raise _unused(f"hyperparameters.{name}", "no strategy has", name)
+            raise _unused(f"hyperparameters.{name}", "no strategy refers to", name)
     return found
 
 
 def _unused(path: str, who: str, name: str) -> UsageError:
     return UsageError(
-        f'{path}: {who} "${name}" in it, so that all its values would be the same. Leave '
-        "it out, or refer to it."
+        f'{path}: {who} "${name}", so that all its values would give the same run. Remove '
+        "it, or refer to it."
     )
 
 
@@ -61,37 +61,35 @@ def _check_tuning(study: StudyFile) -> None:
         path = quoted("tuning", name)
         if not _refers_to(table.line_search, f"${RATE}"):
             raise UsageError(
-                f'{path}.line_search must have "${RATE}" in it, which is what is tuned, '
-                f"but it is {table.line_search!r}."
+                f'{path}.line_search must contain "${RATE}", the hyper-parameter that is '
+                f"tuned, but it is {table.line_search!r}."
             )
         if len(set(table.schedules)) < len(table.schedules):
             raise UsageError(
-                f"{path}.schedules must be distinct, but are {table.schedules}."
+                f"{path}.schedules must be distinct, but they are {table.schedules}."
             )
         if len(table.schedules) > 1 and not _refers_to(table.line_search, "$schedule"):
             raise UsageError(
-                f'{path}.line_search must have "$schedule" in it, of which '
-                f"{len(table.schedules)} are tried. Name one of them in `schedules` if it "
-                "has none."
+                f'{path}.line_search must contain "$schedule", because `schedules` lists '
+                f"{len(table.schedules)} of them. If the rule has none, list only one."
             )
 
 
 def experiment_of(
     study: StudyFile, text: str, title: str, data_dir: Path | None
 ) -> Experiment:
-    """The experiment that a file describes, with everything in it checked; nothing is
-    compiled.
+    """The experiment that a file describes, checked as a whole; nothing is compiled.
 
     **Arguments:**
 
-    - `study`, `text`: the file, as it was read and as it stands.
+    - `study`, `text`: the file, parsed and as text.
     - `title`: the heading of its report.
-    - `data_dir`: where the data of the project's problems are.
+    - `data_dir`: the folder with the data of the project's problems.
 
     **Raises:**
 
     `ValueError` naming the field, its value and what is valid; `DataError` if the data
-    cannot be had.
+    cannot be loaded.
     """
     grids = _grids(study)
     _check_tuning(study)

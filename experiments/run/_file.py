@@ -1,4 +1,4 @@
-"""What a file of a study can say."""
+"""The schema of a study's file."""
 
 import math
 from pathlib import Path
@@ -34,7 +34,7 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.lowest < self.highest < math.inf:
             raise ValueError(
-                "a grid goes from a number to a higher one, but it is from "
+                "a grid must go from a number to a higher one, but it goes from "
                 f"{self.lowest:g} to {self.highest:g}."
             )
 
@@ -43,14 +43,14 @@ Values = Annotated[list[float], Meta(min_length=1)] | Grid
 
 
 def numbers(values: Values) -> list[float]:
-    """The values, one by one."""
+    """The values as a list."""
     if isinstance(values, Grid):
         return np.geomspace(values.lowest, values.highest, values.number).tolist()
     return list(values)
 
 
 class StrategyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A direction, and a line search or a recipe to step along it."""
+    """A direction with a line search or a recipe."""
 
     direction: Object
     line_search: Object | None = None
@@ -60,14 +60,14 @@ class StrategyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.line_search is None) == (self.recipe is None):
-            which = "neither is" if self.recipe is None else "both are"
+            which = "neither" if self.recipe is None else "both"
             raise ValueError(
-                f"a strategy has one of line_search and recipe, but {which} there."
+                f"a strategy must have either line_search or recipe, but it has {which}."
             )
 
 
 class TuningTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A direction whose learning rate and schedule are chosen on seeds of their own."""
+    """A direction whose learning rate and schedule are tuned on separate seeds."""
 
     direction: Object
     learning_rates: Values
@@ -86,7 +86,7 @@ class TuningTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExecutionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the lanes are run: see `curvopt.Execution`."""
+    """How the lanes are run, as in `curvopt.Execution`."""
 
     loop: Literal["scan", "dispatch"] | None = None
     lanes_at_once: _Count | None = None
@@ -97,7 +97,7 @@ class ExecutionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StudyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole study. See the documentation of `experiments.run` for the fields."""
+    """A whole study; the documentation of `experiments.run` describes the fields."""
 
     problem: Object
     steps: _Count
@@ -115,8 +115,8 @@ class StudyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         both = [name for name in self.strategies if name in self.tuning]
         if both:
             raise ValueError(
-                f"{quoted('tuning', both[0])}: there is a strategy of that name in "
-                "[strategies] too; call one of them differently."
+                f"{quoted('tuning', both[0])}: [strategies] has a strategy of the same "
+                "name. Rename one of them."
             )
 
 
@@ -128,15 +128,15 @@ def read_study(path: Path) -> tuple[StudyFile, str]:
     `UsageError` naming the field, its value and what is valid.
     """
     try:
-        # Editors of Windows begin a file with a byte-order mark.
+        # Editors on Windows may begin a file with a byte-order mark.
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the study {path} cannot be read: {error}.") from error
     try:
         tables = msgspec.toml.decode(text)
     except msgspec.DecodeError as error:
-        raise UsageError(f"the study {path} is no valid TOML: {error}.") from error
-    # One by one first: of an entry of a table msgspec does not say which it was.
+        raise UsageError(f"the study {path} is not valid TOML: {error}.") from error
+    # Each entry first by itself: msgspec's errors do not name the entry of a table.
     named = {"strategies": StrategyTable, "tuning": TuningTable, "hyperparameters": Values}
     for section, kind in named.items():
         entries = tables.get(section)

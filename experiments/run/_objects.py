@@ -1,4 +1,4 @@
-"""From tables to objects, through their constructors."""
+"""Objects from the tables of a file, made by their constructors."""
 
 import dataclasses
 import functools
@@ -35,10 +35,11 @@ _MAKERS: dict[str, Callable[[int], optax.Schedule | None]] = {
 _SCHEDULES = tuple(_MAKERS)
 
 
+# A schedule is a static field: another function with the same values would compile again.
 @functools.cache
 def schedule(kind: str, steps: int) -> optax.Schedule | None:
-    """A schedule with peak 1 over a run, the same function every time; `None` for the
-    constant."""
+    """A schedule with peak 1 over a run, or `None` for the constant; equal arguments give
+    the same function."""
     return _MAKERS[kind](steps)
 
 
@@ -56,10 +57,10 @@ def _exported(module: types.ModuleType, base: type) -> dict[str, Any]:
 def known_objects(
     problem: curvopt.AbstractProblem, steps: int
 ) -> dict[type, dict[str, Any]]:
-    """By kind, what has a name: objects, and classes or functions that make them."""
+    """All named objects by kind, and the classes or functions that make them."""
 
     def of_catalogue(key: str) -> Callable[[], curvopt.AbstractLineSearch]:
-        # The catalogue's rules are the same for every direction.
+        # No rule of the catalogue depends on the direction, so that any will do here.
         solver = LINE_SEARCHES[key].solver
         assert solver is not None
         return lambda: solver(strategies.SGD(), problem, steps).line_search
@@ -94,7 +95,7 @@ def known_recipes() -> dict[str, Callable[..., curvopt.LineSearchMinimiser]]:
 
 
 def find(path: str, kind: str, name: str, known: Mapping[str, Any]) -> Any:
-    """What a name stands for: one of those known, or one's own, `module:name`.
+    """The object of a name: a known one, or the user's own as `module:name`.
 
     **Raises:**
 
@@ -119,10 +120,10 @@ class Scope:
 
     **Attributes:**
 
-    - `steps`: of the runs, for schedules.
-    - `known`: by kind, objects and what makes them, by name.
-    - `variables`: what `"$name"` stands for.
-    - `swept`: those of them that are hyper-parameters: arrays, while they are run.
+    - `steps`: the number of steps of a run, for schedules.
+    - `known`: objects and their constructors, by kind and name.
+    - `variables`: the values of `"$name"`.
+    - `swept`: the variables that are hyper-parameters, which are traced arrays in a run.
     """
 
     steps: int
@@ -131,7 +132,7 @@ class Scope:
     swept: frozenset[str] = frozenset()
 
     def plus(self, values: Mapping[str, Any], *, swept: bool) -> "Scope":
-        """With further variables."""
+        """The scope with further variables."""
         return dataclasses.replace(
             self,
             variables={**self.variables, **values},
@@ -141,13 +142,13 @@ class Scope:
 
 @dataclasses.dataclass(frozen=True)
 class _Argument:
-    """What is known of an argument.
+    """An argument of a constructor.
 
     **Attributes:**
 
     - `kind`: the abstract class of the objects that it takes, if it takes objects.
     - `number`: whether it is a hyper-parameter of a strategy.
-    - `static`: whether it is part of the program, so that it cannot be swept.
+    - `static`: whether it is compiled into the program, so that it cannot be swept.
     - `required`: whether it has no default.
     """
 
@@ -164,10 +165,10 @@ def _kind(annotation: Any) -> type | None:
 
 
 def _arguments(function: Callable) -> tuple[dict[str, _Argument], bool]:
-    """The arguments of a constructor or a function, and whether it takes any others."""
+    """The arguments of a constructor or function, and whether it takes `**kwargs`."""
     try:
         parameters = inspect.signature(function).parameters
-    except ValueError:  # of some that are written in C nothing is known
+    except ValueError:  # some functions written in C have no signature
         return {}, True
     # A converter hides the type of a field from the signature.
     declared = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
@@ -190,13 +191,13 @@ def _variable(value: str, path: str, static: bool, scope: Scope) -> Any:
     if name not in scope.variables:
         valid = ", ".join(f"${known}" for known in scope.variables)
         raise UsageError(
-            f"{path}: there is no hyper-parameter {value!r}; valid are: {valid}. Write "
-            f"`{name} = [...]` in the table [hyperparameters]."
+            f"{path}: unknown hyper-parameter {value!r}; valid are: {valid}. To add it, "
+            f"write `{name} = [...]` in the table [hyperparameters]."
         )
     if static and name in scope.swept:
         raise UsageError(
-            f"{path}: this field is part of the program and cannot be a hyper-parameter, "
-            f"but it is {value!r}. Write a strategy for each of its values."
+            f"{path}: this field is compiled into the program and cannot be a "
+            f"hyper-parameter, but it is {value!r}. Write one strategy for each value."
         )
     return scope.variables[name]
 
@@ -208,13 +209,13 @@ def _schedule(value: str, path: str, scope: Scope) -> Any:
 
 
 def _loaded(value: str, path: str, scope: Scope) -> Any:
-    """What `module:name` is; of a class, the object that it makes without arguments."""
+    """The object `module:name`; a class is called without arguments."""
     found = load(f"{path}:", value)
     return call(found, value, {}, path, scope) if isinstance(found, type) else found
 
 
 def _value(name: str, value: Any, path: str, argument: _Argument, scope: Scope) -> Any:
-    """A value of a table, as the constructor is to have it."""
+    """A value of a table, as the constructor takes it."""
     if isinstance(value, str) and value.startswith("$"):
         return _variable(value, path, argument.static, scope)
     if argument.number and type(value) not in (int, float):
@@ -238,11 +239,11 @@ def _value(name: str, value: Any, path: str, argument: _Argument, scope: Scope) 
 
 
 def _message(path: str, names: Mapping[str, Any], error: Exception) -> str:
-    """A constructor's error at its place in the file."""
+    """A constructor's error, with its place in the file."""
     text = str(error)
     if not isinstance(error, ValueError):
         return f"{path}: {type(error).__name__}: {text}"
-    # Those of this project begin with the name of the field.
+    # Messages of this project begin with the name of the field.
     first = re.match(r"\w*", text)
     return f"{path}.{text}" if first and first[0] in names else f"{path}: {text}"
 
@@ -255,16 +256,16 @@ def call(
     scope: Scope,
     given: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What a constructor or a function makes of the fields of a table.
+    """Call a constructor or a function with the fields of a table.
 
     **Arguments:**
 
     - `function`: the constructor or function.
-    - `name`: what it is called in the file.
-    - `fields`: as they are in the table.
-    - `path`: of the table in the file.
+    - `name`: its name in the file.
+    - `fields`: the fields of the table.
+    - `path`: the table's place in the file.
     - `scope`: what strings can refer to.
-    - `given`: arguments that are no fields; those that it does not take are left out.
+    - `given`: further arguments; those that the function does not take are dropped.
 
     **Raises:**
 
@@ -280,8 +281,8 @@ def call(
     missing = [k for k, a in own.items() if a.required and k not in fields]
     if missing:
         raise UsageError(
-            f"the field {path}.{missing[0]} is missing: {name} has no default for it. "
-            f'Write {{ name = "{name}", {missing[0]} = ... }}.'
+            f"the field {path}.{missing[0]} is missing and has no default. Write "
+            f'{{ name = "{name}", {missing[0]} = ... }}.'
         )
     plain = _Argument()
     values = {
@@ -295,38 +296,39 @@ def call(
 
 
 def name_and_fields(value: Any, path: str) -> tuple[str, dict[str, Any]]:
-    """An object's name and arguments: a string has none, a table has further fields."""
+    """An object's name and arguments; a string is a name without arguments."""
     if isinstance(value, str):
         return value, {}
     fields = dict(value)
     name = fields.pop("name", None)
     if not isinstance(name, str):
         raise UsageError(
-            f'{path} must have a name, {{ name = "...", ... }}, but it is {value!r}.'
+            f'{path} must be a table with a name, {{ name = "...", ... }}, but it is '
+            f"{value!r}."
         )
     return name, fields
 
 
 def _build_any(value: Any, path: str, scope: Scope) -> Any:
-    """An object of whatever class: for arguments that do not say what they take."""
+    """An object of any class, for arguments whose annotation names none."""
     name, fields = name_and_fields(value, path)
     known = {k: v for of_kind in scope.known.values() for k, v in of_kind.items()}
     return call(find(path, "object", name, known), name, fields, path, scope)
 
 
 def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
-    """An object of a file.
+    """Make an object that a file describes.
 
     **Arguments:**
 
     - `value`: its name, or a table of its name and arguments.
-    - `path`: of the value in the file.
-    - `kind`: the abstract class that it must be of.
+    - `path`: the value's place in the file.
+    - `kind`: the abstract class that it must be an instance of.
     - `scope`: what strings can refer to.
 
     **Raises:**
 
-    `UsageError` as [`call`][], or if the name is unknown or makes something else.
+    `UsageError` as in [`call`][], or if the name is unknown or is not of that class.
     """
     name, fields = name_and_fields(value, path)
     made = find(path, _KINDS[kind], name, scope.known.get(kind, {}))
@@ -334,8 +336,8 @@ def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
         made = call(made, name, fields, path, scope)
     elif fields:
         raise UsageError(
-            f"unknown field {path}.{next(iter(fields))}; {name!r} is made already and "
-            "takes none. Name its class to choose them."
+            f"unknown field {path}.{next(iter(fields))}; {name!r} is an instance and takes "
+            "no arguments. Name its class to choose them."
         )
     if not isinstance(made, kind):
         raise UsageError(f"{path} must be a curvopt.{kind.__name__}, but it is {made!r}.")
@@ -345,7 +347,7 @@ def build(value: Any, path: str, kind: type, scope: Scope) -> Any:
 def problem_of(
     value: Any, known: Mapping[str, Callable[[], curvopt.AbstractProblem]]
 ) -> curvopt.AbstractProblem:
-    """The problem of a file: one of those known, or one's own with its arguments."""
+    """The problem of a file: a known one, or the user's own with its arguments."""
     kind = curvopt.AbstractProblem
     return build(value, "problem", kind, Scope(1, {kind: known}, {}))
 
@@ -357,8 +359,8 @@ def scope_of(problem: curvopt.AbstractProblem, steps: int) -> Scope:
 
 
 def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimiser:
-    """The solver of a table: a direction, a line search or a recipe, perhaps a curvature
-    method.
+    """The solver of a table: a direction, a line search or a recipe, and optionally a
+    curvature method.
 
     **Raises:**
 
@@ -380,8 +382,8 @@ def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimise
     made = call(function, name, fields, at, scope, given)
     if not isinstance(made, curvopt.LineSearchMinimiser):
         raise UsageError(
-            f"{at} must make a curvopt.LineSearchMinimiser of a direction, but {name!r} "
-            f"makes {made!r}."
+            f"{at} must return a curvopt.LineSearchMinimiser, but {name!r} returns "
+            f"{made!r}."
         )
     if not own:
         return made
@@ -391,11 +393,12 @@ def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimise
 def family_of(
     table: Any, path: str, scope: Scope, grid: Mapping[str, Sequence[float]]
 ) -> curvopt.LineSearchMinimiser | curvopt.Family:
-    """The solver of a table; with a grid, the family of them.
+    """The solver of a table, or a family of solvers if there is a grid.
 
     **Raises:**
 
-    `UsageError` naming the field and its value; of a family, the point, when it is made.
+    `UsageError` naming the field and its value. For a family it is raised when a member is
+    made, and names the point of the grid too.
     """
     if not grid:
         return solver_of(table, path, scope)
@@ -410,8 +413,8 @@ def family_of(
     taken = [name for name in grid if name in scope.variables]
     if taken:
         raise UsageError(
-            f"{path}: a hyper-parameter cannot be called {taken[0]!r}, which means "
-            "something else in a file."
+            f"{path}: a hyper-parameter cannot be called {taken[0]!r}, which is reserved. "
+            "Rename it."
         )
     try:
         return curvopt.Family(solver, **grid)

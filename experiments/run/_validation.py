@@ -1,4 +1,4 @@
-"""From what is in a file to a struct, with errors that name the field."""
+"""Structs from the values of a file, with errors that name the field."""
 
 import re
 import typing
@@ -33,12 +33,12 @@ def _join(path: str, further: str) -> str:
 
 
 def quoted(section: str, name: str) -> str:
-    """The path of a named table, as it is written in the file."""
+    """The path of a named table, as the file writes it."""
     return f'{section}."{name}"'
 
 
 def _members(kind: Any) -> Iterator[Any]:
-    """What a type is made of, without unions and annotations."""
+    """The structs and literals in a type, unions and annotations unpacked."""
     arguments = typing.get_args(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield kind
@@ -50,8 +50,8 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _at(kind: Any, value: Any, steps: list[str]) -> tuple[Any, Any]:
-    """The type and the value at a path; as far as it is known, of a list's or table's
-    entry the whole list or table."""
+    """The type and the value at a path. msgspec writes `...` for an unknown entry of a list
+    or table, for which it is the whole list or table."""
     for step in steps:
         if step.isdecimal():
             value = value[int(step)]
@@ -64,13 +64,13 @@ def _at(kind: Any, value: Any, steps: list[str]) -> tuple[Any, Any]:
 
 
 def field_names(kind: Any) -> str:
-    """The fields of the structs in a type, as a list to read."""
+    """The fields of the structs in a type, as readable text."""
     structs = (m for m in _members(kind) if isinstance(m, type))
     return ", ".join(f.encode_name for s in structs for f in msgspec.structs.fields(s))
 
 
 def _expected(text: str) -> str:
-    """msgspec's words for a type, in a user's: `int | array` is an integer or a list."""
+    """msgspec's names of types in plain words: `int | array` is an integer or a list."""
     types, _, limit = text.removeprefix("`").partition("`")
     names = [name for name in types.split(" | ") if name != "null"]
     for sign, words in _LIMITS.items():
@@ -97,13 +97,13 @@ def _readable(message: str, kind: Any, value: Any, path: str) -> str:
 
 
 def convert(value: Any, kind: Any, path: str = "") -> Any:
-    """A value of a file as a struct, or as any type that `msgspec` knows.
+    """Convert a value of a file to a struct, or to any type that `msgspec` supports.
 
     **Arguments:**
 
-    - `value`: of plain tables, lists, strings and numbers.
+    - `value`: made of plain tables, lists, strings and numbers.
     - `kind`: the type.
-    - `path`: of the value in the file.
+    - `path`: the value's place in the file.
 
     **Raises:**
 

@@ -129,7 +129,7 @@ def test_the_report_long_after_the_run(results, tmp_path, monkeypatch, capsys):
     latex = capsys.readouterr().out
     assert latex.startswith("\\begin{tabular}{l") and latex.count(r"\\") == 7
     assert main(["table", str(results), "--metric", "error"]) == 2
-    assert "unknown metric 'error'; there are: " in capsys.readouterr().err
+    assert "unknown metric 'error'; valid are: " in capsys.readouterr().err
 
 
 def test_a_part_of_what_is_in_the_folder(results, tmp_path, monkeypatch):
@@ -179,9 +179,9 @@ def test_overwriting_deletes_the_studies_and_nothing_else(tmp_path, capsys):
         (["--steps", "-5"], "--steps must be an integer of at least 1, but it is -5"),
         (["--tuning-seeds", "0"], "--tuning-seeds must be an integer of at least 1"),
         (["--evaluations", "0"], "evaluations must be an integer of at least 1"),
-        (["--rates", "0"], "--rates must be how many, at least 1, or lowest:highest:"),
-        (["--rates", "1:0.1:3"], "--rates must be how many, at least 1, or lowest:high"),
-        (["--rates", "1:2"], "--rates must be how many, at least 1, or lowest:highest:"),
+        (["--rates", "0"], "--rates must be a number of values, at least 1, or lowest:"),
+        (["--rates", "1:0.1:3"], "--rates must be a number of values, at least 1, or low"),
+        (["--rates", "1:2"], "--rates must be a number of values, at least 1, or lowest:"),
         (["--metric", "loss"], "unknown metric 'loss'; the problem's are: "),
         (["--problem", "no_such:Bowl"], "problem 'no_such:Bowl' cannot be loaded: Mod"),
         (["--data-dir", "/nowhere"], "/nowhere is not there"),

@@ -128,7 +128,7 @@ def test_command(tmp_path, monkeypatch, capsys):
         assert part in report
 
     assert main([*arguments, "--out", str(tmp_path)]) == 2
-    assert "holds results already" in capsys.readouterr().err
+    assert "already holds results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert jnp.zeros(()).dtype == jnp.float32
 
     assert main(arguments) == 2
-    assert "holds results already" in capsys.readouterr().err
+    assert "already holds results" in capsys.readouterr().err
     none = [*arguments[:1], "--names", "broken", "--solvers", "cg", "--out"]
     assert main([*none, str(tmp_path / "none")]) == 2
     assert "none of the problems can be evaluated. broken: File" in capsys.readouterr().err

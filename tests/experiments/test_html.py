@@ -122,9 +122,9 @@ def test_head(root):
     "source, error, match",
     [
         ("figures/none.png", FileNotFoundError, "'figures/none.png', but there is no"),
-        ("https://example.org/x.png", ValueError, "must be files beside it"),
-        ("//example.org/x.png", ValueError, "must be files beside it"),
-        ("figures/x.pdf", ValueError, "must be of .png, .jpg, .svg"),
+        ("https://example.org/x.png", ValueError, "must be files in its folder"),
+        ("//example.org/x.png", ValueError, "must be files in its folder"),
+        ("figures/x.pdf", ValueError, "must be .png, .jpg, .svg files"),
     ],
 )
 def test_figures_that_cannot_be_shown(folder, source, error, match):

@@ -202,7 +202,7 @@ def test_hyperparameters(tmp_path, capsys):
         np.testing.assert_allclose(*(final.isel(decay=k) for k in (0, 1)), rtol=1e-5)
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert f"- **rate**: learning rate {best:.4g}" in text
-    assert "chosen on the seeds that are reported" in " ".join(text.split())
+    assert "chosen on the reported seeds" in " ".join(text.split())
     row = next(line for line in text.splitlines() if line.startswith("| rate "))
     assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{best:.4g}", "–"]
     assert (tmp_path / "out" / "figures" / "sensitivity-learning-rate.png").exists()
@@ -258,7 +258,7 @@ _UNIT = 'line_search = "unit"\n'
 _HYPER = "[hyperparameters]\nx = [1.0, -1.0]\n"
 
 BAD = {
-    "no TOML": ("steps = ", "is no valid TOML: Invalid value"),
+    "no TOML": ("steps = ", "is not valid TOML: Invalid value"),
     "type": (
         _study("steps = 8", 'steps = "many"'),
         "steps must be an integer, but it is 'many'.",
@@ -311,7 +311,7 @@ BAD = {
     ),
     "metric of which more is better": (
         _study('metric = "distance"', 'metric = "accuracy"'),
-        "lower_is_better: is a lower 'accuracy' better?",
+        "lower_is_better must be given for the metric 'accuracy'",
     ),
     "baseline": (
         _study('baseline = "tuned, by hand"', 'baseline = "tuned"'),
@@ -323,7 +323,7 @@ BAD = {
     ),
     "baseline of a grid": (
         _study("evaluations = 2", 'evaluations = 2\nbaseline = "rate"', GRID),
-        "baseline: with hyperparameters nothing is compared",
+        "baseline: 'nested' has hyperparameters and cannot be compared",
     ),
     "no strategy": (
         _study('problem = "my_bowl:Bowl"', "", _strategy("x")).split("[")[0]
@@ -332,7 +332,7 @@ BAD = {
     ),
     "one of two": (
         _strategy(_SGD),
-        'strategies."S": a strategy has one of line_search and recipe, but neither is',
+        'strategies."S": a strategy must have either line_search or recipe, but it has',
     ),
     "unknown of a strategy": (
         _strategy(_SGD + _UNIT + 'curve = "x"'),
@@ -360,7 +360,7 @@ BAD = {
     ),
     "argument without default": (
         _strategy(_SGD + 'line_search = "LearningRate"'),
-        'the field strategies."S".line_search.learning_rate is missing: LearningRate has',
+        'the field strategies."S".line_search.learning_rate is missing and has no default',
     ),
     "nested": (
         _strategy(
@@ -376,11 +376,11 @@ BAD = {
     ),
     "no name": (
         _strategy("direction = { decay = 0.5 }\n" + _UNIT),
-        'strategies."S".direction must have a name, { name = "...", ... }, but it is',
+        'strategies."S".direction must be a table with a name, { name = "...", ... }, but',
     ),
     "fields of what is made": (
         _strategy('direction = { name = "sgd", decay = 0.5 }\n' + _UNIT),
-        "unknown field strategies.\"S\".direction.decay; 'sgd' is made already",
+        "unknown field strategies.\"S\".direction.decay; 'sgd' is an instance",
     ),
     "another kind": (
         _strategy(_SGD + 'line_search = "my_bowl:SGD"'),
@@ -397,11 +397,11 @@ BAD = {
         _strategy(
             _SGD + 'line_search = "CurvatureRescaling"\ncurvature = "GaussNewtonCurvature"'
         ),
-        "the strategy 'S' cannot make a step on the problem: GaussNewtonCurvature must",
+        "the strategy 'S' cannot take a step on the problem: GaussNewtonCurvature must",
     ),
     "no hyper-parameter": (
         _strategy(_SGD + 'line_search = { name = "LearningRate", learning_rate = "$x" }'),
-        "strategies.\"S\".line_search.learning_rate: there is no hyper-parameter '$x'",
+        "strategies.\"S\".line_search.learning_rate: unknown hyper-parameter '$x'",
     ),
     "value of a hyper-parameter": (
         _strategy(_SGD + 'line_search = { name = "LearningRate", learning_rate = "$x" }')
@@ -411,11 +411,11 @@ BAD = {
     ),
     "static": (
         _strategy('direction = { name = "Momentum", nesterov = "$x" }\n' + _UNIT) + _HYPER,
-        'strategies."S".direction.nesterov: this field is part of the program and cannot',
+        'strategies."S".direction.nesterov: this field is compiled into the program and',
     ),
     "unused": (
         _strategy(_SGD + _UNIT) + _HYPER,
-        'hyperparameters.x: no strategy has "$x" in it',
+        'hyperparameters.x: no strategy refers to "$x"',
     ),
     "name of a hyper-parameter": (
         _study("decay = [0.0, 0.9]", "seed = [0.0, 0.9]", GRID).replace("$decay", "$seed"),
@@ -428,11 +428,11 @@ BAD = {
     ),
     "grid": (
         _study("to = 1.0, number", "to = 0.001, number", GRID),
-        "hyperparameters.learning_rate: a grid goes from a number to a higher one, but it",
+        "hyperparameters.learning_rate: a grid must go from a number to a higher one, but",
     ),
     "tuning on what is reported": (
         _study('schedules = ["linear"]', 'schedules = ["linear"]\nseeds = [4, 9]'),
-        "seeds that are reported must not be tuned on, but [4] of 'tuned, by hand' are",
+        "tuning seeds must not be reported, but [4] of 'tuned, by hand' are",
     ),
     "schedule of the tuning": (
         _study('schedules = ["linear"]', 'schedules = ["sine"]'),
@@ -440,7 +440,7 @@ BAD = {
     ),
     "nothing to tune": (
         _study('schedules = ["linear"]', 'line_search = "unit"'),
-        'tuning."tuned, by hand".line_search must have "$learning_rate" in it',
+        'tuning."tuned, by hand".line_search must contain "$learning_rate"',
     ),
     "more seeds than there are": (
         _study("seeds = 6", f"seeds = {2**70}"),
@@ -456,15 +456,15 @@ BAD = {
         _study("decay = [0.0, 0.9]", "steps = [0.0, 0.9]", GRID).replace(
             "$decay", "$steps"
         ),
-        "a hyper-parameter cannot be called 'steps', which means something else in a file",
+        "a hyper-parameter cannot be called 'steps', which is reserved",
     ),
     "unused of a strategy": (
         _strategy(_SGD + _UNIT + "hyperparameters = { x = [1.0, 2.0] }"),
-        'strategies."S".hyperparameters.x: the strategy does not have "$x" in it',
+        'strategies."S".hyperparameters.x: the strategy does not refer to "$x"',
     ),
     "one name twice": (
         _study('[strategies."Adam, own recipe"]', '[strategies."tuned, by hand"]'),
-        'tuning."tuned, by hand": there is a strategy of that name in [strategies] too',
+        'tuning."tuned, by hand": [strategies] has a strategy of the same name',
     ),
 }
 
