@@ -17,7 +17,8 @@ _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xm
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 # Readable on a desk and on a phone. The page is never wider than the screen: tables, code
-# and figures with small print scroll by themselves.
+# and figures with small print scroll by themselves. A wide table reaches into the right
+# margin, up to the edge of the window.
 _CSS = """\
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #667;
   --rule: #d5d9e0; --band: #f4f6f9; --link: #0064b0; }
@@ -28,7 +29,7 @@ html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; max-width: 54rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
-p, li { max-width: 44rem; }
+p, ul, ol { max-width: 44rem; }
 h1, h2, h3 { line-height: 1.25; margin: 2.2rem 0 0.7rem; }
 h1 { font-size: 1.6rem; margin-top: 0.5rem; }
 h2 { font-size: 1.25rem; border-top: 1px solid var(--rule); padding-top: 1.1rem; }
@@ -39,6 +40,7 @@ code { font: 0.875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospac
 pre, .table, figure { overflow-x: auto; -webkit-overflow-scrolling: touch; }
 pre { background: var(--band); border-radius: 6px; padding: 0.8rem 1rem; }
 pre code { background: none; padding: 0; }
+.table { width: max-content; max-width: calc(50vw + min(27rem, 50vw) - 2rem); }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
   margin: 0.4rem 0; }
 th, td { padding: 0.4rem 0.8rem; border-bottom: 1px solid var(--rule);
@@ -51,7 +53,7 @@ figcaption { color: #555; font-size: 0.85rem; padding: 0.4rem 0.2rem 0; position
   left: 0; max-width: calc(100vw - 4rem); }
 blockquote { margin: 1rem 0; padding-left: 1rem; border-left: 3px solid var(--rule);
   color: var(--faint); }
-@media print { body { max-width: none; } figure, table { break-inside: avoid; } }
+@media print { body, .table { max-width: none; } figure, table { break-inside: avoid; } }
 """
 
 

@@ -81,14 +81,16 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     - `figures`: the caption of each figure, by name.
     """
     outline, data = results.outline, results.data
-    made = f" Made by\n\n{fenced(outline.command)}\n\non" if outline.command else " On"
+    made = ["**Command**", fenced(outline.command)] if outline.command else []
     shared = "; a best point has an equal share of the seconds of its grid"
     seeds, steps = data.sizes["seed"], data.sizes["step"]
     sections = [
         f"# {in_markdown(outline.title)}",
         f"{_counted(steps, 'step')} from {_counted(seeds, 'seed')}. A seed gives every "
-        "strategy the same initial parameters and the same batches."
-        f"{made}\n\n{fenced(data.attrs['problem'])}",
+        "strategy the same initial parameters and the same batches.",
+        *made,
+        "**Problem**",
+        fenced(data.attrs["problem"]),
         "## Results",
         FORMATS["markdown"](results),
         "Means over seeds, with the 95 % BCa bootstrap interval where there are enough "
@@ -118,9 +120,12 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     ]
     if outline.text:
         sections += ["## The study", fenced(outline.text, "toml")]
-    facts = outline.origin | json.loads(data.attrs["versions"])
+    # The command stands above, and the runs record the versions that made them.
+    facts = {k: outline.origin[k] for k in ("date", "commit") if k in outline.origin}
+    facts |= json.loads(data.attrs["versions"])
+    facts |= json.loads(outline.origin.get("hardware", "{}"))
     sections += [
-        "## Versions",
+        "## Versions and hardware",
         ", ".join(f"{k} {in_markdown(v)}" for k, v in facts.items()) + ".",
     ]
     return "\n\n".join(sections) + "\n"

@@ -1,10 +1,16 @@
 """Reports that need nothing but themselves."""
 
 import base64
+import html
+import re
+import shutil
+import subprocess
 import xml.etree.ElementTree
 
+import matplotlib.figure
 import pytest
 
+from experiments.__main__ import main
 from experiments._folder import ResultsFolder
 from experiments._html import html_report
 
@@ -144,3 +150,69 @@ def test_saved_beside_the_markdown(folder):
         results.save_report("# Other\n\n![x](figures/b.png)\n")
     assert (folder / "report.md").read_text("utf-8").startswith("# Title")
     assert not list(folder.glob(".partial*"))
+
+
+PHONE, DESK = 390, 1280
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+# Chromium makes no window narrower than 500 pixels, but frames of any width.
+FRAME = '<iframe style="width: {}px; height: 800px; border: 0" srcdoc="{}"></iframe>'
+
+MEASURE = """<script>onload = () => {
+  const frames = [...document.querySelectorAll("iframe")];
+  const roots = frames.map(frame => frame.contentDocument.documentElement);
+  document.title = roots.map(root => root.scrollWidth - root.clientWidth).join(" ");
+}</script>"""
+
+
+def _overflows(page, folder):
+    """By how many pixels a page is wider than the windows of a phone and of a desk."""
+    frames = (FRAME.format(width, html.escape(page)) for width in (PHONE, DESK))
+    file = folder / "frames.html"
+    file.write_text(f"<!DOCTYPE html>{MEASURE}{''.join(frames)}", "utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    dumped = subprocess.run(
+        [BROWSER, *options, profile, "--dump-dom", file.as_uri()],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    (found,) = re.findall(r"<title>(\d+ \d+)</title>", dumped)
+    return tuple(map(int, found.split()))
+
+
+def _compared(folder):
+    """A report with every kind of section, of real runs."""
+    arguments = ["--problem", "quadratic", "--directions", "sgd", "adam"]
+    sizes = ["--seeds", "6", "--steps", "12", "--rates", "3", "--tuning-seeds", "1"]
+    assert main(["compare", *arguments, *sizes, "--out", str(folder)]) == 0
+    return (folder / "report.html").read_text("utf-8")
+
+
+def _unbroken(folder):
+    """A report in which everything is wide and no word ends."""
+    word, wide = "a_name_without_end" * 20, "x = 1; " * 60
+    figure = matplotlib.figure.Figure((30, 2))
+    figure.subplots().plot([0, 1])
+    figure.savefig(folder / "wide.png", dpi=100)
+    row = "|".join(f" {word} " for _ in range(8))
+    text = (
+        f"# {word}\n\n## {word}\n\n{word}, **{word}**, `{word}`.\n\n"
+        f"- {word}\n  - `{word}`\n\n"
+        f"```\n{wide}\n```\n\n|{row}|\n|{' --- |' * 8}\n|{row}|\n\n![{word}](wide.png)\n"
+    )
+    return html_report(text, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+@pytest.mark.parametrize("made", [_compared, _unbroken])
+def test_nothing_is_wider_than_the_window(made, tmp_path):
+    """On a phone and on a desk; what is wide scrolls by itself."""
+    page = made(tmp_path)
+    assert _overflows(page, tmp_path) == (0, 0)
+    assert _overflows(page.replace("overflow-x: auto", ""), tmp_path)[0] > 0
