@@ -1,6 +1,5 @@
-"""The research: questions, asked of problems, and what the write-up takes from the answers.
-
-`python -m experiments research`. Each question is a module of `questions`.
+"""The research questions, and the figures, tables and numbers that the paper takes from
+their results: `python -m experiments research`. Each question is a module of `questions`.
 """
 
 from ._command import Research as Research, research as research

@@ -1,4 +1,4 @@
-"""Optimisers that are evaluated at another point than the one whose gradient they take."""
+"""Optimisers that are evaluated at another point than where they take the gradient."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,19 +13,19 @@ from strategies import FromOptax, LearningRate
 
 
 class Points(NamedTuple):
-    """Where gradients are taken, and where the problem's metrics are evaluated."""
+    """The point where gradients are taken, and the one where metrics are evaluated."""
 
     trained: PyTree[Array]
     evaluated: PyTree[Array]
 
 
 class EvaluatedElsewhere(curvopt.AbstractProblem):
-    """A problem whose parameters are two points: the loss is that of the one, the metrics
-    are those of the other. Both begin where the problem does, and batches are the same.
+    """A problem whose parameters are two points, one for the loss and one for the metrics.
+    Both start at the problem's initial parameters, and the batches are the same.
 
     **Arguments:**
 
-    - `problem`: the problem, which is not changed otherwise.
+    - `problem`: the problem, otherwise unchanged.
     """
 
     problem: curvopt.AbstractProblem
@@ -50,15 +50,15 @@ class EvaluatedElsewhere(curvopt.AbstractProblem):
         return self.problem.steps_per_epoch
 
 
-# From the state of a transformation, where it trains, where it was evaluated, and the
-# number of the step, the first being 1: where it is evaluated.
+# Maps the state of a transformation, the trained point, the last evaluated point and the
+# number of the step (from 1) to the new evaluated point.
 Where = Callable[[Any, PyTree, PyTree, Int[Array, ""]], PyTree]
 
 
 def elsewhere(
     tx: optax.GradientTransformation, where: Where
 ) -> curvopt.LineSearchMinimiser:
-    """An optimiser of optax on [`EvaluatedElsewhere`][], at its own learning rate.
+    """An optax optimiser on [`EvaluatedElsewhere`][], at its own learning rate.
 
     **Arguments:**
 
@@ -97,10 +97,11 @@ def polynomial_average(
     state: Any, trained: PyTree, evaluated: PyTree, count: Int[Array, ""]
 ) -> PyTree:
     r"""The average $\bar y_t = (1 - w_t) \bar y_{t-1} + w_t y_t$ with
-    $w_t = (1 + \gamma) / (t + \gamma)$, $\gamma = 8$, which nearly forgets how it began.
+    $w_t = (1 + \gamma) / (t + \gamma)$, $\gamma = 8$, which gives early points little
+    weight.
 
     Source: Shamir & Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*
-    (2013); that DoG is averaged so, with this $\gamma$: recalled.
+    (2013). That DoG uses this average with this $\gamma$ is recalled.
     """
     del state
     weight = 9 / (count + 8)

@@ -11,7 +11,7 @@ from ._families import Family, KINDS, raw, schedule
 from ._settings import Setting
 
 
-# Where values are tried the seeds are drawn from here on: never among the reported ones.
+# Tuning uses seeds from here on, which are never reported.
 _FIRST_TUNING_SEED = 1_000_000
 
 _QUICK_STEPS = 12
@@ -19,14 +19,14 @@ _QUICK_STEPS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """One setting, ready to be run on. All questions share what was run on it.
+    """One setting, ready to run. All questions share its runs.
 
     **Attributes:**
 
-    - `name`, `setting`: which.
-    - `problem`: its problem, which tells the distance travelled as well.
-    - `folder`: where runs are saved as they go.
-    - `quick`: whether it only shows that everything works.
+    - `name`, `setting`: the setting and its name.
+    - `problem`: its problem, with the distance travelled as a further metric.
+    - `folder`: the folder in which runs are saved.
+    - `quick`: whether to run a few steps only, as a smoke test.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Bench:
 
     @property
     def seeds(self) -> int:
-        """How many seeds are reported."""
+        """The number of reported seeds."""
         return 2 if self.quick else 12
 
     @property
     def tuning_seeds(self) -> list[int]:
-        """From which seeds values are tried."""
+        """The seeds on which values are tried."""
         number = 1 if self.quick else self.setting.tuning_seeds
         return [_FIRST_TUNING_SEED + k for k in range(number)]
 
     def schedule(self, kind: str):
-        """A schedule over the run, by its kind."""
+        """A schedule over the run, by kind."""
         return schedule(kind, self.steps)
 
     def _run(self, study: str, strategies: Mapping, steps: int | None, **options):
@@ -71,16 +71,17 @@ class Bench:
         grid: Mapping[str, Sequence[float]] | None = None,
         steps: int | None = None,
     ) -> xr.Dataset:
-        """Families of strategies at all values of their number, from the tuning seeds.
+        """Run families of strategies at all values of their hyper-parameters, on the tuning
+        seeds.
 
         **Arguments:**
 
-        - `study`: the name of the folder in which the runs are saved. What another
-            question ran there already is not run again.
-        - `families`: by name, functions of the number, or families with values of their
-            own.
-        - `grid`: its name and values, of those that are functions.
-        - `steps`: fewer than the setting's, perhaps.
+        - `study`: the name of the folder for the runs. Runs that another question saved
+            there are not made again.
+        - `families`: functions of the hyper-parameters, or families with values of their
+            own, by name.
+        - `grid`: the hyper-parameters' names and values, for the functions.
+        - `steps`: a number of steps below the setting's.
 
         **Returns:**
 
@@ -101,20 +102,20 @@ class Bench:
         strategies: Mapping[str, curvopt.LineSearchMinimiser],
         steps: int | None = None,
     ) -> xr.Dataset:
-        """Strategies from the seeds that are reported: the dataset of
+        """Run strategies on the reported seeds; returns the dataset of
         [`curvopt.run_study`][]."""
         return self._run(study, strategies, steps, seeds=self.seeds)
 
     def rates(
         self, direction: str, which: curvopt.AbstractDirection, values: Sequence[float]
     ) -> xr.Dataset:
-        """A direction at raw learning rates, constant and with a cosine."""
+        """Run a direction at raw learning rates, constant and under a cosine."""
         families = {kind: raw(which, self.schedule(kind)) for kind in KINDS}
         return self.sweep(f"rates-{direction}", families, {"learning_rate": values})
 
     def outcomes(self, data: xr.Dataset) -> xr.Dataset:
-        """The outcomes of runs, without their course: the metrics at the end (where a run
-        diverged, at the start), whether it diverged, and what it cost."""
+        """The outcomes of runs: the final metrics (the initial ones if a run diverged),
+        whether it diverged, and its cost."""
         evaluated = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
         final = {name: curvopt.final_metric(data, name) for name in evaluated}
         start = data[self.setting.metric].isel(evaluation_step=0, drop=True)

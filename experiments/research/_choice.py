@@ -1,4 +1,4 @@
-"""How much depends on the value of a number: the best one, and one for all problems."""
+"""The sensitivity to a hyper-parameter: its best value, and one value for all problems."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -10,22 +10,22 @@ import xarray as xr
 def shortfall(
     loss: xr.DataArray, start: xr.DataArray, value: str, reached: float = float("inf")
 ) -> xr.DataArray:
-    r"""How much of the way down is lost at each value of a number,
-    $(L(v) - L^*) / (L_0 - L^*)$ with $L(v)$ the mean over seeds, $L^*$ its lowest over the
-    values and $L_0$ that at the start: 0 at the best value, 1 where nothing is won.
+    r"""The fraction of the way down that is lost at each value of a hyper-parameter,
+    $(L(v) - L^*) / (L_0 - L^*)$ with $L(v)$ the mean over seeds, $L^*$ its minimum over the
+    values and $L_0$ the initial loss: 0 at the best value, 1 without any progress.
 
     **Arguments:**
 
     - `loss`: the final loss, with the dimensions `value` and `seed`; nan where a value was
         not tried.
-    - `start`: the loss at the start, with the dimension `seed`, and others perhaps.
-    - `value`: the dimension of the number's values.
-    - `reached`: the lowest loss otherwise reached, which is $L^*$ where it is lower.
+    - `start`: the initial loss, with the dimension `seed` and possibly others.
+    - `value`: the dimension of the hyper-parameter's values.
+    - `reached`: the lowest loss reached by other means, which is $L^*$ if it is lower.
 
     **Returns:**
 
-    The shortfall, with the dimension `value`. Where no value wins anything, all but the
-    best lose without bound.
+    The shortfall, with the dimension `value`. If no value makes progress, the shortfall of
+    all but the best is unbounded.
     """
     mean = loss.mean("seed")
     best, first = mean.min(value).clip(max=reached), start.mean()
@@ -34,13 +34,13 @@ def shortfall(
 
 
 def best_value(lost: xr.DataArray, value: str) -> float:
-    """The value at which least is lost; the first of several."""
+    """The value with the smallest shortfall; the first of several."""
     return float(lost[value][int(lost.argmin(value))])
 
 
 def good_values(lost: xr.DataArray, value: str, within: float) -> tuple[float, float]:
-    """The ends of the range around the best value in which no more than `within` is lost at
-    any value."""
+    """The ends of the range around the best value in which the shortfall is at most
+    `within`."""
     tried = lost.dropna(value)
     bad = np.flatnonzero(tried.values > within)
     at = int(tried.argmin(value))
@@ -51,8 +51,8 @@ def good_values(lost: xr.DataArray, value: str, within: float) -> tuple[float, f
 
 
 def at_edge(lost: xr.DataArray, value: str) -> int:
-    """Whether the best value is the lowest that was tried (-1) or the highest (1), beyond
-    which a better one may be, or within (0)."""
+    """Whether the best value is the lowest tried (-1), the highest tried (1), or inside the
+    grid (0). At the edge a wider grid may do better."""
     tried = lost.dropna(value)
     at = int(tried.argmin(value))
     return -1 if at == 0 else int(at == tried.size - 1)
@@ -65,8 +65,7 @@ class Common:
     **Attributes:**
 
     - `value`: the value.
-    - `lost`: what is lost with it, by problem. What ends above its start counts as 1, which
-        is all there is.
+    - `lost`: its shortfall, by problem. A run that ends above its start counts as 1.
     """
 
     value: float
@@ -82,15 +81,16 @@ class Common:
 
 
 def common_value(losts: Mapping[str, xr.DataArray], value: str) -> Common:
-    """The one value for all problems at which the mean of what is lost is lowest.
+    """The one value for all problems with the smallest mean shortfall.
 
     **Arguments:**
 
-    - `losts`: `shortfall` by problem; values that one of them did not try are left out.
+    - `losts`: `shortfall` by problem. Values that were not tried on all of them are left
+        out.
 
     **Returns:**
 
-    The value, nan with all lost if none was tried on all problems.
+    The value; nan with a shortfall of 1 if no value was tried on all problems.
     """
     tried = [lost.dropna(value) for lost in losts.values()]
     together = xr.concat(tried, dim="problem", join="inner").clip(max=1.0)
@@ -101,6 +101,6 @@ def common_value(losts: Mapping[str, xr.DataArray], value: str) -> Common:
 
 
 def decades(values: Iterable[float]) -> float:
-    """Over how many powers of ten values spread."""
+    """The spread of values in powers of ten."""
     found = np.array(list(values))
     return float(np.log10(found.max() / found.min()))

@@ -1,4 +1,4 @@
-"""Families of paired comparisons of final losses, counted and as tables."""
+"""Families of paired comparisons of final losses, as counts and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -20,8 +20,8 @@ Claims = Mapping[Pair, PairedComparison]
 
 
 def claims(data: xr.Dataset, pairs: Sequence[Pair]) -> dict[Pair, PairedComparison]:
-    """Compare strategies with their baselines on a setting, as one family; without the
-    pairs of which one was not run there."""
+    """Compare strategies with their baselines on a setting, as one family. Pairs with a
+    strategy that was not run there are left out."""
     ends, there = final(data), set(names(data))
     values = {name: ends.sel(strategy=name).values for name in there}
     known = {", against ".join(pair): pair for pair in pairs if there.issuperset(pair)}
@@ -30,7 +30,7 @@ def claims(data: xr.Dataset, pairs: Sequence[Pair]) -> dict[Pair, PairedComparis
 
 
 def verdict(pair: PairedComparison) -> Verdict:
-    """Of a loss: lower is better."""
+    """The verdict on a loss: lower is better."""
     if not pair.holds:
         return "undecided"
     return "better" if pair.mean_difference < 0 else "worse"
@@ -39,8 +39,8 @@ def verdict(pair: PairedComparison) -> Verdict:
 def counted(
     found: Mapping[str, Claims], pairs: Sequence[Pair], prefix: str
 ) -> dict[str, str]:
-    """How many of the pairs, over all settings, are better, worse and undecided, as
-    numbers named `prefix` with `Better`, `Worse` and `Undecided`."""
+    """The numbers of pairs that are better, worse and undecided over all settings, named
+    `prefix` with `Better`, `Worse` and `Undecided`."""
     verdicts = [
         verdict(pair)
         for own in found.values()
@@ -52,7 +52,7 @@ def counted(
 
 
 def _cell(data: xr.Dataset, own: Claims, pair: Pair) -> str:
-    """The difference in per cent of the baseline's mean, bold where it holds."""
+    """The difference in per cent of the baseline's mean, bold if it holds."""
     if pair not in own:
         return "--"
     found, rival = own[pair], float(final(data).sel(strategy=pair[1]).mean())
@@ -65,7 +65,7 @@ def _cell(data: xr.Dataset, own: Claims, pair: Pair) -> str:
 
 
 def number_failed(data: xr.Dataset, strategy: str) -> int:
-    """How many of a strategy's runs failed."""
+    """The number of a strategy's runs that failed."""
     return int(failed(data).sel(strategy=strategy).sum())
 
 
@@ -81,13 +81,13 @@ def claims_table(
     *,
     failures: bool = False,
 ) -> str:
-    """The differences, a column for each setting.
+    """The table of differences, with a column for each setting.
 
     **Arguments:**
 
-    - `results`, `found`: by setting.
-    - `groups`: by title, pairs by what their row is called.
-    - `failures`: whether the runs of the strategy that failed are counted, in brackets.
+    - `results`, `found`: the results and claims by setting.
+    - `groups`: the pairs by title and by the label of their row.
+    - `failures`: whether to add the number of the strategy's failed runs in brackets.
     """
     rows = [["", *(label(data) for data in results.values())]]
     for title, pairs in groups.items():

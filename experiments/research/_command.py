@@ -1,4 +1,4 @@
-"""The command: questions asked of settings."""
+"""The command that asks questions of settings."""
 
 import dataclasses
 import time
@@ -17,17 +17,17 @@ from .questions import QUESTIONS
 
 _QUICK = Path("results") / "research-quick"
 
-# Where things are is no part of how a result is made.
+# Where files are does not affect a result, and is left out of its origin.
 _PLACES = ("--data-dir", "--out", "--runs")
 
 
 @dataclasses.dataclass(frozen=True)
 class Research:
-    """Ask the questions of the research.
+    """Run the research questions of the paper.
 
-    Every question is asked of every setting, a problem at one size; that of cost has
-    workloads of its own, and is asked once. What the paper needs is written
-    to --out, one small file for each question and setting. On 2 cores a question takes 3 to
+    Each question is asked of each setting, which is a problem at one size. The question of
+    cost is asked once, on workloads of its own. Writes the results that the paper needs to
+    --out, one small file for each question and setting. On 2 cores a question takes 3 to
     70 minutes on a setting, cost takes 24 minutes, and everything some twelve hours.
     """
 
@@ -35,26 +35,26 @@ class Research:
     """The questions to ask."""
 
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
-    """The settings to ask them of. Those for the question of scale alone run if they are
-    named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
+    """The settings to ask them of. The settings that only the question of scale uses must
+    be named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
     mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
 
     quick: bool = False
-    """Small problems on the included data, a few steps: only to see that everything works.
-    Written to results/research-quick."""
+    """Run a smoke test: small problems on the included data, a few steps. Writes to
+    results/research-quick."""
 
     data_dir: Path | None = None
-    """The folder with data sets (default: the variable CURVOPT_DATA)."""
+    """The folder with data sets (default: the environment variable CURVOPT_DATA)."""
 
     out: Path = Path("paper") / "results"
-    """The folder that gets the small files."""
+    """The output folder for the results."""
 
     runs: Path = Path("results") / "research"
     """The folder in which runs are saved. The same command resumes them."""
 
 
 def _bench(name: str, setting: Setting, config: Research) -> Bench | None:
-    """A setting, ready to be run on; `None` if it is not there in a quick run."""
+    """A setting, ready to run; `None` if a quick run does not have it."""
     if not config.quick:
         problem = Tracked(setting.problem(config.data_dir))
         return Bench(name, setting, problem, config.runs / name, quick=False)
@@ -64,12 +64,12 @@ def _bench(name: str, setting: Setting, config: Research) -> Bench | None:
 
 
 def origin() -> dict[str, str]:
-    """What made a result: command, commit, versions and machine."""
+    """The origin of a result: command, commit, versions and machine."""
     return _origin(without=_PLACES)
 
 
 def provenance(bench: Bench) -> dict[str, str]:
-    """What made a result, and on what."""
+    """The origin of a result, and its setting."""
     return origin() | {
         "setting": bench.name,
         "label": bench.setting.label,
@@ -84,7 +84,7 @@ def _answered(name: str, began: float) -> None:
 
 
 def research(config: Research) -> None:
-    """Ask, and write what is kept.
+    """Ask the questions and write their results.
 
     **Raises:**
 
@@ -117,7 +117,7 @@ def research(config: Research) -> None:
     for name, setting in settings.items():
         bench = _bench(name, setting, config) if asked[name] else None
         if bench is None:
-            print(f"{name}: left out", flush=True)
+            print(f"{name}: skipped", flush=True)
             continue
         for question in asked[name]:
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The course of the loss, a panel for each setting."""
+"""The figure of learning curves, with a panel for each setting."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ _ABREAST = 3
 
 
 def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None:
-    # Not of the seeds that are finite alone: a line ends where one of its runs diverges.
+    # A mean over the finite seeds only would flatter: a line ends where a run diverges.
     loss = data.smooth_loss.astype(float).mean("seed", skipna=False)
     times = clocks(data)[clock]
     lowest, start = float(loss.min()), float(data.start.mean())
-    # What rises above the start is drawn at the upper edge.
+    # A loss above the start is drawn at the upper edge.
     highest = start + 0.05 * abs(start)
     loss = loss.clip(max=highest)
     points = data.sizes["window"]
@@ -37,7 +37,7 @@ def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None
         if name not in shown:
             ax.plot(times.sel(strategy=name), loss.sel(strategy=name), **GREY)
     if lowest > 0:
-        # Where runs end they are near each other, and far from where they began.
+        # Final losses are close together and far below the start.
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -53,8 +53,8 @@ def _panel(ax: Axes, data: xr.Dataset, shown: Sequence[str], clock: str) -> None
 def courses(
     results: Mapping[str, xr.Dataset], shown: Sequence[str], clock: str
 ) -> matplotlib.figure.Figure:
-    """The smooth loss, a mean over seeds, against one of `clocks`, up to little above that
-    at the start; the strategies `shown` in colour, the others grey."""
+    """The smooth loss, a mean over seeds, against one of `clocks`, up to slightly above its
+    initial value; the strategies `shown` in colour, the others grey."""
     columns = min(_ABREAST, len(results))
     rows = math.ceil(len(results) / columns)
     with matplotlib.style.context(STYLE):

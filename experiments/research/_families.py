@@ -1,5 +1,4 @@
-"""Strategies as functions of the one number that is left to choose, and the values that
-are tried."""
+"""Strategies as functions of their one free hyper-parameter, and the values to try."""
 
 import functools
 from collections.abc import Callable
@@ -37,12 +36,12 @@ KINDS = (CONSTANT, COSINE)
 
 @functools.cache
 def schedule(kind: str, steps: int) -> optax.Schedule | None:
-    """What a learning rate is multiplied by: nothing, or a cosine from 1 to 0."""
+    """The factor of a learning rate: `None`, or a cosine from 1 to 0."""
     return None if kind == CONSTANT else optax.cosine_decay_schedule(1.0, steps)
 
 
 def raw(direction: curvopt.AbstractDirection, decay: optax.Schedule | None) -> Family:
-    """`learning_rate` times a schedule."""
+    """A direction at `learning_rate` times a schedule."""
 
     def solver(learning_rate: Scalar) -> curvopt.LineSearchMinimiser:
         return curvopt.LineSearchMinimiser(direction, LearningRate(learning_rate, decay))
@@ -63,12 +62,12 @@ def rescaled(
 
     **Arguments:**
 
-    - `direction`: which way.
+    - `direction`: the direction.
     - `decay`: the schedule, or `None`.
-    - `average`: the decay of the averages; a grid can have it as a second number.
-    - `limited`: whether its growth is limited.
+    - `average`: the decay of the averages; a grid can sweep over it too.
+    - `limited`: whether the growth of the step is limited.
     - `curvature`: the curvature method.
-    - `options`: more of [`strategies.CurvatureRescaling`][].
+    - `options`: further arguments of [`strategies.CurvatureRescaling`][].
     """
 
     def solver(
@@ -83,11 +82,11 @@ def rescaled(
 
 
 def decades(lowest: int, highest: int) -> list[float]:
-    """Two values in every power of ten: ..., 0.1, 0.316, 1, ..."""
+    """Two values per power of ten: ..., 0.1, 0.316, 1, ..."""
     return [float(f"{10.0 ** (k / 2):.4g}") for k in range(2 * lowest, 2 * highest + 1)]
 
 
-# Of raw learning rates, for each direction: wide enough for losses of all scales.
+# Raw learning rates to try for each direction: wide enough for losses of all scales.
 RATES: dict[str, list[float]] = {
     "SGD": decades(-4, 1),
     "Momentum": decades(-4, 1),
@@ -95,8 +94,8 @@ RATES: dict[str, list[float]] = {
     "Adam": decades(-5, -1),
 }
 
-# Of the rescaled learning rate: 1/16 to 8.
+# Rescaled learning rates to try: 1/16 to 8.
 SCALES: list[float] = (2.0 ** np.arange(-4, 4)).tolist()
 
-# Beyond them, where the theory has the edge of stability at (1 + 0.9) / (1 - 0.9).
+# Further ones, where theory puts the edge of stability at (1 + 0.9) / (1 - 0.9).
 FAR_SCALES: list[float] = [16.0, 32.0]

@@ -1,5 +1,5 @@
-"""Rescaled heavy ball on a quadratic with noise in its gradient, at rest: what the paper's
-theory says. Equations and theorems are named by their labels in
+"""The paper's theory of the rescaled heavy ball on a quadratic with gradient noise, in its
+stationary state. Equations and theorems are cited by their labels in
 `paper/sections/memory.tex`."""
 
 import dataclasses
@@ -20,7 +20,7 @@ class HeavyBall:
 
     - `decay`: $\beta$.
     - `weight`: $w$; $1 - \beta$ is the normalised form, 1 the classical one.
-    - `along`: where slope and curvature are measured, along $-m^+$ or along $-g$.
+    - `along`: the line along which slope and curvature are measured: $-m^+$ or $-g$.
     """
 
     decay: float
@@ -29,12 +29,13 @@ class HeavyBall:
 
     @property
     def edge(self) -> float:
-        r"""The $\ell$ from which on the step rises to the edge of stability (`thm:edge`,
-        `thm:fresh`)."""
+        r"""The $\ell$ at and above which the step reaches the edge of stability
+        (`thm:edge`, `thm:fresh`)."""
         return 1.0 if self.along == "direction" else (1 + self.decay) / self.weight
 
     def _map(self, alpha: float, values: np.ndarray, noise: np.ndarray) -> float:
-        r"""$T(\tau) w / (\ell \alpha)$ (`eq:map`), which is $1 / \ell$ at the fixed point.
+        r"""$T(\tau) w / (\ell \alpha)$ (`eq:map`), which equals $1 / \ell$ at the fixed
+        point.
 
         $\alpha = \tau w$, and `noise` is $s_i^2$ along the eigenvectors of `values`.
         """

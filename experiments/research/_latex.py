@@ -1,4 +1,4 @@
-"""Numbers and tables as LaTeX writes them."""
+"""Numbers and tables in LaTeX."""
 
 import math
 import re
@@ -10,14 +10,14 @@ table = booktabs
 
 
 def plain(x: float, digits: int = 2) -> str:
-    """With so many significant digits, without an exponent where that is readable."""
+    """A number with `digits` significant digits, without an exponent if readable."""
     if not math.isfinite(x):
         return r"\infty" if x > 0 else "--"
     if x == 0:
         return "0"
     if x < 0:
         return r"\ensuremath{-}" + plain(-x, digits)
-    # Of the rounded number: 0.996 is 1.0.
+    # The exponent of the rounded number: 0.996 is 1.0.
     mantissa, _, power = f"{x:.{digits - 1}e}".partition("e")
     exponent = int(power)
     if -4 < exponent < 5:
@@ -26,7 +26,7 @@ def plain(x: float, digits: int = 2) -> str:
 
 
 def two(x: float) -> str:
-    """With two decimals, as costs and times over a gradient's are given."""
+    """A number with two decimals, for costs and times relative to a gradient's."""
     return number(x, ".2f", "--")
 
 
@@ -35,17 +35,17 @@ def percent(x: float, digits: int = 2) -> str:
 
 
 def fraction(x: float) -> str:
-    """A power of two as it is said: 1/16, 1/2, 4."""
+    """A power of two as a fraction: 1/16, 1/2, 4."""
     if not math.isfinite(x):
         return plain(x)
     return f"{x:g}" if x >= 1 else f"1/{1 / x:g}"
 
 
 def between(low: str, high: str) -> str:
-    """A range, or what both ends are."""
+    """A range, or the one value of both ends."""
     return low if low == high else f"{low} to {high}"
 
 
 def camel(text: str) -> str:
-    """The words of a name, as a part of the name of a number: letters only."""
+    """A name in camel case, letters only, as part of a macro's name."""
     return "".join(word.capitalize() for word in re.findall("[A-Za-z]+", text))

@@ -1,4 +1,4 @@
-"""Strategies over all settings."""
+"""The table of strategies over all settings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,18 +28,18 @@ def _reached(
 def overview(
     results: Mapping[str, xr.Dataset], strategies: Sequence[str]
 ) -> tuple[str, dict[str, dict[str, str]]]:
-    """Every strategy over all settings: what it loses of the way (the interquartile mean,
-    with its interval, and the mean), its rank, and in how many runs it gets to the target.
+    """Every strategy over all settings: its shortfall (the interquartile mean with its
+    interval, and the mean), its rank, and the share of runs that reach the target.
 
     **Arguments:**
 
-    - `results`: by setting, each with the same number of seeds.
-    - `strategies`: that were run on all of them.
+    - `results`: the results by setting, each with the same number of seeds.
+    - `strategies`: strategies that were run on all of them.
 
     **Returns:**
 
-    The table, the strategy that loses least first; and by strategy the texts `Lost` and
-    `Mean`, what it loses, and `Spent` and `Time`, the cost and the time of a step.
+    The table, in the order of the shortfall; and by strategy the texts `Lost` and `Mean`,
+    its shortfall, and `Spent` and `Time`, the cost and the time of a step.
     """
     parts = [lost(data).sel(strategy=strategies) for data in results.values()]
     scores = np.stack([part.values for part in parts], axis=-1)
@@ -48,7 +48,7 @@ def overview(
     spent = xr.DataArray(
         [spent_a_step(data) for data in shared], dims=("setting", "strategy")
     )
-    # Where all runs on a setting diverged there is none.
+    # A setting on which all runs diverged has no cost: the median skips it.
     cost = spent.median("setting").values
     time = np.median([data.step_time.values for data in shared], axis=0)
     reached = _reached(results, strategies)

@@ -1,4 +1,4 @@
-"""Where the rescaling measures, for directions with memory: the policies compared."""
+"""The policies of where the rescaling measures, for directions with memory."""
 
 from collections.abc import Callable, Iterable
 
@@ -29,13 +29,13 @@ DISPLACEMENTS = "displacements, 0.9"
 PLANE = "plane"
 BARE = "no averages"
 
-# Of a direction's name and a schedule.
+# Maps a direction's name and a schedule to a family.
 Policy = Callable[[str, optax.Schedule | None], Family]
 
-# With them the edge of a direction with memory is far above 1.
+# Under these policies a direction with memory has its edge far above 1.
 _FAR = (FRESH, FRESH_LONG, DISPLACEMENTS)
 
-# What of each direction has no memory: its momentum is then one of displacements.
+# The memoryless part of each direction, to which momentum of displacements is added.
 _MEMORYLESS: dict[str, curvopt.AbstractDirection] = {
     "Momentum": SGD(),
     "Adam": RMSProp(),
@@ -62,7 +62,7 @@ def _plane(direction: str, decay: optax.Schedule | None) -> Family:
     plane = HyperplaneSearch((_MEMORYLESS[direction], DIRECTIONS[direction]))
 
     def solver(ell) -> curvopt.LineSearchMinimiser:
-        # A step of 1 leads to the minimiser, which is an ell of 1/2.
+        # A step of 1 leads to the minimiser of the plane, which is ell = 1/2.
         rule = GrowthLimited(LearningRate(2 * ell, decay))
         return curvopt.LineSearchMinimiser(plane, rule)
 
@@ -87,16 +87,16 @@ def _values(direction: str, policy: str) -> list[float]:
 
 
 def scales(bench: Bench, asked: Iterable[tuple[str, str, str]]) -> xr.Dataset:
-    r"""Rescaled strategies at all values of $\ell$.
+    r"""Run rescaled strategies at all values of $\ell$.
 
     **Arguments:**
 
-    - `bench`: on what.
-    - `asked`: direction, policy and kind of schedule of each.
+    - `bench`: the setting.
+    - `asked`: direction, policy and kind of schedule of each strategy.
 
     **Returns:**
 
-    The runs, nan at values that a strategy was not tried at; `strategy` has the
+    The runs, nan at values that were not tried with a strategy; `strategy` has the
     coordinates `direction`, `policy` and `schedule`.
     """
     asked = list(asked)

@@ -1,4 +1,4 @@
-"""What it costs to reach a target, over settings and seeds."""
+"""The cost to reach a target, over settings and seeds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,15 +18,15 @@ from ._standings import final
 from ._style import GREY, legend, look
 
 
-# Of the way from the loss at the start to the lowest mean that a strategy ends at.
+# The target is this far along the way from the initial loss to the lowest mean final loss.
 WAY = 0.95
 
-# Beyond this factor the figure shows nothing.
+# The largest factor in the figure.
 _FARTHEST = 16.0
 
 
 def target(data: xr.Dataset) -> float:
-    """The loss that is to be reached on a setting."""
+    """The target loss on a setting."""
     first = float(data.start.astype(float).mean())
     best = float(final(data).mean("seed").min())
     return first - WAY * (first - best)
@@ -44,13 +44,13 @@ def _costs(
 def costs_to_target(
     results: Mapping[str, xr.Dataset], strategies: Sequence[str], clock: str
 ) -> Float[np.ndarray, "strategy run"]:
-    """What each strategy needs until its smooth loss first is at the target, on every
-    setting and from every seed; infinite where it is missed.
+    """The cost at which each strategy's smooth loss first reaches the target, on every
+    setting and seed; infinite if it never does.
 
     **Arguments:**
 
-    - `results`: by setting.
-    - `strategies`: that were run on all of them.
+    - `results`: the results by setting.
+    - `strategies`: strategies that were run on all of them.
     - `clock`: one of `clocks`.
     """
     parts = [_costs(data, strategies, clock) for data in results.values()]
@@ -78,7 +78,7 @@ def _panel(
 def profiles(
     results: Mapping[str, xr.Dataset], strategies: Sequence[str], shown: Sequence[str]
 ) -> matplotlib.figure.Figure:
-    """By each clock, the share of all runs in which a strategy reaches the target within a
+    """For each clock, the share of runs in which a strategy reaches the target within a
     factor of the cheapest strategy's cost; the strategies `shown` in colour, the others
     grey."""
     units = list(clocks(next(iter(results.values()))))

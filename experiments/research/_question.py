@@ -1,4 +1,4 @@
-"""What a question of the research is, and what it finds."""
+"""Research questions, and their findings."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ def _kept(folder: Path) -> dict[str, xr.Dataset]:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What the write-up takes from the results of a question.
+    """What the paper takes from the results of a question.
 
     **Attributes:**
 
-    - `figures`: by name.
-    - `numbers`: texts for LaTeX, by the name of the macro that each will be: letters only.
-    - `tables`: whole `tabular` environments, by name.
+    - `figures`: figures by name.
+    - `numbers`: LaTeX texts by the name of their macro, letters only.
+    - `tables`: whole `tabular` environments by name.
     """
 
     figures: Mapping[str, matplotlib.figure.Figure]
@@ -34,16 +34,16 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A question of the research: how it is asked of one setting, and what is
-    concluded from the answers.
+    """A research question: how to ask it of one setting, and how to conclude from the
+    answers.
 
     **Attributes:**
 
-    - `name`: on the command line, and of its folder of results.
-    - `title`: in words.
-    - `ask`: runs what it needs and returns what is kept.
-    - `conclude`: makes figures, numbers and tables of what was kept, by setting.
-    - `settings`: of which it is asked; `None` for all that do not say otherwise.
+    - `name`: its name on the command line, and of its folder of results.
+    - `title`: the question in words.
+    - `ask`: makes the runs that it needs and returns the results to keep.
+    - `conclude`: makes figures, numbers and tables from the results by setting.
+    - `settings`: the settings it is asked of; `None` for all that allow it.
     """
 
     name: str
@@ -53,27 +53,27 @@ class Question:
     settings: tuple[str, ...] | None = None
 
     def asked_of(self, name: str, setting: Setting) -> bool:
-        """Whether question and setting, of that name, want each other."""
+        """Whether the question is asked of a setting of that name."""
         wanted = self.settings is None or name in self.settings
         return wanted and (setting.questions is None or self.name in setting.questions)
 
     def findings(self, results: Path) -> Findings:
-        """The findings from a folder of results, which may have none of some settings."""
+        """The findings from a folder of results, which may lack some settings."""
         found = _kept(results / self.name)
         return self.conclude({name: found[name] for name in SETTINGS if name in found})
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A question that is answered once, by measuring and not by runs on a setting.
+    """A question that is answered once, by a measurement instead of runs on settings.
 
     **Attributes:**
 
-    - `name`: on the command line, of its folder of results and of the file in it.
-    - `title`: in words.
-    - `measure`: measures and returns what is kept; the argument is whether only to show
-        that everything works.
-    - `conclude`: makes figures, numbers and tables of it.
+    - `name`: its name on the command line, of its folder of results and of the file there.
+    - `title`: the question in words.
+    - `measure`: measures and returns the results to keep; its argument is whether to make a
+        smoke test only.
+    - `conclude`: makes figures, numbers and tables from the results.
     """
 
     name: str

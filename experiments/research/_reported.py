@@ -1,5 +1,4 @@
-"""Strategies from the seeds that are reported: where they end, what they cost, and the
-course of their loss."""
+"""Strategies on the reported seeds: outcomes, costs and learning curves."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from ._averaged import EvaluatedElsewhere
 from ._bench import Bench
 
 
-# Into so many windows of steps a run is cut, each of which has a smooth loss.
+# The number of windows of steps over which the mini-batch loss is smoothed.
 WINDOWS = 50
 
 
@@ -34,20 +33,20 @@ def reported(
     strategies: Mapping[str, curvopt.LineSearchMinimiser],
     elsewhere: Mapping[str, curvopt.LineSearchMinimiser] | None = None,
 ) -> xr.Dataset:
-    """Run strategies from the seeds that are reported.
+    """Run strategies on the reported seeds.
 
     **Arguments:**
 
-    - `bench`: on what.
-    - `strategies`: by name.
-    - `elsewhere`: further ones, evaluated at another point than the one they train.
+    - `bench`: the setting.
+    - `strategies`: the strategies by name.
+    - `elsewhere`: further strategies, evaluated at another point than the trained one.
 
     **Returns:**
 
-    The outcomes, with `course`, the metric along the run; `smooth_loss`, the means of the
-    batches' losses over windows of steps, and `smooth_cost`, what was spent meanwhile, in
-    gradient-equivalents (`window` is the mean step); `step_time`, the time of a step over
-    that of a gradient, and `gradient_seconds`.
+    The outcomes, with `course`, the metric along the run; `smooth_loss`, the mean
+    mini-batch loss over windows of steps, and `smooth_cost`, the mean cost so far in
+    gradient-equivalents (`window` is the mean step); `step_time`, the time of a step
+    relative to a gradient's, and `gradient_seconds`.
     """
     parts = [_kept(bench, bench.compare("reported", strategies))]
     runs = {name: (bench.problem, solver) for name, solver in strategies.items()}
@@ -65,8 +64,8 @@ def reported(
 
 
 def clocks(data: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What each window of `smooth_loss` is at, by three clocks, each of dimensions
-    `(strategy, window)`: steps made, gradient-equivalents spent, and seconds."""
+    """The position of each window of `smooth_loss` on three clocks of dimensions
+    `(strategy, window)`: steps, gradient-equivalents and seconds."""
     steps = (data.window + 1).broadcast_like(data.smooth_cost)
     return {
         "steps": steps,

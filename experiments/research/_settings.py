@@ -1,4 +1,4 @@
-"""On what the questions are asked: problems at their sizes, and how long they are run."""
+"""The settings of the research: problems at their sizes, and the lengths of their runs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,14 +32,14 @@ class Setting:
     **Attributes:**
 
     - `label`: its name in tables and figures.
-    - `problem`: makes it from the folder with the user's data.
-    - `quick`: makes a small one of the data that come with the project; `None` where
-        there are none of its kind.
-    - `steps`: how long it is run.
-    - `tuning_seeds`: from how many seeds values are tried.
-    - `evaluations`: how often its metrics are evaluated.
-    - `core`: whether every comparison is made on it.
-    - `questions`: what is asked of it; `None` for all.
+    - `problem`: makes the problem from the folder with the user's data.
+    - `quick`: makes a small one from the included data; `None` if there are none of its
+        kind.
+    - `steps`: the number of steps of a run.
+    - `tuning_seeds`: the number of seeds on which values are tried.
+    - `evaluations`: how often the metrics are evaluated.
+    - `core`: whether it is among the default settings.
+    - `questions`: the questions that are asked of it; `None` for all.
     """
 
     label: str
@@ -53,7 +53,7 @@ class Setting:
 
     @property
     def metric(self) -> Literal["train_loss"]:
-        """What is compared: the loss on training data, at the end."""
+        """The metric that is compared: the final loss on training data."""
         return "train_loss"
 
 
@@ -77,8 +77,7 @@ def _mlp(
     quick_width: int = 8,
     activation: Callable[[Array], Array] = jax.nn.gelu,
 ) -> Setting:
-    """The MLP at another width or batch size, or with kinks, of which only the question of
-    scale is asked."""
+    """The MLP at another width or batch size, or with kinks, for the question of scale."""
     return Setting(
         label,
         lambda folder: MLPClassifier(
@@ -112,7 +111,7 @@ def _lenet(label: str, smooth: bool, **options: Any) -> Setting:
 
 
 def _deterministic(label: str, problem: Callable[[], curvopt.AbstractProblem]) -> Setting:
-    """A problem without noise, as small in a quick run."""
+    """A problem without noise; a quick run has it at the same size."""
     return Setting(
         label,
         lambda folder: problem(),

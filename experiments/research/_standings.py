@@ -11,8 +11,8 @@ from ._latex import plain, table, two
 
 
 def final(data: xr.Dataset) -> xr.DataArray:
-    """The metric at the end of every run, of dimensions `(strategy, seed)`; of runs that
-    failed, at the start: how far above it they end would dominate a mean."""
+    """The final metric of every run, of dimensions `(strategy, seed)`. A failed run counts
+    with its initial metric, since its final one would dominate a mean."""
     ends = data[data.attrs["metric"]].astype(float)
     return ends.where(~failed(data), data.start).transpose("strategy", "seed")
 
@@ -23,7 +23,7 @@ def failed(data: xr.Dataset) -> xr.DataArray:
 
 
 def label(data: xr.Dataset) -> str:
-    """The setting in words, short: its model alone."""
+    """The short name of a setting: its model."""
     return data.attrs["label"].partition(",")[0]
 
 
@@ -32,13 +32,13 @@ def names(data: xr.Dataset) -> list[str]:
 
 
 def ranks(data: xr.Dataset) -> Float[np.ndarray, " strategy"]:
-    """The mean over seeds of every strategy's rank, 1 the best; ties share theirs."""
+    """Each strategy's mean rank over seeds, 1 for the best; ties share their mean rank."""
     return scipy.stats.rankdata(final(data).values, axis=0).mean(axis=1)
 
 
 def lost(data: xr.Dataset) -> xr.DataArray:
-    r"""How much of the way down every run loses, $(L - L^*) / (L_0 - L^*)$ with $L_0$ the
-    mean at the start and $L^*$ the lowest mean that any strategy ends at."""
+    r"""The shortfall of every run, $(L - L^*) / (L_0 - L^*)$, with $L_0$ the mean initial
+    loss and $L^*$ the lowest mean final loss of any strategy."""
     ends = final(data)
     best, first = ends.mean("seed").min(), data.start.astype(float).mean()
     return (ends - best) / (first - best)
@@ -57,15 +57,15 @@ def _tested(data: xr.Dataset) -> list[str]:
 
 
 def spent_a_step(data: xr.Dataset) -> Float[np.ndarray, " strategy"]:
-    """The mean cost of a step, in gradient-equivalents, of runs that did not diverge, since
-    those make no steps from there on; nan where all did."""
+    """The mean cost of a step in gradient-equivalents, over runs that did not diverge: a
+    diverged run makes no more steps. It is nan if all diverged."""
     spent = data.gradient_equivalents.astype(float).where(~data.diverged)
     return spent.mean("seed").values / float(data.attrs["steps"])
 
 
 def standing(data: xr.Dataset) -> str:
-    """The table of a setting, the strategy with the lowest mean loss first: its mean and
-    interval, mean rank, test accuracy, cost and time of a step, and runs that failed."""
+    """The table of a setting, in the order of the mean loss: mean and interval, mean rank,
+    test accuracy, cost and time of a step, and the number of failed runs."""
     ends, rank, tested = final(data), ranks(data), _tested(data)
     cost, time = spent_a_step(data), data.step_time.values
     number_failed = failed(data).sum("seed").values

@@ -1,4 +1,4 @@
-"""What the figures of the paper have in common: its page, and how strategies look."""
+"""The common style of the paper's figures."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from curvopt.plots import COLOURS
 
 
-# In inches: the width of the text block of the paper.
+# The width of the paper's text block, in inches.
 TEXT_WIDTH = 6.05
 
-# For those that are there to be compared with: one name in the legend for all.
+# Strategies in the background share one entry in the legend.
 GREY: dict[str, Any] = {
     "color": "#bbbbbb",
     "linewidth": 0.6,
@@ -21,14 +21,14 @@ GREY: dict[str, Any] = {
     "label": "other strategies",
 }
 
-# An eighth colour: no two in a figure of so many lines are the same.
+# An eighth colour, for figures with eight lines.
 _COLOURS = (*COLOURS, "#7f7f7f")
 _MARKERS = "os^DvP*Xph"
 _LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 
 
 def look(k: int) -> dict[str, Any]:
-    """How the `k`-th strategy is drawn: its colour, and for greyscale marker and line."""
+    """The look of the `k`-th strategy: colour, and marker and line style for greyscale."""
     return {
         "color": _COLOURS[k % len(_COLOURS)],
         "linestyle": _LINES[k % len(_LINES)],
@@ -39,16 +39,16 @@ def look(k: int) -> dict[str, Any]:
 
 
 def legend(figure: matplotlib.figure.Figure, axes: Iterable[Axes]) -> None:
-    """One legend above all panels, each strategy once."""
+    """One legend above all panels, with each strategy once."""
     found: dict[str, Artist] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels()):
             found.setdefault(name, handle)
-    # In points: a letter, and a handle with the space around it.
+    # In points: 3.9 for a letter, 30 for a handle with the space around it.
     widest = 3.9 * max(map(len, found)) + 30
     fit = max(1, int(72 * figure.get_figwidth() / widest))
     columns = min(4, fit, len(found))
-    # matplotlib fills columns; strategies are to be read along the lines.
+    # Matplotlib fills a legend by columns; this order makes it read by rows.
     order = [k for c in range(columns) for k in range(c, len(found), columns)]
     listed = [list(found.items())[k] for k in order]
     figure.legend(

@@ -8,12 +8,12 @@ import curvopt
 
 
 class Tracked(curvopt.AbstractProblem):
-    """A problem that remembers where it began: one more metric, `distance`, is the
-    Euclidean distance of the parameters from their initial values.
+    """A problem with one more metric, `distance`: the Euclidean distance of the parameters
+    from their initial values.
 
     **Arguments:**
 
-    - `problem`: the problem, which is not changed otherwise.
+    - `problem`: the problem, otherwise unchanged.
     """
 
     problem: curvopt.AbstractProblem

@@ -1,4 +1,4 @@
-"""Methods that claim to need no tuning, at their defaults."""
+"""Methods that claim to need no tuning, with their defaults."""
 
 import optax
 
@@ -23,7 +23,7 @@ def _plain(tx: optax.GradientTransformation) -> curvopt.LineSearchMinimiser:
 
 
 def untuned(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
-    """Rivals at their defaults; those that ask for a schedule with peak 1 get a cosine."""
+    """Rivals with their defaults; those that take a schedule with peak 1 get a cosine."""
     contrib, epoch = optax.contrib, bench.problem.steps_per_epoch
     cosine = optax.cosine_decay_schedule(1.0, bench.steps)
     sgd = lambda rule: curvopt.LineSearchMinimiser(SGD(), rule)
@@ -42,8 +42,8 @@ def untuned(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
 
 
 def averaged() -> dict[str, curvopt.LineSearchMinimiser]:
-    """Rivals at their defaults whose answer is an average: their metrics are those of the
-    average, the losses of their batches those of the point that is trained."""
+    """Rivals with their defaults that return an average: metrics are evaluated at the
+    average, mini-batch losses at the trained point."""
     contrib = optax.contrib
     return {
         "DoG, averaged": elsewhere(contrib.dog(), polynomial_average),

@@ -1,5 +1,5 @@
-r"""Batch size and averages: the best $\ell$ and the best average, from small batches to all
-data at once, and whether the greedy step loses there."""
+r"""Batch size and averages: the best $\ell$ and the best average from small batches to the
+full batch, and whether the greedy step loses there."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def _sizes(bench: Bench, everything: int) -> tuple[int, ...]:
 
 
 def _of_size(bench: Bench, problem: MLPClassifier, size: int) -> xr.Dataset:
-    """What SGD comes to with batches of this size, raw and rescaled."""
+    """The outcomes of SGD with batches of this size, raw and rescaled."""
     bench = dataclasses.replace(
         bench, problem=Tracked(problem), folder=bench.folder / f"batch-{size}"
     )
@@ -57,8 +57,8 @@ def _of_size(bench: Bench, problem: MLPClassifier, size: int) -> xr.Dataset:
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    r"""SGD on the network of the main comparison, with batches of several sizes: all values
-    of $\ell$ without and with averages, and all raw learning rates."""
+    r"""Run SGD on the network of the main comparison with several batch sizes, at all
+    values of $\ell$ without and with averages, and at all raw learning rates."""
     images = load_subset()
     sizes = _sizes(bench, len(images.train_images))
     parts = [_of_size(bench, MLPClassifier(images, batch_size=n), n) for n in sizes]
@@ -68,25 +68,25 @@ def ask(bench: Bench) -> xr.Dataset:
     )
 
 
-# Of the way down: a value at which no more is lost is a good one.
+# A value with a shortfall of at most this is a good one.
 _WITHIN = 0.05
 
 GREEDY, EDGE = 0.5, 1.0
 
-# The averages that the text names, in names of numbers; all, in the figure and the table.
+# Averages in the names of the paper's numbers, and their labels in figure and table.
 _WORDS = {"0.0": "Bare", "0.9": "Short"}
 _CALLED = {"0.0": "no averages", "0.9": "averages, 0.9", "0.99": "averages, 0.99"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """What was tried at one batch size.
+    """The results at one batch size.
 
     **Attributes:**
 
     - `loss`: the final loss by average, `ell` and seed.
-    - `lost`: what is lost of the way down to the best of all pairs, by average and `ell`.
-    - `raw`, `raw_lost`: the same of raw rates, by `learning_rate`.
+    - `lost`: the shortfall against the best of all pairs, by average and `ell`.
+    - `raw`, `raw_lost`: the same for raw rates, by `learning_rate`.
     """
 
     loss: xr.DataArray
@@ -96,7 +96,7 @@ class Tried:
 
     @property
     def best(self) -> tuple[str, float]:
-        """The best average, and the best value with it."""
+        r"""The best average, and the best $\ell$ with it."""
         means = self.lost.min("ell")
         average = str(means.average.values[int(means.argmin("average"))])
         return average, self.best_with(average)
@@ -109,7 +109,7 @@ class Tried:
         return best_value(self.raw_lost, "learning_rate")
 
     def at(self, average: str, ell: float) -> np.ndarray:
-        """The final loss from each seed; nan where the value was not tried."""
+        """The final loss of each seed; nan if the value was not tried."""
         return self.loss.sel(average=average).reindex(ell=[ell]).isel(ell=0).values
 
     def loss_at(self, average: str, ell: float) -> float:
@@ -121,7 +121,7 @@ class Tried:
 
 
 def tried(data: xr.Dataset) -> dict[int, Tried]:
-    """What was tried, by batch size."""
+    """The results by batch size."""
     metric, out = data.attrs["metric"], {}
     for size in data.batch_size.values.tolist():
         own = data.sel(batch_size=size).astype(float)
@@ -129,7 +129,7 @@ def tried(data: xr.Dataset) -> dict[int, Tried]:
         lost = shortfall(pairs, own.start, "pair").unstack("pair")
         raw = own[f"raw_{metric}"]
         raw_lost = shortfall(raw, own.raw_start, "learning_rate")
-        # Unstacked averages are in the order of their texts.
+        # Unstacking sorts the averages as texts: restore their order.
         averages = own.average.values
         out[size] = Tried(own[metric], lost.sel(average=averages), raw, raw_lost)
     return out
@@ -141,7 +141,7 @@ def _best(here: Tried, average: str) -> str:
 
 
 def _table(sizes: Mapping[int, Tried]) -> str:
-    """The final loss: greedy, on edge and with the best values, which are in brackets."""
+    """The final loss: greedy, on edge, and with the best values, given in brackets."""
     averages = list(_CALLED)
     head = ["batch", "greedy", "on edge", "best"]
     for average in averages[1:]:
@@ -157,7 +157,7 @@ def _table(sizes: Mapping[int, Tried]) -> str:
 
 
 def _ends(sizes: Mapping[int, Tried]) -> dict[str, str]:
-    """The best values with the smallest and with the largest batches."""
+    """The best values with the smallest and the largest batches."""
     numbers = {}
     for name, size in (("Smallest", min(sizes)), ("Largest", max(sizes))):
         here = sizes[size]
@@ -174,8 +174,8 @@ def _ends(sizes: Mapping[int, Tried]) -> dict[str, str]:
 
 
 def _edge(largest: Tried) -> dict[str, str]:
-    """Greedy against on edge and the best rate, with the largest batches: the losses, and
-    from how many seeds the first ends above the second, and the second below the third."""
+    """Greedy, on edge and the best rate with the largest batches: the losses, and on how
+    many seeds greedy ends above on edge, and on edge below the best rate."""
     rate = largest.raw.sel(learning_rate=largest.best_rate).values
     numbers = {}
     for average, word in _WORDS.items():
@@ -215,7 +215,7 @@ _BAR: dict[str, Any] = {"linewidth": 2.4, "alpha": 0.35}
 
 
 def _explained(ax: Axes) -> None:
-    """Names in the legend for what is drawn in every colour."""
+    """Legend entries for marks that are drawn in every colour."""
     ring = {"marker": "o", "markersize": 4, "markerfacecolor": "white"}
     ax.plot([], [], color=_GREY, label=f"at most {_WITHIN:.0%} lost", **_BAR)
     ax.plot([], [], color=_GREY, linestyle="", label="best is the last tried", **ring)
@@ -224,8 +224,8 @@ def _explained(ax: Axes) -> None:
 def _draw_best(
     ax: Axes, sizes: Mapping[int, xr.DataArray], value: str, k: int, beside: float = 1.0
 ) -> None:
-    """The best value against the batch size, and the range of the good ones, somewhat
-    beside it: by that factor."""
+    """The best value and the range of good values against the batch size; the factor
+    `beside` keeps the ranges of several lines apart."""
     x = np.array(list(sizes)) * beside
     best = [best_value(lost, value) for lost in sizes.values()]
     style = look(k)
@@ -239,13 +239,13 @@ def _draw_best(
 
 _GREY = "#444444"
 
-# In inches: two rows of panels.
+# The heights of the two rows of panels, in inches.
 _ROWS = 1.75, 1.75
 
 
 def _figure(sizes: Mapping[int, Tried]) -> matplotlib.figure.Figure:
-    r"""Above the final loss against $\ell$, a panel for each batch size; below the best
-    $\ell$ and the best raw rate against the batch size, hollow at the end of the grid."""
+    r"""Top: the final loss against $\ell$, with a panel for each batch size. Bottom: the
+    best $\ell$ and the best raw rate against the batch size, hollow at a grid's edge."""
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure((TEXT_WIDTH, sum(_ROWS)), layout="constrained")
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_ROWS)
@@ -280,9 +280,9 @@ def _figure(sizes: Mapping[int, Tried]) -> matplotlib.figure.Figure:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    r"""The best $\ell$, average and raw rate against the batch size; greedy against on edge
-    with the largest batches."""
-    # It is asked of one setting.
+    r"""The best $\ell$, average and raw rate against the batch size, and greedy against on
+    edge with the largest batches."""
+    # The question is asked of one setting.
     (data,) = results.values()
     sizes = tried(data)
     return Findings(

@@ -1,4 +1,4 @@
-"""Cheapening: curvature on a part of the batch, at every k-th step, in bfloat16."""
+"""Cheapening: the curvature on a part of the batch, at every k-th step, or in bfloat16."""
 
 import dataclasses
 import functools
@@ -33,10 +33,10 @@ from .._standings import final, label, names, spent_a_step
 from .._style import legend, look, TEXT_WIDTH
 
 
-# The same runs as those of the question of rivals.
+# The question of rivals has the same runs, which are not made again.
 FULL = "rescaled"
 
-# What a step may cost, in gradient-equivalents.
+# The goal for the cost of a step, in gradient-equivalents.
 GOAL = 1.1
 
 _ASKED = ("SGD", "Adam")
@@ -47,7 +47,7 @@ FIFTH_QUARTER, BFLOAT16 = "every 5th step, a quarter", "products in bfloat16"
 
 VARIANTS = (QUARTER, SIXTEENTH, FIFTH, TWENTIETH, FIFTH_QUARTER, BFLOAT16)
 
-# Those that the text names, in names of numbers.
+# Variants in the names of the paper's numbers.
 _NAMES = {
     QUARTER: "Quarter",
     SIXTEENTH: "Sixteenth",
@@ -57,8 +57,8 @@ _NAMES = {
 
 
 def _every(k: int, solver: curvopt.LineSearchMinimiser) -> curvopt.LineSearchMinimiser:
-    # Growth stays limited step by step: it asks for nothing, and k times slower it would
-    # hold back runs of this length.
+    # Growth stays limited at every step: that costs nothing, and at every k-th step only it
+    # would hold back runs of this length.
     rule = solver.line_search
     assert isinstance(rule, GrowthLimited)
     rarely = dataclasses.replace(rule, inner=EveryK(rule.inner, k))
@@ -82,8 +82,8 @@ def _cheaper(direction: str, bench: Bench) -> dict[str, curvopt.LineSearchMinimi
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """SGD's and Adam's recipe with less and less curvature, from the seeds that are
-    reported."""
+    """Run the recipes of SGD and Adam with less and less curvature, on the reported
+    seeds."""
     strategies = {
         name: solver
         for direction in _ASKED
@@ -112,14 +112,13 @@ def _cost(results: Mapping[str, xr.Dataset], variant: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Cheaper:
-    """What a variant comes to over all settings and directions.
+    """A variant over all settings and directions.
 
     **Attributes:**
 
-    - `cost`: of a step, the mean.
-    - `worse`: on how many it is worse than the full recipe.
-    - `highest`: the upper end of the interval of the relative difference, where that is
-        highest: worse than this it is nowhere.
+    - `cost`: the mean cost of a step.
+    - `worse`: the number of comparisons in which it is worse than the full recipe.
+    - `highest`: the largest upper end of the intervals of the relative difference.
     """
 
     cost: float
@@ -143,13 +142,13 @@ def _cheaper_than_full(
 
 
 def _reference(data: xr.Dataset, pair: Pair) -> float:
-    """The mean final loss with the full recipe, that differences are relative to."""
+    """The mean final loss of the full recipe, the unit of differences."""
     return float(final(data).sel(strategy=pair[1]).mean())
 
 
 def _panel(ax: Axes, data: xr.Dataset, found: Claims, direction: str) -> None:
-    """The relative difference in per cent, with its interval, against the cost; hollow
-    where a difference holds."""
+    """The relative difference in per cent, with its interval, against the cost; hollow if
+    the difference holds."""
     for k, variant in enumerate(VARIANTS):
         pair = _pair(direction, variant)
         comparison, unit = found[pair], 100 / _reference(data, pair)
@@ -168,15 +167,14 @@ def _panel(ax: Axes, data: xr.Dataset, found: Claims, direction: str) -> None:
     ax.margins(x=0.12, y=0.15)
 
 
-# In inches: a panel, and titles, labels and legend.
+# Heights in inches: a panel; titles, labels and legend together.
 _PANEL, _MARGIN = 1.25, 0.95
 
 
 def _figure(
     results: Mapping[str, xr.Dataset], found: Mapping[str, Claims]
 ) -> matplotlib.figure.Figure:
-    """What is lost against what it costs: a row for each direction, a column for each
-    setting."""
+    """Loss against cost, with a row for each direction and a column for each setting."""
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
             (TEXT_WIDTH, _PANEL * len(_ASKED) + _MARGIN), layout="constrained"
@@ -230,7 +228,7 @@ def _numbers(
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """What less curvature loses against the full recipe, in pairs, and what it costs."""
+    """Paired comparisons of cheaper curvatures with the full recipe, and their costs."""
     pairs = [pair for variant in VARIANTS for pair in _pairs(variant)]
     found = {name: claims(data, pairs) for name, data in results.items()}
     cheaper = _cheaper_than_full(results, found)

@@ -1,5 +1,5 @@
-r"""Cost: is it $(1.5C, 2M)$ and $(2C, 1M)$? Against the count of sweeps, the count of
-products, and every other way to have $\langle u, Hu \rangle$."""
+r"""Cost: is it $(1.5C, 2M)$ and $(2C, 1M)$? Compared with the count of sweeps, the count of
+products, and every other way to compute $\langle u, Hu \rangle$."""
 
 import dataclasses
 from typing import Any
@@ -34,18 +34,18 @@ from .._style import look, TEXT_WIDTH
 
 ADJOINT, FORWARD = "adjoint", "forward"
 
-# What others have for the same number, to rounding. A difference of losses is another
-# matter, and a part of the batch and Gauss-Newton are other numbers.
+# Other ways to the same number, up to rounding. A difference of losses is inexact; a part
+# of the batch and Gauss-Newton are other quantities.
 RIVALS = ("jvp-grad", "linearize-grad", "nested-jvp", "jet")
 
-# By the count of sweeps: time and memory.
+# Time and memory by the count of sweeps.
 SWEEPS = {ADJOINT: (1.5, 2.0), FORWARD: (2.0, 1.0)}
 
 _QUICK = ("mlp", "autoencoder")
 
 
 def _widths(workload: Workload, quick: bool) -> tuple[int, ...] | None:
-    """Of the layers of a network that is nothing but dense layers; else `None`."""
+    """The widths of the layers if a network has only dense layers, else `None`."""
     build = workload.tiny if quick else workload.full
     if isinstance(build, MLP):
         return (build.pixels, *[build.width] * build.depth, build.classes)
@@ -53,11 +53,11 @@ def _widths(workload: Workload, quick: bool) -> tuple[int, ...] | None:
 
 
 def products(widths: tuple[int, ...] | None) -> dict[str, float]:
-    r"""The time by the count of products, over that of a gradient, for layers of sizes
-    $s_l$ with $S = \sum_l s_l$; nan where it was not counted.
+    r"""The time by the count of products, relative to a gradient's, for layers of sizes
+    $s_l$ with $S = \sum_l s_l$; nan if they are not counted.
 
     A gradient takes $3S - s_1$, the tangents with the quadratic terms $2S - s_1$ more, and
-    second-order forward mode $3S - 2 s_1$. Of $L$ equal layers that is
+    second-order forward mode $3S - 2 s_1$ more. For $L$ equal layers that is
     $1 + (2L - 1) / (3L - 1)$ and $1 + (3L - 2) / (3L - 1)$.
     """
     if widths is None:
@@ -72,7 +72,7 @@ def products(widths: tuple[int, ...] | None) -> dict[str, float]:
 
 
 def measure(quick: bool) -> xr.Dataset:
-    """What `python -m experiments cost` measures, and what the count of products says."""
+    """The measurements of `python -m experiments cost`, with the count of products."""
     workloads = {name: WORKLOADS[name] for name in _QUICK} if quick else WORKLOADS
     by_workload, seconds = cases(workloads, quick), QUICK_SECONDS if quick else SECONDS
     *_, data = run(
@@ -84,7 +84,7 @@ def measure(quick: bool) -> xr.Dataset:
     counts = [products(_widths(WORKLOADS[name], quick)) for name in data.workload.values]
     for method in (ADJOINT, FORWARD):
         data[f"products_{method}"] = "case", [count[method] for count in counts]
-    # There is no compression for texts.
+    # netCDF cannot compress texts.
     return data.drop_vars("failure")
 
 
@@ -92,7 +92,7 @@ def _done(case: xr.Dataset) -> str:
     return f"cost, {case.title.item()}, batch {case.batch_size.item()}"
 
 
-# What is compared, over the gradient's.
+# The quantities that are compared, relative to the gradient's.
 TIME, FLOPS, MEMORY = "time_median", "flops_ratio", "temporary_ratio"
 
 
@@ -103,7 +103,7 @@ class Rival:
     **Attributes:**
 
     - `label`: its name in tables and figures.
-    - `value`: over the gradient's.
+    - `value`: its value relative to the gradient's.
     """
 
     label: str
@@ -111,7 +111,7 @@ class Rival:
 
 
 def best_rival(case: xr.Dataset, what: str) -> Rival:
-    """The rival that is best on a workload; nan where none runs."""
+    """The best rival on a workload; nan if none runs."""
     values = case[what].sel(variant=[m for m in RIVALS if m in case.variant.values])
     if not bool(np.isfinite(values).any()):
         return Rival("--", float("nan"))
@@ -128,7 +128,7 @@ def _each(data: xr.Dataset) -> list[xr.Dataset]:
 
 
 def _ours(data: xr.Dataset) -> str:
-    """Both methods on each workload, beside the count of products."""
+    """Both methods on each workload, with the count of products."""
     groups = ("FLOPs", "products", "time", "memory")
     head = " & ".join(rf"\multicolumn{{2}}{{c}}{{{group}}}" for group in groups)
     below = " & ".join(["adj. & fwd."] * len(groups))
@@ -149,7 +149,7 @@ def _ours(data: xr.Dataset) -> str:
 
 
 def _rivals(data: xr.Dataset) -> str:
-    """The best rival on each workload, in each quantity, beside the adjoint method."""
+    """The best rival on each workload in each quantity, next to the adjoint method."""
     quantities = {"FLOPs": FLOPS, "time": TIME, "memory": MEMORY}
     head = " & ".join(rf"\multicolumn{{3}}{{c}}{{{name}}}" for name in quantities)
     below = " & ".join(["adj. & best & which"] * len(quantities))
@@ -212,19 +212,19 @@ _DASHED: dict[str, Any] = {
     "zorder": 1,
 }
 
-# In inches: a method's row, and labels and legend.
+# Heights in inches: the row of a method; labels and legend together.
 _ROW, _MARGIN = 0.25, 0.85
 
 
 def _look(k: int) -> dict[str, Any]:
-    """How the `k`-th workload is drawn: by a marker alone; thin ones are larger."""
+    """The look of the `k`-th workload: a marker; thin ones are larger."""
     found = {**look(k), "linestyle": "", "markeredgewidth": 0.2}
     return {**found, "markersize": {"P": 5.5, "*": 7.0}.get(found["marker"], 4.0)}
 
 
 def _panel(ax: Axes, data: xr.Dataset, what: str) -> None:
-    """A row for each method, a marker for each workload; lines at what the count of sweeps
-    says of both methods."""
+    """A row for each method, a marker for each workload, and lines at the count of sweeps
+    of both methods."""
     number = data.sizes["case"]
     rows = np.arange(data.sizes["variant"])
     for k, case in enumerate(_each(data)):
@@ -233,7 +233,7 @@ def _panel(ax: Axes, data: xr.Dataset, what: str) -> None:
     ax.axvline(1, color="black", linewidth=0.8, zorder=1)
     for x in (1.5, 2.0) if what != MEMORY else (2.0,):
         ax.axvline(x, **_DASHED)
-    # Ratios from a half to dozens.
+    # The ratios range from a half to dozens.
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     ax.grid(axis="y", visible=False)
@@ -243,7 +243,7 @@ def _panel(ax: Axes, data: xr.Dataset, what: str) -> None:
 
 
 def _figure(data: xr.Dataset) -> matplotlib.figure.Figure:
-    """Time, FLOPs and memory of every method over one gradient's, on all workloads."""
+    """Time, FLOPs and memory of every method relative to a gradient's, on all workloads."""
     methods = [m for m in data.variant.values if m != GRADIENT]
     data = data.sel(variant=methods)
     with matplotlib.style.context(STYLE):
@@ -266,7 +266,7 @@ def _figure(data: xr.Dataset) -> matplotlib.figure.Figure:
 
 
 def conclude(data: xr.Dataset) -> Findings:
-    """What both methods cost beside the counts, and beside the best of the rivals, at the
+    """The costs of both methods against the counts and against the best rival, at the
     larger batch of each workload."""
     data = larger_batches(data)
     return Findings(

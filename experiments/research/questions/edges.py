@@ -1,5 +1,5 @@
-r"""Edges: where the edge of stability is in $\ell$ on a quadratic, and how high the noise
-floor, measured and as the theory says."""
+r"""Edges: the edge of stability in $\ell$ on a quadratic, and the height of the noise
+floor, measured and predicted by the theory."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,16 +28,16 @@ from .._style import TEXT_WIDTH
 from .._tracked import Tracked
 
 
-# Values of ell, in units of the edge that the theory predicts.
+# Values of ell, in units of the predicted edge.
 _SHARES = (
     *(1 / 16, 1 / 8, 1 / 4, 1 / 2, 0.7, 0.8, 0.9, 0.95, 0.98),
     *(1.02, 1.05, 1.1, 1.2, 1.4),
 )
 
-# Of exponential averages: those that stand for long ones, and short ones.
+# Decays of the exponential averages: long ones, as the theory assumes, and short ones.
 _LONG, _SHORT = 0.99, 0.9
 
-# Times the loss at the start: what ends above has left for good.
+# A loss above this many times the initial one counts as unbounded.
 _BOUND = 1e6
 
 NORMALISED, CLASSICAL = "normalised", "classical"
@@ -45,7 +45,7 @@ NORMALISED, CLASSICAL = "normalised", "classical"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Heavy ball in one of its forms, measured along one line with one average."""
+    """A form of heavy ball, measured along one line with one average."""
 
     decay: float
     form: str
@@ -95,8 +95,8 @@ CASES = _cases()
 
 
 def _measured(bench: Bench, study: str) -> xr.Dataset:
-    """Whether the loss stays bounded, its mean over the second half of the run, and how
-    often the slope is positive."""
+    """Whether the loss stays bounded, its mean over the second half of the run, and the
+    fraction of steps with a positive slope."""
     families = {case.name: case.family for case in CASES}
     data = bench.sweep(study, families, {"share": _SHARES})
     loss = data[bench.setting.metric]
@@ -113,8 +113,8 @@ def _measured(bench: Bench, study: str) -> xr.Dataset:
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    r"""Heavy ball in both forms at values of $\ell$ around the predicted edge, with noise
-    and without."""
+    r"""Run both forms of heavy ball at values of $\ell$ around the predicted edge, with and
+    without noise."""
     tracked = bench.problem
     assert isinstance(tracked, Tracked) and isinstance(tracked.problem, NoisyQuadratic)
     still = eqx.tree_at(lambda p: p.problem.deviations, tracked, replace_fn=jnp.zeros_like)
@@ -128,17 +128,17 @@ def ask(bench: Bench) -> xr.Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    r"""What was found of a case.
+    r"""The results of a case.
 
     **Attributes:**
 
-    - `case`: of which.
+    - `case`: the case.
     - `ell`: the values of $\ell$.
-    - `loss`: the mean loss at each; nan where it is not bounded.
-    - `predicted`: what the theory says; nan from the edge on.
-    - `edge`, `edge_still`: up to which $\ell$ the loss stays bounded from all seeds, and
-        from which on it does from none; with noise and without.
-    - `unit`: of losses, $\mathrm{tr} S / (2 \bar\lambda)$.
+    - `loss`: the mean loss at each; nan if it is not bounded.
+    - `predicted`: the theory's loss; nan from the edge on.
+    - `edge`, `edge_still`: the largest $\ell$ up to which the loss stays bounded on all
+        seeds, and the smallest from which on it does on none; with and without noise.
+    - `unit`: the unit of losses, $\mathrm{tr} S / (2 \bar\lambda)$.
     """
 
     case: Case
@@ -151,7 +151,7 @@ class Found:
 
     @property
     def errors(self) -> np.ndarray:
-        """The relative error of the theory, where it says anything."""
+        """The relative error of the theory, where it makes a prediction."""
         both = np.isfinite(self.loss) & np.isfinite(self.predicted)
         return self.loss[both] / self.predicted[both] - 1
 
@@ -163,7 +163,7 @@ def _edge(ell: np.ndarray, bounded: xr.DataArray) -> tuple[float, float]:
 
 
 def found(case: Case, data: xr.Dataset) -> Found:
-    """What was found of a case, and what the theory says of it."""
+    """The results of a case, with the theory's prediction."""
     own, theory = data.sel(strategy=case.name), case.theory
     ell = own.share.values * theory.edge
     values, noise = data.eigenvalues.values, data.noise.values
@@ -181,11 +181,11 @@ def found(case: Case, data: xr.Dataset) -> Found:
     )
 
 
-# In inches: the height of a panel with what is around it.
+# The height of the figure, in inches.
 _HEIGHT = 2.4
 
-# Of a panel: where it is measured, and which form of momentum is in it. Without memory
-# neither makes a difference; along the direction both forms give the same.
+# The line and the form of momentum of each panel. Without memory neither matters; along the
+# direction both forms give the same.
 _PANELS: dict[str, tuple[Along, str]] = {
     "along the direction": ("direction", NORMALISED),
     "fresh part, normalised": ("fresh", NORMALISED),
@@ -201,7 +201,7 @@ def _of_panel(case: Case, title: str) -> bool:
 
 
 def _draw(ax: Axes, result: Found, row: int) -> None:
-    """The theory's line and edge, what was measured, and crosses where the loss is not
+    """The theory's line and edge, the measured losses, and crosses where the loss is not
     bounded."""
     marker, line = _LOOKS[result.case.decay]
     colour = plots.COLOURS[row]
@@ -289,14 +289,14 @@ def _table(all_found: list[Found]) -> str:
 def _edges(
     name: str, edges: list[tuple[float, float]], units: list[float]
 ) -> dict[str, str]:
-    """Between which shares of the predicted edges all the measured ones are."""
+    """The range of the measured edges, in units of the predicted ones."""
     lower = min(low / unit for (low, _), unit in zip(edges, units))
     upper = max(high / unit for (_, high), unit in zip(edges, units))
     return {f"Edges{name}Lower": plain(lower, 3), f"Edges{name}Upper": plain(upper, 3)}
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """Theory's lines with what was measured, and how far apart they are."""
+    """The theory's lines with the measurements, and their relative errors."""
     (data,) = results.values()
     all_found = [found(case, data) for case in CASES]
     numbers = {

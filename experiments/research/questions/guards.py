@@ -1,4 +1,4 @@
-"""Guards: where the curvature vanishes or turns negative, and what cures it best."""
+"""Guards: where the curvature vanishes or turns negative, and which guard helps most."""
 
 import itertools
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ ABSOLUTE, LIMITED = "absolute values", "limited growth"
 GAUSS, BACKTRACKING = "Gauss-Newton", "backtracking"
 LIMITED_GAUSS = "limited growth, Gauss-Newton"
 
-# Wherever nothing else is said, a negative curvature counts by its absolute value.
+# Unless the name says otherwise, a negative curvature counts with its absolute value.
 CURES = (
     ABSOLUTE,
     "negative as zero",
@@ -73,8 +73,8 @@ def _cures(direction: str, bench: Bench) -> dict[str, curvopt.LineSearchMinimise
         "limited growth, a restart": (Restarted(GrowthLimited(bare)), exact),
     }
     if direction == "SGD":
-        # At the same scale: sigma is twice ell. CDAT measures along the whole direction,
-        # so that with a memory more than the floor would be another.
+        # At the same scale: sigma is twice ell. Only for SGD: CDAT measures along the whole
+        # direction, so that with memory more than the floor would differ.
         floored = Scheduled(CDAT(2.0, average=0.9, epsilon=1e-3), cosine)
         rules["a floor"] = (floored, exact)
     return {
@@ -84,8 +84,8 @@ def _cures(direction: str, bench: Bench) -> dict[str, curvopt.LineSearchMinimise
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """SGD and Adam with each cure, from the seeds that are reported; how often the
-    curvature was negative, and the first steps in full."""
+    """Run SGD and Adam with each cure on the reported seeds; keeps the fraction of negative
+    curvatures, and the first steps in full."""
     strategies = {
         name: solver
         for direction in _ASKED
@@ -105,8 +105,8 @@ def _pairs(cure: str) -> list[Pair]:
 
 
 def _lost(data: xr.Dataset, direction: str) -> dict[str, float]:
-    """By cure, how much of the way down is lost to the best cure of the same direction; 1
-    where nothing is won."""
+    """The shortfall of each cure against the best cure of the same direction; 1 without any
+    progress."""
     ours = [name for name in names(data) if name.startswith(f"{direction}, ")]
     means, first = final(data).sel(strategy=ours).mean("seed"), float(data.start.mean())
     best = float(means.min())
@@ -117,15 +117,15 @@ def _lost(data: xr.Dataset, direction: str) -> dict[str, float]:
 
 def _mean_lost(results: Mapping[str, xr.Dataset], direction: str) -> dict[str, float]:
     by_setting = [_lost(data, direction) for data in results.values()]
-    # In all settings alike: the cures of a direction are the same everywhere.
+    # The cures of a direction are the same in all settings.
     return {
         cure: float(np.mean([lost[cure] for lost in by_setting])) for cure in by_setting[0]
     }
 
 
 def _cell(data: xr.Dataset, found: Claims, name: str, pair: Pair) -> str:
-    """The mean loss at the end: bold where it is better than with limited growth, with a
-    minus where it is worse; and how many runs failed."""
+    """The mean final loss, bold if better than with limited growth, with a minus if worse,
+    and the number of failed runs."""
     if name not in names(data):
         return "--"
     text = plain(float(final(data).sel(strategy=name).mean()), 3)
@@ -136,8 +136,8 @@ def _cell(data: xr.Dataset, found: Claims, name: str, pair: Pair) -> str:
 
 
 def _losses(results: Mapping[str, xr.Dataset], found: Mapping[str, Claims]) -> str:
-    """The final loss with each cure, a column for each setting, and what is lost in the
-    mean."""
+    """The final loss with each cure, with a column for each setting, and the mean
+    shortfall."""
     columns = 2 + len(results)
     rows = [["", *(label(data) for data in results.values()), "lost, mean"]]
     for k, direction in enumerate(_ASKED):
@@ -153,7 +153,7 @@ def _losses(results: Mapping[str, xr.Dataset], found: Mapping[str, Claims]) -> s
 
 
 def _unguarded(data: xr.Dataset, direction: str, what: str) -> np.ndarray:
-    """The first steps where nothing but the absolute value guards them, from one seed."""
+    """The first steps of one seed with the absolute value as the only guard."""
     return data[what].sel(strategy=f"{direction}, {ABSOLUTE}").values.astype(float)
 
 
@@ -185,8 +185,8 @@ _SIGNS: tuple[str, ...] = (
 
 
 def _signs(results: Mapping[str, xr.Dataset]) -> str:
-    """How often the curvature is negative: over the run, and of the first steps; how long
-    the first of these is, and what it does to the loss."""
+    """How often the curvature is negative over the run and in the first steps, the size of
+    the very first step, and its effect on the loss."""
     rows = [list(_SIGNS)]
     for k, direction in enumerate(_ASKED):
         rule = r"\midrule " if k else ""
@@ -196,7 +196,7 @@ def _signs(results: Mapping[str, xr.Dataset]) -> str:
     return table(rows, "lrrrrr")
 
 
-# What the text says: of what is lost with which cures, and of the signs where.
+# What the paper cites: the shortfall of these cures, and these columns of the signs.
 _SAID_OF_CURES = {
     "SGD": (ABSOLUTE, GAUSS, BACKTRACKING, LIMITED, LIMITED_GAUSS),
     "Adam": (ABSOLUTE, GAUSS, BACKTRACKING, LIMITED),
@@ -243,11 +243,11 @@ def _numbers(
     return numbers
 
 
-# What the figure shows of the first steps, and of which cures.
+# The cures and quantities in the figure.
 _SHOWN = (ABSOLUTE, LIMITED, LIMITED_GAUSS)
 _ROWS = {"first_curvature": r"$|\kappa|$", "first_step_size": r"$\tau$"}
 
-# In inches: a panel, and titles, labels and legend.
+# Heights in inches: a panel; titles, labels and legend together.
 _PANEL, _MARGIN = 0.95, 0.75
 
 _HOLLOW: dict[str, Any] = {
@@ -258,7 +258,7 @@ _HOLLOW: dict[str, Any] = {
 
 
 def _panel(ax: Axes, data: xr.Dataset, direction: str, what: str) -> None:
-    """The size of a quantity at each of the first steps; hollow where it is negative."""
+    """The absolute value of a quantity at each of the first steps; hollow if negative."""
     for k, cure in enumerate(_SHOWN):
         values = data[what].sel(strategy=f"{direction}, {cure}").values.astype(float)
         steps, size = np.arange(len(values)), np.where(values == 0, np.nan, np.abs(values))
@@ -285,7 +285,7 @@ def _handles() -> list[Line2D]:
 
 
 def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
-    """The first steps from one seed: curvature and step size, a column for each setting."""
+    """Curvature and step size in the first steps of one seed, a column for each setting."""
     rows = list(itertools.product(_ASKED, _ROWS))
     with matplotlib.style.context(STYLE):
         figure = matplotlib.figure.Figure(
@@ -306,7 +306,7 @@ def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """The final loss with each cure against that with limited growth, and the first steps:
+    """The final loss with each cure compared with limited growth, and the first steps,
     where the curvature vanishes or turns negative."""
     pairs = [pair for cure in CURES if cure != LIMITED for pair in _pairs(cure)]
     found = {name: claims(data, pairs) for name, data in results.items()}

@@ -1,4 +1,4 @@
-r"""Memory: how $\ell$ keeps its scale under momentum and Adam."""
+r"""Memory: how to keep the scale of $\ell$ under momentum and Adam."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -35,14 +35,14 @@ from .._style import TEXT_WIDTH
 
 @dataclasses.dataclass(frozen=True)
 class _Policy:
-    """How a policy is shown.
+    """The look of a policy.
 
     **Attributes:**
 
-    - `label`: in figure and tables.
-    - `name`: within the names of numbers.
-    - `memoryless`: the policy that it is for a direction without memory.
-    - `marker`, `line`: tell it apart in greyscale.
+    - `label`: its label in figure and tables.
+    - `name`: its name in the paper's numbers.
+    - `memoryless`: the policy that it reduces to for a direction without memory.
+    - `marker`, `line`: the marker and line style, for greyscale.
     """
 
     label: str
@@ -80,7 +80,7 @@ _ASKED = [
 
 
 def _tuned(bench: Bench) -> dict[tuple[str, str], float]:
-    """The lowest loss of raw learning rates, by direction and schedule."""
+    """The lowest loss at any raw learning rate, by direction and schedule."""
     found = {}
     for name in (_MEMORYLESS, *_WITH_MEMORY):
         tried = bench.outcomes(bench.rates(name, DIRECTIONS[name], RATES[name]))
@@ -90,9 +90,9 @@ def _tuned(bench: Bench) -> dict[tuple[str, str], float]:
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    r"""Momentum and Adam with every policy at all values of $\ell$, and SGD beside them;
-    how often the slope along what is measured is positive, and the loss with the best raw
-    learning rate."""
+    r"""Run Momentum, Adam and, for comparison, SGD with every policy at all values of
+    $\ell$; keeps the fraction of positive slopes along the measured line, and the loss with
+    the best raw learning rate."""
     data = scales(bench, _ASKED)
     out = bench.outcomes(data)
     out["ascent"] = data.guard_ascent.mean(["step", "seed"]).astype(np.float32)
@@ -108,11 +108,11 @@ class Tried:
     **Attributes:**
 
     - `loss`: the final loss, mean over seeds.
-    - `lost`: what is lost of the way down to the lowest loss of this direction, by
-        whatever policy or raw learning rate.
-    - `tuned`, `tuned_lost`: the same of the best raw learning rate.
-    - `ascent`: in what fraction of the steps the measured slope was positive.
-    - `cost`: of a step, in gradient-equivalents.
+    - `lost`: the shortfall against the lowest loss of this direction with any policy or raw
+        learning rate.
+    - `tuned`, `tuned_lost`: the same for the best raw learning rate.
+    - `ascent`: the fraction of steps with a positive measured slope.
+    - `cost`: the cost of a step, in gradient-equivalents.
     """
 
     loss: xr.DataArray
@@ -137,7 +137,7 @@ Tries = Mapping[str, Mapping[str, Tried]]
 
 
 def _tries(data: xr.Dataset, direction: str, kind: str) -> dict[str, Tried]:
-    """By policy, in one setting."""
+    """The results of each policy in one setting."""
     own = data.isel(strategy=(data.direction == direction) & (data.schedule == kind))
     own = own.swap_dims(strategy="policy")
     loss, steps = own[data.attrs["metric"]], int(data.attrs["steps"])
@@ -174,8 +174,8 @@ Everything = Mapping[str, Tries]
 
 
 def _of_policy(everything: Everything, policy: str) -> dict[str, Tried]:
-    """A policy with every direction in every setting; a direction without memory has what
-    the policy is for it."""
+    """A policy with every direction in every setting; for a direction without memory it is
+    the policy's memoryless form."""
     found = {}
     for direction, by_policy in everything.items():
         memory = direction in _WITH_MEMORY
@@ -207,7 +207,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _texts(everything: Everything, policy: str) -> dict[str, str]:
-    """What is said of a policy."""
+    """The texts about a policy, by name."""
     one, bests = common(everything, policy), _bests(_with_memory(everything), policy)
     everywhere = _bests(everything, policy)
     texts = {
@@ -226,7 +226,7 @@ def _texts(everything: Everything, policy: str) -> dict[str, str]:
     return texts
 
 
-# What the text says of policies, of the above.
+# The texts that the paper cites.
 _ASCENT, _COST = ("AscentMomentum", "AscentAdam"), ("CostMomentum", "CostAdam")
 _SAID: dict[str, tuple[str, ...]] = {
     FRESH: ("Lowest", "Highest", *_COST),
@@ -236,7 +236,7 @@ _SAID: dict[str, tuple[str, ...]] = {
     PLANE: _COST,
 }
 
-# Of the table of policies: what a column is called, and what of the above it says.
+# The columns of the table of policies: title and text.
 _COLUMNS = {
     r"best $\ell$": "{Lowest} to {Highest}",
     "spread": "{Spread}",
@@ -265,7 +265,7 @@ def _cell(tried: Tried, lowest: float) -> str:
 
 
 def _best_table(everything: Everything, labels: Mapping[str, str]) -> str:
-    """The best value of every policy in every setting, and the loss there over that of the
+    """The best value of every policy in every setting, and its loss relative to that of the
     best raw learning rate."""
     rows = [["measured", *labels.values()]]
     for direction, by_policy in everything.items():
@@ -281,14 +281,14 @@ def _best_table(everything: Everything, labels: Mapping[str, str]) -> str:
     return table(rows, "l" + "r" * len(labels))
 
 
-# In inches: of a row of panels, and of what is around them.
+# Heights in inches: a row of panels; titles, labels and legend together.
 _ROW, _MARGIN = 1.05, 0.85
 
 _GREY = "#888888"
 
 
 def _draw(ax: Axes, everything: Everything, direction: str, name: str) -> None:
-    """One setting: every policy, plain descent beside them, the best raw rate."""
+    """One setting: every policy, plain SGD, and the best raw rate."""
     sgd = everything[_MEMORYLESS][FRESH][name].lost
     ax.plot(sgd.ell, sgd.clip(max=1), color=_GREY, linewidth=2.0, alpha=0.6)
     tuned = everything[direction][FRESH][name].tuned_lost
@@ -313,7 +313,7 @@ def _handles() -> list[Line2D]:
 
 
 def _figure(everything: Everything, labels: Mapping[str, str]) -> matplotlib.figure.Figure:
-    r"""What is lost at each $\ell$; linear near zero, where nothing is."""
+    r"""The shortfall at each $\ell$, on an axis that is linear near zero."""
     size = (TEXT_WIDTH, _ROW * len(labels) + _MARGIN)
     with matplotlib.style.context(plots.STYLE):
         figure = matplotlib.figure.Figure(size, layout="constrained")
@@ -348,7 +348,7 @@ def _counts(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    r"""Every policy against $\ell$, its best values, and one for all directions."""
+    r"""Every policy against $\ell$, its best values, and one value for all directions."""
     directions = (_MEMORYLESS, *_WITH_MEMORY)
     everything = {d: tries(results, d, COSINE) for d in directions}
     texts = {policy: _texts(everything, policy) for policy in _POLICIES}

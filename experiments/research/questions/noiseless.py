@@ -1,5 +1,5 @@
-r"""Without noise: which rule brings which direction to the minimum of a deterministic
-problem, and what the bare rescaling, $\ell = 1/2$ without averages, is worth there."""
+r"""Without noise: which rule takes which direction to the minimum of a deterministic
+problem, and how well the bare rescaling, $\ell = 1/2$ without averages, does there."""
 
 from collections.abc import Mapping
 
@@ -44,17 +44,17 @@ TUNED, BARE, RELAXED, EDGE = "tuned rate", r"$\ell = 1/2$", r"$\ell = 0.9$", r"$
 AVERAGED, TRIED, ARMIJO = "1/2, averages", "1/2, backtracking", "Armijo"
 AWARE, SPECTRAL = "Hessian-aware", "Barzilai--Borwein"
 
-# In tables, in this order.
+# The rules in the order of the tables.
 RULES = (TUNED, BARE, RELAXED, EDGE, AVERAGED, TRIED, ARMIJO, AWARE, SPECTRAL)
 
-# Of directions that have a rate of their own as a rule.
+# The directions that are also run at a tuned rate.
 _RATED = ("SGD", "Momentum")
 _RATES = decades(-6, 1)
 
-# Of the way from the start to the lowest loss that any run finds: what may be left of it.
+# The share of the way from the initial to the lowest loss of any run that may be left.
 TOLERANCE = 1e-6
 
-# Points of the figure's lines.
+# The number of points of a line in the figure.
 _POINTS = 60
 
 
@@ -68,12 +68,12 @@ def _rules(direction: str) -> dict[str, curvopt.AbstractLineSearch]:
         ARMIJO: BacktrackingArmijo(),
         AWARE: HessianAwareScaling(),
     }
-    # On other directions its two steps are not spectral.
+    # Along other directions the Barzilai-Borwein steps are not spectral.
     return rules | {SPECTRAL: BarzilaiBorwein()} if direction == "SGD" else rules
 
 
 def _tuned(bench: Bench) -> dict[str, float]:
-    """The learning rate of the lowest mean final loss on the tuning seeds, by direction."""
+    """By direction, the rate with the lowest mean final loss on the tuning seeds."""
     families = {name: raw(DIRECTIONS[name], None) for name in _RATED}
     tried = bench.sweep("rates", families, {"learning_rate": _RATES})
     means = curvopt.final_metric(tried, bench.setting.metric).mean("seed")
@@ -93,14 +93,14 @@ def _strategies(rates: Mapping[str, float]) -> dict[str, curvopt.LineSearchMinim
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """Every direction with every rule, from the seeds that are reported: in how many steps,
-    and at what cost, the loss comes near the lowest that any of them finds."""
+    """Run every direction with every rule on the reported seeds; keeps the steps and the
+    cost until the loss is near the lowest that any of them finds."""
     rates = _tuned(bench)
     data = bench.compare("reported", _strategies(rates))
     loss = data.loss.astype(float)
     start, lowest = float(loss.isel(step=0).mean()), float(loss.min())
     target = lowest + TOLERANCE * (start - lowest)
-    # The loss of a step is that before it: its cost is what was spent until then.
+    # A step records the loss before it, whose cost is what was spent until then.
     spent = data.gradient_equivalents.astype(float).shift(step=1, fill_value=0.0)
     loss, spent = (x.transpose("strategy", "seed", "step") for x in (loss, spent))
     dims = ("strategy", "seed")
@@ -113,7 +113,7 @@ def ask(bench: Bench) -> xr.Dataset:
         {
             "steps_needed": (dims, steps.astype(np.float32)),
             "cost_needed": (dims, cost.astype(np.float32)),
-            # A run that diverged has no loss: its median is of nothing, and not drawn.
+            # A diverged run has no loss: its median is nan, and not drawn.
             "gap": gap.astype(np.float32),
             "spent": spent.isel(step=shown).median("seed").astype(np.float32),
         }
@@ -130,7 +130,8 @@ def _times(data: xr.Dataset, what: str) -> dict[str, TimeSummary]:
 
 
 def _cell(data: xr.Dataset, name: str) -> str:
-    """Median steps and cost; how many runs reached the target where not all did."""
+    """Median steps and cost, and the number of runs that reached the target if not all
+    did."""
     if name not in names(data):
         return ""
     steps, cost = (_times(data, f"{what}_needed")[name] for what in ("steps", "cost"))
@@ -155,8 +156,8 @@ def _table(results: Mapping[str, xr.Dataset]) -> str:
     return table(rows, "l" + "r" * len(results))
 
 
-# Rules that the text names, in names of numbers: how often they arrive; and those that are
-# compared with the bare one.
+# Rules in the names of the paper's numbers: those whose successes are counted, and those
+# that are compared with the bare one.
 _ARRIVE = {
     BARE: "Bare",
     RELAXED: "Relaxed",
@@ -175,7 +176,7 @@ _COMPARED = {
 
 
 def _reached(results: Mapping[str, xr.Dataset], rule: str) -> list[tuple[str, str]]:
-    """With which directions on which settings half of the runs reach the target."""
+    """The settings and directions with which half of the runs reach the target."""
     return [
         (name, direction)
         for name, data in results.items()
@@ -186,7 +187,7 @@ def _reached(results: Mapping[str, xr.Dataset], rule: str) -> list[tuple[str, st
 
 
 def _ratios(results: Mapping[str, xr.Dataset], rule: str, other: str) -> list[float]:
-    """The median cost with a rule over that with another, wherever both reach it."""
+    """The median cost with a rule relative to another, wherever both reach the target."""
     both = sorted(set(_reached(results, rule)) & set(_reached(results, other)))
     costs = {name: _times(data, "cost_needed") for name, data in results.items()}
     return [
@@ -210,16 +211,16 @@ def _numbers(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
         ratios = _ratios(results, BARE, rule)
         middle = float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
         numbers[f"Noiseless{name}Ratio"] = plain(middle)
-        # Barzilai and Borwein's step has no ratio but where it arrives.
+        # For Barzilai-Borwein the paper cites its successes instead.
         if rule != SPECTRAL:
             numbers[f"Noiseless{name}Both"] = str(len(ratios))
     return numbers
 
 
-# What is left of the way and is less than this is drawn there.
+# A smaller remaining share of the way is drawn at this height.
 _LEAST = 1e-9
 
-# In the figure, of every direction.
+# The rules in the figure.
 _SHOWN = (TUNED, BARE, RELAXED, AVERAGED, ARMIJO)
 
 
@@ -256,8 +257,8 @@ def _figure(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """Steps and cost to the target by direction, rule and problem; the bare rescaling over
-    the others."""
+    """Steps and cost to the target by direction, rule and problem, and the cost of the bare
+    rescaling relative to the others."""
     return Findings(
         figures={"noiseless": _figure(results)},
         numbers=_numbers(results),

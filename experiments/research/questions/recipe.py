@@ -1,4 +1,4 @@
-r"""The recipe: the averages and the first $\ell$ that serve all directions everywhere."""
+r"""The recipe: the average and the first $\ell$ that suit all directions and settings."""
 
 from collections.abc import Mapping
 
@@ -16,8 +16,7 @@ from .._question import Findings, Question
 from .._style import TEXT_WIDTH
 
 
-# Between and around the best values that the question of memory found, a factor of the
-# square root of two apart.
+# Around the best values that the question of memory found, in factors of sqrt(2).
 _SCALES = [1.0, 1.4, 2.0, 2.8]
 _AVERAGES = [0.9, 0.97, 0.99]
 
@@ -26,8 +25,8 @@ _LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    r"""All directions, measured along the fresh part, with the cosine, at all pairs of a
-    first $\ell$ and an average; and the lowest loss at any tuned rate."""
+    r"""Run all directions, measured along the fresh part, under a cosine, at all pairs of a
+    first $\ell$ and an average; keeps the lowest loss at any raw rate too."""
     cosine = bench.schedule(COSINE)
     families = {
         name: rescaled(which, cosine, along="fresh") for name, which in DIRECTIONS.items()
@@ -43,14 +42,15 @@ def ask(bench: Bench) -> xr.Dataset:
 
 
 def _excess(data: xr.Dataset) -> xr.DataArray:
-    r"""How much of the way that the tuned rate makes is missed,
-    $(L - L_{tuned}) / (L_0 - L_{tuned})$; negative where it is beaten, at most 1."""
+    r"""The share of the tuned rate's progress that is missed,
+    $(L - L_{tuned}) / (L_0 - L_{tuned})$; negative if the tuned rate is beaten, at most
+    1."""
     loss, start = data[data.attrs["metric"]].mean("seed"), float(data.start.mean())
     return ((loss - data.tuned) / (start - data.tuned)).clip(max=1.0)
 
 
 def _figure(excess: xr.DataArray) -> matplotlib.figure.Figure:
-    """Means over settings, a panel for each direction."""
+    """Means over settings, with a panel for each direction."""
     with matplotlib.style.context(plots.STYLE):
         figure = matplotlib.figure.Figure((TEXT_WIDTH, 2.1), layout="constrained")
         panels = figure.subplots(1, excess.sizes["direction"], sharey=True, squeeze=False)
@@ -76,8 +76,8 @@ def _figure(excess: xr.DataArray) -> matplotlib.figure.Figure:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """The mean and the worst of what each pair misses of the tuned way, over all directions
-    and settings, and the pair with the lowest mean."""
+    """The mean and the worst share that each pair misses over all directions and settings,
+    and the pair with the lowest mean."""
     excess = xr.concat(
         [_excess(data) for data in results.values()],
         dim="setting",

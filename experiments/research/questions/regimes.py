@@ -1,5 +1,5 @@
-r"""Regimes: what $\ell$ from 1/16 to 4 does: loss, sharpness along the direction, distance
-travelled, test metric."""
+r"""Regimes: the effect of $\ell$ from 1/16 to 4 on the loss, the sharpness along the
+direction, the distance travelled and the test metric."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _WINDOWS = 40
 
 _DIRECTIONS = ("SGD", "Adam")
 
-# As they are called in the names of numbers, and in figures.
+# Policies in the names of the paper's numbers, and in figures.
 _POLICIES = {FRESH: ("Averages", "with averages"), BARE: ("Bare", "without averages")}
 
 _ASKED = [
@@ -36,14 +36,14 @@ _ASKED = [
 
 
 def _course(data: xr.DataArray, what: str) -> xr.DataArray:
-    """Medians over windows of steps, so that the course is small and without noise."""
+    """The mean or median over windows of steps, for a small and smooth course."""
     size = max(1, data.sizes["step"] // _WINDOWS)
     windows = data.coarsen(step=size, boundary="trim")
     return getattr(windows, what)().rename(step="window")
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """SGD and Adam at constant values of the rescaled learning rate: where they end, and
+    """Run SGD and Adam at constant values of the rescaled learning rate; keeps outcomes and
     the course of loss, sharpness along the direction and distance."""
     data = scales(bench, _ASKED)
     descent = -data.slope
@@ -57,24 +57,24 @@ def ask(bench: Bench) -> xr.Dataset:
     }
     out = bench.outcomes(data)
     for name, values in course.items():
-        # Without those that diverged the mean would be that of the others.
+        # Diverged runs make the mean nan: over the others it would flatter.
         out[name] = values.mean("seed", skipna=False).astype(np.float32)
     return out.drop_vars("step", errors="ignore")
 
 
 @dataclasses.dataclass(frozen=True)
 class Regimes:
-    r"""What $\ell$ does, with one direction and policy on one setting. All arrays have the
-    dimension `ell`.
+    r"""The effect of $\ell$ with one direction and policy on one setting. All arrays have
+    the dimension `ell`.
 
     **Attributes:**
 
-    - `loss`, `error`: at the end, on training data and on test data (the share of mistakes
-        if there is an accuracy, else the loss); means over seeds.
-    - `lost`: of the way down.
-    - `distance`: from the start; nan where a run did not end below it.
-    - `sharpness`: along the direction, median over the last quarter of the run; nan as
-        the distance.
+    - `loss`, `error`: the final training loss, and the final test error (the error rate if
+        there is an accuracy, else the test loss); means over seeds.
+    - `lost`: the shortfall.
+    - `distance`: the distance from the start; nan if a run did not end below its start.
+    - `sharpness`: the sharpness along the direction, median over the last quarter of the
+        run; nan like the distance.
     - `early`: the loss after a tenth of the run.
     - `ended`: whether all runs ended below their start.
     """
@@ -89,13 +89,13 @@ class Regimes:
 
     @property
     def edge(self) -> float:
-        """The first value at which a run did not end below its start; infinite if all
+        """The lowest value at which a run did not end below its start; infinite if all
         did."""
         return float(min(self.ended.ell.values[~self.ended.values], default=np.inf))
 
     @property
     def measured(self) -> xr.DataArray:
-        r"""The sharpness over $2 \ell$, which is what the rule sets."""
+        r"""The sharpness relative to $2 \ell$, the value that the rule sets."""
         return self.sharpness / (2 * self.sharpness.ell)
 
     @property
@@ -105,12 +105,12 @@ class Regimes:
 
 
 def at(data: xr.DataArray, ell: float) -> float:
-    """At a value that need not have been tried: nan then."""
+    """The entry at a value; nan if the value was not tried."""
     return data.reindex(ell=[ell]).item()
 
 
 def regimes(data: xr.Dataset, direction: str, policy: str) -> Regimes:
-    """From the results of one setting, at the values that were tried."""
+    """The effect on one setting, at the values that were tried."""
     own = data.sel(strategy=", ".join((direction, policy, CONSTANT)))
     own = own.isel(ell=np.flatnonzero(own.start.notnull().all("seed")))
     loss, start = own[data.attrs["metric"]], own.start
@@ -132,7 +132,7 @@ def regimes(data: xr.Dataset, direction: str, policy: str) -> Regimes:
 # By setting.
 Row = Mapping[str, Regimes]
 
-# What a quantity is divided by, given both policies of one setting: they compare then.
+# The unit of a quantity, common to both policies of a setting so that they compare.
 _Unit = Callable[[Sequence[Regimes]], float]
 
 
@@ -140,8 +140,8 @@ def _lowest(name: str) -> _Unit:
     return lambda both: min(float(getattr(case, name).min()) for case in both)
 
 
-# The name of an array, what it is called, its unit, and the most that is drawn of it: one
-# wrecked run would flatten all others.
+# The name of an array, its title, its unit, and the largest value drawn: one wrecked run
+# would flatten all others.
 _PANELS: tuple[tuple[str, str, _Unit, float], ...] = (
     ("loss", "final loss,\nrelative", _lowest("loss"), 4.0),
     ("error", "test error,\nrelative", _lowest("error"), 4.0),
@@ -156,7 +156,7 @@ _PANELS: tuple[tuple[str, str, _Unit, float], ...] = (
 
 _DASHED = (0, (4, 2))
 
-# In every panel, and in those of sharpness.
+# The lines of every panel, and of the panels of sharpness.
 _LINES = (
     Line2D([], [], color="#888888", linestyle=_DASHED, label=r"$\ell = 1/2$ and $1$"),
     Line2D([], [], color="black", linestyle=":", label=r"sharpness of $2 \ell$"),
@@ -184,8 +184,8 @@ def _axes(ax: Axes) -> None:
 
 
 def _figure(rows: Mapping[str, Row], labels: list[str]) -> matplotlib.figure.Figure:
-    r"""What $\ell$ does with one direction: policies below each other, quantities beside
-    each other, and a line for each setting."""
+    r"""The effect of $\ell$ with one direction: a row for each policy, a column for each
+    quantity, and a line for each setting."""
     shapes = zip(plots.COLOURS, "os^DvP*", labels)
     looks = [
         {"color": colour, "marker": marker, "markersize": 3.5, "label": label}
@@ -223,7 +223,7 @@ def _named(ell: float) -> str:
 
 
 def _values(case: Regimes) -> dict[str, float]:
-    """Values at which something is best or ends."""
+    """The best values by several criteria, and the edge."""
     return {
         "Early": best_value(case.early, "ell"),
         "Best": best_value(case.loss, "ell"),
@@ -237,20 +237,20 @@ _HALF_AND_ONE = {"Half": 0.5, "One": 1.0}
 
 
 def _span(values: Sequence[float]) -> str:
-    """The lowest and the highest, of those that there are."""
+    """The lowest and the highest of the finite values."""
     there = [x for x in values if np.isfinite(x)]
     ends = min(there, default=np.nan), max(there, default=np.nan)
     return between(*map(plain, ends))
 
 
 def _range(row: Row, name: str) -> str:
-    """The lowest and the highest of one of the values over all settings."""
+    """The lowest and the highest of a value over all settings."""
     found = [_values(case)[name] for case in row.values()]
     return between(_named(min(found)), _named(max(found)))
 
 
 def _numbers(row: Row) -> dict[str, str]:
-    """Over all settings, with one direction and policy."""
+    """The texts over all settings, with one direction and policy."""
     texts = {"Best": _range(row, "Best")}
     texts["First"] = _named(min(case.edge for case in row.values()))
     texts["Edges"] = str(sum(np.isfinite(case.edge) for case in row.values()))
@@ -264,12 +264,12 @@ def _numbers(row: Row) -> dict[str, str]:
 
 
 def _grown(row: Row) -> str:
-    """By what factor the distance grows from one half to one."""
+    r"""The factor by which the distance grows from $\ell = 1/2$ to 1."""
     return _span([at(x.distance, 1.0) / at(x.distance, 0.5) for x in row.values()])
 
 
 def _table(rows: Mapping[str, Mapping[str, Row]], labels: list[str]) -> str:
-    """By direction, policy and setting."""
+    """The table by direction, policy and setting."""
     head = ["", "early", "loss", "test", "distance", "edge", "lost at 1/2", "at 1"]
     lines = [[*head, "sharpest"]]
     for direction, policies in rows.items():
@@ -285,8 +285,8 @@ def _table(rows: Mapping[str, Mapping[str, Row]], labels: list[str]) -> str:
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    r"""What $\ell$ does to loss, test error, sharpness and distance, and where its regimes
-    end."""
+    r"""The effect of $\ell$ on loss, test error, sharpness and distance, and the ends of
+    its regimes."""
     rows = {
         direction: {
             policy: {

@@ -29,8 +29,8 @@ from .._reported import reported, WINDOWS
 from .._standings import names, standing
 
 
-# A step costs more than ten times what the others' do: in the figure these would be a line,
-# and on the settings whose gradients take longest it would take hours.
+# A step costs more than ten times as much as the others': in the figure these would shrink
+# to a line, and on the settings with the slowest gradients it would take hours.
 _MANY = "FoMoH, 8 directions, cosine"
 _MANY_ASKED_OF = ("logistic", "mlp", "autoencoder")
 
@@ -42,7 +42,7 @@ def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     unit = Scheduled(LearningRate(1.0), cosine)
     compose = curvopt.LineSearchMinimiser
     plane = lambda *directions: HyperplaneSearch(directions)
-    # Along a direction with a memory, one half and long averages serve most problems: the
+    # Along a direction with memory, one half and long averages suit most problems, by the
     # question of memory.
     rescaled = GrowthLimited(CurvatureRescaling(0.5, cosine, average=0.99))
     recipe = recipes.rescaled(SGD(), steps=bench.steps)
@@ -72,13 +72,13 @@ def _relatives(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """Each relative from the seeds that are reported, the recipe beside them."""
+    """Run the relatives and the recipe on the reported seeds."""
     return reported(bench, _relatives(bench))
 
 
 _BASELINE = "SGD, rescaled"
 
-# In the figure; the others are grey.
+# The coloured strategies in the figure; the others are grey.
 _SHOWN = (
     _BASELINE,
     "FoMoH, cosine",
@@ -92,8 +92,8 @@ _SHOWN = (
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    """Standings by setting, each relative against SGD's recipe, and the course of the loss
-    over what it costs."""
+    """The standings by setting, each relative against SGD's recipe, and the learning curves
+    over the cost."""
     run = dict.fromkeys(name for data in results.values() for name in names(data))
     pairs = {name: (name, _BASELINE) for name in run if name != _BASELINE}
     found = {name: claims(data, list(pairs.values())) for name, data in results.items()}

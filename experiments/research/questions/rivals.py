@@ -1,5 +1,5 @@
-"""Rivals: one untuned recipe against tuned learning rates and against methods that claim to
-need no tuning."""
+"""Rivals: one untuned recipe against tuned learning rates, and against methods that claim
+to need no tuning."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ RECIPE = "rescaled"
 
 
 def _best_rate(bench: Bench, runs: xr.Dataset, kind: str) -> tuple[float, float]:
-    """The learning rate with the lowest mean over the tuning seeds, and what trying all of
-    them cost, in gradient-equivalents."""
+    """The learning rate with the lowest mean final loss over the tuning seeds, and the cost
+    of trying all of them, in gradient-equivalents."""
     tried = runs.sel(strategy=kind)
     means = curvopt.final_metric(tried, bench.setting.metric).mean("seed")
     best = float(means.learning_rate[int(means.values.argmin())])
@@ -49,8 +49,8 @@ def _tuned(bench: Bench):
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """The recipe with every direction, tuned rates, and rivals at their defaults, from the
-    seeds that are reported: where they end, the course of the loss, the time of a step."""
+    """Run the recipe with every direction, tuned rates, and rivals with their defaults on
+    the reported seeds; keeps outcomes, learning curves and the time of a step."""
     tuned, chosen = _tuned(bench)
     ours = {
         f"{name}, {RECIPE}": recipes.rescaled(which, steps=bench.steps)
@@ -60,12 +60,12 @@ def ask(bench: Bench) -> xr.Dataset:
     return out.assign_attrs(tuned=json.dumps(chosen))
 
 
-# Fixed before any rival was run: most rivals have Adam's direction, and so has the recipe
-# that is compared with all of them; with those that follow the gradient SGD's is as well.
+# Fixed before any rival was run: Adam's recipe is compared with all rivals, most of which
+# have Adam's direction; SGD's also with those that follow the gradient.
 _OURS, _OURS_PLAIN = f"Adam, {RECIPE}", f"SGD, {RECIPE}"
 _PLAIN = ("DoG", "DoG, averaged", "GeN", "CDAT", "SLS", "SPS")
 
-# In figures; the others are grey.
+# The coloured strategies in figures; the others are grey.
 _SHOWN = (
     _OURS,
     _OURS_PLAIN,
@@ -78,7 +78,7 @@ _SHOWN = (
 )
 
 
-# What the text says of strategies, beside what each loses.
+# What the paper cites of strategies, besides the shortfall of each.
 _SAID: dict[str, tuple[str, ...]] = {
     **{
         f"{name}, {kind}": ("Mean",)
@@ -93,7 +93,7 @@ _SAID: dict[str, tuple[str, ...]] = {
 
 
 def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
-    """The comparisons, by what they are for."""
+    """The comparisons by their purpose."""
     tuned = {
         f"the recipe against the tuned {kind}": {
             name: (f"{name}, {RECIPE}", f"{name}, tuned {kind}") for name in DIRECTIONS
@@ -112,8 +112,8 @@ def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
 
 
 def _tuning(results: Mapping[str, xr.Dataset]) -> tuple[str, dict[str, str]]:
-    """What it cost to choose the learning rates of a direction, in the mean over
-    directions, beside one run of the recipe."""
+    """The mean cost over directions of choosing a learning rate, compared with one run of
+    the recipe."""
     rows, ratios = [], []
     for data in results.values():
         chosen = json.loads(data.attrs["tuned"])

@@ -1,5 +1,5 @@
-r"""Scale: how the best raw learning rate varies over problems, directions, widths and batch
-sizes, and how the best $\ell$."""
+r"""Scale: how the best raw learning rate and the best $\ell$ vary over problems,
+directions, widths and batch sizes."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -31,11 +31,11 @@ from .._question import Findings, Question
 from .._style import TEXT_WIDTH
 
 
-# The two numbers, as they begin the names of variables, and their dimensions.
+# The two numbers, which prefix the names of variables, and their dimensions.
 RAW, RESCALED = "raw", "rescaled"
 VALUES = {RAW: "learning_rate", RESCALED: "ell"}
 
-# Of the way down: a value at which no more is lost is a good one.
+# A value with a shortfall of at most this is a good one.
 _WITHIN = 0.05
 
 
@@ -54,7 +54,7 @@ def _rescaled(bench: Bench) -> xr.Dataset:
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """All raw learning rates and all values of the rescaled one, for each direction."""
+    """Run each direction at all raw learning rates and at all rescaled ones."""
     raw, rescaled = _raw(bench), _rescaled(bench)
     named = raw.rename({name: f"raw_{name}" for name in raw})
     other = rescaled.rename({name: f"rescaled_{name}" for name in rescaled})
@@ -68,7 +68,7 @@ class Tried:
     **Attributes:**
 
     - `number`: which of the two.
-    - `lost`: what is lost of the way down at each value.
+    - `lost`: the shortfall at each value.
     - `loss`: the final loss at each value, mean over seeds.
     """
 
@@ -95,12 +95,12 @@ class Tried:
 # By setting; or by setting and direction.
 Row = Mapping[str, Tried]
 
-# Instead of a direction.
+# The name of all directions together.
 ALL = "All"
 
 
 def tried(results: Mapping[str, xr.Dataset], number: str, kind: str) -> dict[str, Row]:
-    """One of the two numbers under one schedule: by direction and setting, and at last
+    """One of the two numbers under one schedule, by direction and setting, and finally for
     all."""
     rows: dict[str, Row] = {}
     for direction in DIRECTIONS:
@@ -118,14 +118,14 @@ def tried(results: Mapping[str, xr.Dataset], number: str, kind: str) -> dict[str
 
 
 def common(row: Row) -> Common:
-    """The one value for all in a row."""
+    """The one value for all entries of a row."""
     number = next(iter(row.values())).number
     return common_value({name: case.lost for name, case in row.items()}, VALUES[number])
 
 
 def relative_losses(row: Row, to: Row, value: float | None = None) -> list[float]:
-    """The final loss over the lowest one in another row: with the best value of each, or
-    with one for all."""
+    """The final loss relative to the lowest in another row, with the best value of each or
+    with one value for all."""
     return [
         case.loss_at(case.best if value is None else value)
         / to[name].loss_at(to[name].best)
@@ -133,7 +133,7 @@ def relative_losses(row: Row, to: Row, value: float | None = None) -> list[float
     ]
 
 
-# Values of a grid as they are named: of half powers of ten one digit says which.
+# Values of a grid as texts: one digit identifies a half power of ten.
 _NAMED = {RAW: lambda x: plain(x, 1), RESCALED: fraction}
 
 
@@ -144,7 +144,7 @@ def _signed(x: float) -> str:
 
 
 def _range(row: Row, number: str) -> str:
-    """From the lowest to the highest value that was tried on any setting."""
+    """The lowest and the highest value tried on any setting."""
     values = [case.lost.dropna(VALUES[number])[VALUES[number]] for case in row.values()]
     ends = (
         min(float(case.min()) for case in values),
@@ -154,14 +154,14 @@ def _range(row: Row, number: str) -> str:
 
 
 def _losses(name: str, ratios: list[float]) -> dict[str, str]:
-    # The mean is that of logarithms: twice and half cancel.
+    # A geometric mean: twice and half the loss cancel.
     middle = float(np.exp(np.mean(np.log(ratios))))
     means = {"Mean": middle, "Least": min(ratios), "Most": max(ratios)}
     return {f"{name}Loss{what}": _signed(ratio - 1) for what, ratio in means.items()}
 
 
 def found(raw: Row, rescaled: Row) -> dict[str, str]:
-    """What is found of both numbers, with one direction or with all."""
+    """The texts about both numbers, with one direction or with all."""
     texts = {}
     for name, number, row in (("Raw", RAW, raw), ("Rescaled", RESCALED, rescaled)):
         best, one, named = [case.best for case in row.values()], common(row), _NAMED[number]
@@ -179,7 +179,7 @@ def found(raw: Row, rescaled: Row) -> dict[str, str]:
     return texts | _losses("Rescaled", relative_losses(rescaled, raw))
 
 
-# Of the table: what a row is called, and what of the above it says.
+# The rows of the table: title and text.
 _ROWS = (
     ("best rate", "{RawBest}"),
     (r"\quad spread, decades", "{RawSpread}"),
@@ -209,7 +209,7 @@ def _table(columns: Mapping[str, Mapping[str, str]]) -> str:
     return table([header, *rows], "l" + "r" * len(columns))
 
 
-# What the text says, of the above: under the cosine and at a constant rate.
+# The texts that the paper cites, under the cosine and at a constant rate.
 _SPREAD = ("RawSpread", "RescaledSpread")
 _COMMON = ("RawCommonMean", "RescaledCommonMean")
 _WORST = ("RawCommonWorst", "RescaledCommonWorst")
@@ -241,18 +241,18 @@ def _counts(results: Mapping[str, xr.Dataset]) -> dict[str, str]:
     }
 
 
-# In inches: of a setting's row, of what is between directions, of labels and legend, and of
-# a decade and the panel of losses.
+# Sizes in inches: the height of a setting's row, of the gap between directions, and of
+# labels and legend; the width of a decade, and of the panel of losses.
 _ROW, _GAP, _MARGIN, _DECADE, _LOSSES = 0.115, 0.24, 0.9, 0.38, 1.0
 
 _GREY = "#888888"
 
-# Of the lowest loss: what is higher is drawn there.
+# A larger multiple of the lowest loss is drawn here.
 _HIGHEST = 2.0
 
 
 def _draw_number(ax: Axes, row: Row, constant: Row, colour: str) -> None:
-    """The best values, the good ones around them, and the best common one."""
+    """The best values, the good values around them, and the best common value."""
     ax.axvline(common(row).value, color=_GREY, linestyle=(0, (4, 2)), linewidth=0.9)
     for at, (name, case) in enumerate(row.items()):
         ax.plot(case.good, [at, at], color=colour, linewidth=2.4, alpha=0.45)
@@ -262,8 +262,8 @@ def _draw_number(ax: Axes, row: Row, constant: Row, colour: str) -> None:
 
 
 def _draw_losses(ax: Axes, raw: Row, rescaled: Row, colour: str) -> None:
-    """How much higher the final loss is with the best value of the rescaled, and with one
-    for all, than with the best raw one."""
+    """The excess of the final loss with the best rescaled value, and with one value for
+    all, over that with the best raw value."""
     at = np.arange(len(raw))
     ratios = (
         relative_losses(rescaled, raw, common(rescaled).value),
@@ -297,7 +297,7 @@ def _figure(
     cosine: Mapping[str, Mapping[str, Row]],
     constant: Mapping[str, Mapping[str, Row]],
 ) -> matplotlib.figure.Figure:
-    """The optimum of both numbers over all settings; a decade is equally long in both."""
+    """The optimum of both numbers over all settings; a decade is equally wide in both."""
     names = list(DIRECTIONS)
     limits = {
         number: _limits(case.lost for d in names for case in cosine[number][d].values())
@@ -335,13 +335,13 @@ def _figure(
 
 
 def _limits(losts: Iterable[xr.DataArray]) -> tuple[float, float]:
-    """From below the lowest value that was tried to above the highest."""
+    """Axis limits around all values that were tried."""
     values = np.concatenate([lost[lost.dims[0]].values for lost in losts])
     return float(values.min()) / 1.5, float(values.max()) * 1.5
 
 
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
-    r"""The optimum of both numbers over all settings, and what one for all costs."""
+    r"""The optimum of both numbers over all settings, and the shortfall of one for all."""
     kinds = {
         kind: {number: tried(results, number, kind) for number in VALUES} for kind in KINDS
     }
