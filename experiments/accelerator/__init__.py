@@ -1,3 +1,3 @@
-"""What an accelerator makes of it: `python -m experiments accelerator`."""
+"""Measurements on an accelerator: `python -m experiments accelerator`."""
 
 from ._command import Accelerator as Accelerator, accelerator as accelerator

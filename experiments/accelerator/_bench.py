@@ -1,4 +1,4 @@
-"""Where measurements are made, and how much time there is."""
+"""The device and the time of a measurement."""
 
 import dataclasses
 import math
@@ -11,21 +11,21 @@ from typing import Any, TypeAlias
 import jax
 
 
-# One measurement, as it is written down; `failure` is there if there is none.
+# One measurement as it is saved; a failed one has a `failure`.
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterator[Row]
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Where a section measures.
+    """The device, time and threads of a section.
 
     **Attributes:**
 
-    - `device`: what is measured.
-    - `quick`: whether everything is tiny: only to see that it works.
-    - `deadline`: when the section's time is over, on the clock of `time.monotonic`.
-    - `pool`: compiles beside the main thread.
+    - `device`: the device that is measured.
+    - `quick`: whether to run a smoke test only.
+    - `deadline`: the end of the section's time, on the clock of `time.monotonic`.
+    - `pool`: threads that compile next to the main thread.
     """
 
     device: Any
@@ -39,44 +39,44 @@ class Bench:
 
     @property
     def late(self) -> bool:
-        """Whether nothing more is to begin."""
+        """Whether the time is over, so that nothing more may begin."""
         return self.seconds_left == 0
 
     @property
     def unhurried(self) -> "Bench":
-        """The same for what is prepared already and takes no time."""
+        """The same without a deadline, for programs that are compiled already."""
         return dataclasses.replace(self, deadline=math.inf)
 
 
 def host() -> Any:
-    """The CPU, which has float64 that can be trusted.
+    """The CPU, whose float64 is the reference.
 
     **Raises:**
 
-    `RuntimeError` if jax was told not to use it.
+    `RuntimeError` if jax is configured not to use it.
     """
     return jax.devices("cpu")[0]
 
 
 def compilers() -> int:
-    """How many programs compile at once, where none is timed. On a GPU XLA tries each one's
-    kernels on the device: of many at once it would choose by times that say little."""
+    """The number of programs that compile at once while none is timed. On a GPU XLA times
+    candidate kernels on the device: with many at once it would choose by noisy times."""
     return min(4, os.cpu_count() or 1)
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line."""
+    """The type and first line of an error."""
     lines = str(error).strip().splitlines() or ["no message"]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}"
 
 
 def attempted(label: Row, bench: Bench, measure: Callable[[], Rows]) -> Rows:
-    """The rows of a measurement; where it fails, or its time is over, one that says so.
+    """The rows of a measurement; if it fails or its time is over, a row that says so.
 
     **Arguments:**
 
-    - `label`: what tells these rows from others.
-    - `measure`: begun only if there is time.
+    - `label`: the fields that identify these rows.
+    - `measure`: makes the rows; called only if there is time.
     """
     if bench.late:
         yield label | {"failure": left_out()}
@@ -91,10 +91,10 @@ _LEFT_OUT = "left out: "
 
 
 def left_out(why: str = "its time was over") -> str:
-    """The failure of what was not tried."""
+    """The failure of a measurement that was not tried."""
     return _LEFT_OUT + why
 
 
 def is_left_out(row: Row) -> bool:
-    """Whether there was no time for it."""
+    """Whether there was no time for a measurement."""
     return row.get("failure", "").startswith(_LEFT_OUT)

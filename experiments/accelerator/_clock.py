@@ -1,4 +1,4 @@
-"""Times of programs over one of them, within a repetition."""
+"""Times of programs relative to one of them, within a repetition."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from .._timing import interleaved, quartiles
 from ._programs import Program
 
 
-# A timing that is shorter measures the call rather than the program.
+# A shorter timing would measure the overhead of the call rather than the program.
 _SHORTEST = 2e-3
 _MOST_CALLS = 50
 
 
 def _several(run: Callable[[], Any], calls: int) -> Callable[[], Any]:
-    """Calls of a program, which follow each other on the device without a pause."""
+    """Several calls of a program, back to back on the device."""
 
     def repeated() -> None:
         out = None
@@ -40,18 +40,18 @@ def _calls(run: Callable[[], Any]) -> int:
 def times(
     programs: Mapping[str, Program], over: str, *, seconds: float, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Time programs against each other, three times at least.
+    """Time programs against each other, in at least three repetitions.
 
     **Arguments:**
 
-    - `programs`: what to time.
-    - `over`: the one that is the unit.
-    - `seconds`, `repeats`: limits; see `interleaved`.
+    - `programs`: the programs to time.
+    - `over`: the name of the program that is the unit.
+    - `seconds`, `repeats`: the limits, as in `interleaved`.
 
     **Returns:**
 
-    For each the median seconds, the quartiles of its time over the unit's in the same
-    repetition, and the number of repetitions.
+    For each program the median seconds, the quartiles of its time relative to the unit's in
+    the same repetition, and the number of repetitions.
     """
     calls = np.array([_calls(program.run) for program in programs.values()])
     runs = [_several(p.run, n) for p, n in zip(programs.values(), calls.tolist())]

@@ -20,7 +20,8 @@ from ._report import report, section_report, wrong
 from ._throughput import throughput
 
 
-# In this order; how they share the time. What one does not use, the next ones have.
+# The sections in order, with their shares of the time. Time that one does not use is left
+# to the next.
 SECTIONS: dict[str, tuple[float, Callable[[Bench], Rows]]] = {
     "cost": (40, cost),
     "throughput": (25, throughput),
@@ -32,35 +33,35 @@ SECTIONS: dict[str, tuple[float, Callable[[Bench], Rows]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """Measure on an accelerator: what values cost, and whether they are right.
+    """Measure cost and correctness on an accelerator.
 
-    Cost of all methods on large models, steps of lanes a second, curvatures against
-    float64 on the host, two products against three, compilation. It needs no packages
-    but those that curvopt imports, and no network. Partial results
-    are written as it goes: a file for each section, and report.md.
+    Measures the cost of all methods on large models, steps per second over all lanes,
+    curvatures against float64 on the host, two products against three, and compilation. It
+    needs only the packages that curvopt imports, and no network. Results are written as it
+    goes: a file for each section, and report.md.
 
     On a GPU compilation is most of the time, because XLA tries many kernels for each
-    product. XLA_FLAGS=--xla_gpu_autotune_level=0 compiles in seconds, but is only good
-    for correctness: on an H200 its kernels were up to 20 times slower, and the ratios of
-    costs other ones. To be tried: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false, which
-    leaves matrix products to the library, whose kernels are few.
+    product. XLA_FLAGS=--xla_gpu_autotune_level=0 compiles in seconds, but is only good for
+    correctness: on an H200 its kernels were up to 20 times slower, with other ratios of
+    costs. Worth a try is XLA_FLAGS=--xla_gpu_enable_triton_gemm=false, which leaves matrix
+    products to the library, whose kernels are few.
     """
 
     quick: bool = False
-    """Tiny models: only to see that everything works."""
+    """Run a smoke test with tiny models."""
 
     out: Path = Path("results/accelerator")
-    """The folder to write to; what is there is replaced."""
+    """The output folder; its files are replaced."""
 
     minutes: float = 8.0
-    """How long it may take; what does not fit is left out, and said."""
+    """The time limit; the report lists what did not fit."""
 
     sections: tuple[str, ...] = tuple(SECTIONS)
-    """What to measure: cost, throughput, correctness, products, compile."""
+    """The sections: cost, throughput, correctness, products, compile."""
 
 
 class _Folder:
-    """Files that are complete or not there at all."""
+    """A folder whose files are complete or absent."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -81,7 +82,7 @@ class _Folder:
 
 
 def _rows(name: str, bench: Bench, save: Callable[[list[Row]], None]) -> list[Row]:
-    """The rows of a section, saved one by one; an error ends it, not the rest."""
+    """The rows of a section, saved one by one; an error ends this section only."""
     rows: list[Row] = []
     for row in attempted({"what": name}, bench, lambda: SECTIONS[name][1](bench)):
         rows.append(row)
@@ -90,7 +91,7 @@ def _rows(name: str, bench: Bench, save: Callable[[list[Row]], None]) -> list[Ro
 
 
 def accelerator(config: Accelerator) -> None:
-    """Measure, print the tables, write the folder.
+    """Measure, print the tables and write the output folder.
 
     **Raises:**
 

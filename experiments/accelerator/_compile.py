@@ -1,4 +1,4 @@
-"""How long the programs of studies take to compile."""
+"""The compilation time of a study's programs."""
 
 import time
 from functools import partial
@@ -59,8 +59,8 @@ def _of_strategy(
 
 
 def compilation(bench: Bench) -> Rows:
-    """A study of each strategy on its own: nothing else compiles beside it."""
-    # Evaluation is not timed: a few images do.
+    """A study of each strategy by itself, while nothing else compiles."""
+    # Evaluation is not timed: a few images suffice.
     problem = MLPClassifier(load_subset(), evaluated=8 if bench.quick else 1000)
     strategies = list(_strategies().items())
     for name, solver in strategies[: 1 if bench.quick else None]:

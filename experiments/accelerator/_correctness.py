@@ -1,4 +1,4 @@
-"""Is the curvature right on the device? Against float64 on the host."""
+"""The correctness of the curvature on the device, against float64 on the host."""
 
 import threading
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from ._programs import compile_all, Lower, lower, precision, Program
 
 PRECISIONS = "default", "highest"
 
-# What is no curvature of the whole batch, or not exact.
+# Methods that are inexact, or do not compute the curvature of the whole batch.
 INEXACT = (*OTHER_QUANTITIES, "two-losses")
 
-# In order of importance. The sweep alone is in bfloat16: once is enough.
+# Methods in order of importance.
 _FIRST = "adjoint", "adjoint-two-bfloat16", "adjoint-bfloat16", "adjoint-two"
 _METHODS = (*_FIRST, *(k for k in VARIANTS if k not in (*_FIRST, *INEXACT)))
 
 _QUICK_WORKLOADS, _QUICK_METHODS = ("mlp",), _FIRST[:2]
 
-# Relative errors of a plain product of standard normal matrices, by what its factors are
-# rounded to: 24, 11 and 8 bits.
+# Bounds on the relative error of a product of standard normal matrices, by the precision of
+# its factors: 24, 11 and 8 bits.
 _NAMES = ((1e-5, "float32"), (1e-3, "TF32"), (1e-2, "bfloat16"))
 
-# Above them a value is called wrong, in full precision and in less.
+# Relative errors above which a value is wrong, in full precision and in less.
 _TOLERANCE, _LOOSE = 1e-3, 0.1
 
 
 def _product(bench: Bench, matmul: str) -> Row:
-    """The error of one product, and how many FLOPs XLA counts for it."""
+    """The error of one product, and XLA's count of its FLOPs."""
     n = 64 if bench.quick else 1024
     a, b = np.random.default_rng(0).standard_normal((2, n, n)).astype(np.float32)
     operands = jax.device_put((a, b), bench.device)
@@ -68,14 +68,14 @@ def _judged(method: str, found: float, exact: float, arithmetic: str) -> Row:
         "arithmetic": arithmetic,
         "curvature": found,
         "relative_error": float(error),
-        # Not a number is wrong, too.
+        # Written so that nan is wrong too.
         "wrong": not error <= (_TOLERANCE if full else _LOOSE),
     }
 
 
 def _reference(instance: Instance) -> Callable[[Any], float]:
-    """From a gradient to the curvature along its negative; one call at a time, so that
-    it is compiled once."""
+    """Maps a gradient to the curvature along its negative; the lock makes it compile only
+    once."""
     lock = threading.Lock()
     with jax.default_device(host()):
         curvature = reference_curvature(instance)
@@ -100,6 +100,7 @@ def _curvatures(bench: Bench, arithmetic: dict[str, str]) -> Rows:
         except Exception as error:
             yield {"what": name, "failure": first_line(error)}
     for method in _QUICK_METHODS if bench.quick else _METHODS:
+        # bfloat16 methods fix the precision of the sweep: highest for the rest is enough.
         for matmul in PRECISIONS["bfloat16" in method :]:
             for name, (loss, y, args) in instances.items():
                 fn = partial(VARIANTS[method].expand, loss)
@@ -118,8 +119,8 @@ def _curvatures(bench: Bench, arithmetic: dict[str, str]) -> Rows:
 
 
 def correctness(bench: Bench) -> Rows:
-    """A product, a study's lanes, and the curvature of every workload by every method that
-    is exact, in each precision."""
+    """A product, a study's lanes, and the curvature of every workload by every exact
+    method, in each precision."""
     arithmetic = {}
     for matmul in PRECISIONS:
         row = _product(bench, matmul)

@@ -1,4 +1,4 @@
-"""What value, gradient and curvature cost over value and gradient alone."""
+"""The cost of value, gradient and curvature relative to value and gradient alone."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ from ._models import model_on, MODELS
 from ._programs import compile_in_turn, Lower, lower, Program
 
 
-# A gradient is timed beside each method that follows.
+# The gradient comes first: every other method is timed against it.
 _FIRST = (
     GRADIENT,
     "adjoint",
@@ -52,12 +52,13 @@ _QUICK_PLAN = (
     (("large-mlp",), "highest", _FIRST[:2]),
 )
 
-# With what others are compared, and from when on an exact one is called wrong.
+# The method with which others are compared, and the relative difference above which an
+# exact one is wrong.
 _STANDARD, _TOLERANCE = "adjoint", 0.1
 
 
 class _Case(NamedTuple):
-    """A program that is measured."""
+    """A program to measure."""
 
     model: str
     precision: str
@@ -74,7 +75,7 @@ def _ratio(a: float, b: float) -> float:
 
 
 class _Comparison:
-    """A model in a precision: its gradient, with which all methods are timed, and its
+    """A model in one precision: its gradient, against which all methods are timed, and its
     curvature."""
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class _Comparison:
         if case.method == GRADIENT:
             self._gradient = program
         if self._gradient is None:
-            raise RuntimeError("it has no gradient beside it")
+            raise RuntimeError("there is no gradient to time it against")
         one = self._gradient
         pair = {GRADIENT: one, case.method: program}
         seconds, repeats = (0.05, 3) if bench.quick else (3.0, 30)
@@ -99,7 +100,7 @@ class _Comparison:
         row = program.costs | timed
         row["temporary_ratio"] = _ratio(program.temporary_bytes, one.temporary_bytes)
         row["total_ratio"] = _ratio(program.total_bytes, one.total_bytes)
-        # Those of the library calls that products are on an accelerator are not counted.
+        # On an accelerator products are library calls, whose FLOPs XLA does not count.
         if MODELS[case.model].has_loop or bench.device.platform != "cpu":
             row["flops"] = math.nan
         row["flops_ratio"] = _ratio(row["flops"], one.flops)
@@ -116,7 +117,7 @@ class _Comparison:
 
 
 def _lower(model: Callable[[str], Any], case: _Case) -> Lower:
-    """Makes the model only when its turn comes."""
+    """Lowers a case; the model is made only when its turn comes."""
     expand = gradient if case.method == GRADIENT else VARIANTS[case.method].expand
 
     def lowered() -> tuple[Any, tuple[Any, ...]]:
@@ -127,8 +128,8 @@ def _lower(model: Callable[[str], Any], case: _Case) -> Lower:
 
 
 def cost(bench: Bench) -> Rows:
-    """Every method on every model, in both precisions: each is timed against the gradient
-    as soon as it is compiled."""
+    """Every method on every model in both precisions, timed against the gradient as soon as
+    it is compiled."""
     model = functools.cache(partial(model_on, bench))
     lowers = {case: _lower(model, case) for case in _cases(bench.quick)}
     comparisons = defaultdict(_Comparison)
@@ -142,5 +143,5 @@ def cost(bench: Bench) -> Rows:
         def measure(case=case, found=found, comparison=comparison) -> Rows:
             yield case._asdict() | comparison.row(bench, case, found)
 
-        # What is compiled is timed, whatever the time is.
+        # A compiled program is timed even after the deadline: compiling was the cost.
         yield from attempted(label, bench.unhurried, measure)

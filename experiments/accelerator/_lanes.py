@@ -1,4 +1,4 @@
-"""Are a study's lanes on the device those on the host?"""
+"""A study's lanes on the device, compared with those on the host."""
 
 import jax
 import numpy as np
@@ -12,12 +12,12 @@ from ._bench import Bench, host, Rows
 
 
 _RATE = 1e-3
-# Rounding, and what training makes of it.
+# Rounding errors, as amplified by training.
 _TOLERANCE = 1e-2
 
 
 def lanes(bench: Bench) -> Rows:
-    """Losses of a few steps, in full precision, on both."""
+    """The losses of a few steps in full precision, on device and host."""
     problem = MLPClassifier(load_subset(), width=32, depth=1, evaluated=500)
     names = ("SGD, rescaled",) if bench.quick else FAMILIES
     strategies = {name: FAMILIES[name](_RATE) for name in names}

@@ -1,4 +1,4 @@
-"""What numbers depend on: the device, the versions, the settings."""
+"""The machine that measurements depend on: device, versions and settings."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from curvopt._environment import versions
 from .._origin import command, hardware
 
 
-# What curvopt or its experiments can use, and what is left out without it.
+# Optional packages, and the consequence of each if it is missing.
 _OPTIONAL = {
     "tyro": "the command line is read by argparse",
     "netCDF4": "results are written as JSON only",
@@ -28,7 +28,7 @@ def _memory(device: Any) -> dict[str, int]:
 
 
 def machine(device: Any) -> dict[str, Any]:
-    """Everything, as it is written down."""
+    """The machine as it is saved."""
     missing = {k: x for k, x in _OPTIONAL.items() if importlib.util.find_spec(k) is None}
     return {
         "command": command(),

@@ -1,4 +1,4 @@
-"""Models on which a gradient keeps a large accelerator busy for some milliseconds."""
+"""Models whose gradient keeps a large accelerator busy for some milliseconds."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ class Model:
 
     @property
     def has_loop(self) -> bool:
-        """Whether XLA's count of its FLOPs is too low: it has the body of a loop once."""
+        """Whether XLA's count of its FLOPs is too low, because of a loop."""
         return self.workload.loop_free is not None
 
 
@@ -52,17 +52,17 @@ MODELS = {
 
 
 def built(workload: Workload, batch_size: int, quick: bool) -> Instance:
-    """A loss with its arrays on the host; every device gets the same numbers."""
+    """A loss with its arrays made on the host, so that all devices get the same numbers."""
     with jax.default_device(host()):
         return workload.tiny(4) if quick else workload.full(batch_size)
 
 
 def placed(instance: Instance, device: Any) -> Instance:
-    """The same on a device."""
+    """The instance with its arrays on a device."""
     return Instance(instance.loss, *jax.device_put((instance.y, instance.args), device))
 
 
 def model_on(bench: Bench, name: str) -> Instance:
-    """One of the models on the device that is measured."""
+    """A model on the measured device."""
     model = MODELS[name]
     return placed(built(model.workload, model.batch_size, bench.quick), bench.device)

@@ -1,4 +1,4 @@
-"""Two products or three in the third sweep, and how its inner products are had."""
+"""Two or three products in the third sweep, and ways to compute its inner products."""
 
 import contextlib
 import math
@@ -26,8 +26,8 @@ from ._programs import compile_all, Lower, lower, Program
 
 
 class _Product(NamedTuple):
-    """A bilinear operation, and how many multiplications it takes for each number that it
-    reads or writes, which decides between two products and three."""
+    """A bilinear operation. Its multiplications per number read or written decide between
+    two products and three."""
 
     label: str
     apply: Callable[[Array, Array], Array]
@@ -73,7 +73,8 @@ def _expand(products: str, apply: Callable, y: Any, args: None) -> Any:
 
 
 def _of_product(programs: dict[str, Program], bench: Bench) -> Row:
-    """Seconds of the sweeps alone: with them, less those of value and gradient."""
+    """The times with two and three products; those of the sweeps alone are without the time
+    of value and gradient."""
     seconds, repeats = (0.02, 3) if bench.quick else (0.5, 20)
     timed = times(programs, GRADIENT, seconds=seconds, repeats=repeats)
     unit, two, three = (timed[k]["seconds"] for k in (GRADIENT, "two", "three"))
@@ -143,8 +144,8 @@ def _as_rows(adjoint: Any, second: Any) -> Scalar:
 
 _CHOSEN = _rules._pairing
 
-# Inner products of adjoints with what the third sweep computes: of elementwise chains,
-# and of all equations.
+# Ways to compute the inner products of adjoints with the terms of the third sweep: those of
+# elementwise chains, and of all equations.
 _PAIRINGS: dict[str, dict[str, Callable]] = {
     "as it is chosen": {},
     "a dot product": {"_pairing": _as_dot},
@@ -165,7 +166,7 @@ def _patched(inner: Lower, patches: dict[str, Callable]) -> Lower:
 
 
 def _running(programs: Mapping[str, Program | str]) -> dict[str, Program | str]:
-    """Programs that run, and the failures of those that do not compile or run."""
+    """The programs that run, and the failures of those that do not compile or run."""
     found = dict(programs)
     for name, program in programs.items():
         if isinstance(program, Program):
@@ -180,7 +181,7 @@ def _pairing(bench: Bench, name: str) -> Rows:
     loss, y, args = model_on(bench, name)
     lowers = {GRADIENT: lower(partial(gradient, loss), y, args)}
     for label, patches in _PAIRINGS.items():
-        # A function of its own, or jax would know what it traced before.
+        # A new function for each, or jax would reuse its trace from another patch.
         fn = partial(VARIANTS["adjoint"].expand, loss)
         lowers[label] = _patched(lower(fn, y, args), patches)
     found = _running(dict(compile_all(bench, lowers)))
@@ -207,7 +208,7 @@ def _pairing(bench: Bench, name: str) -> Rows:
 
 
 def products(bench: Bench) -> Rows:
-    """The inner products, then two against three products by size."""
+    """The inner products, then two against three products at several sizes."""
     for name in ("large-mlp",) if bench.quick else ("large-mlp", "transformer"):
         label = {"what": name, "pairing": "all"}
         yield from attempted(label, bench, partial(_pairing, bench, name))

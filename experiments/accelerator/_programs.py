@@ -1,4 +1,4 @@
-"""Programs, lowered one after another and compiled side by side, or in turn."""
+"""Programs, lowered one by one and compiled in parallel or in turn."""
 
 import contextlib
 import dataclasses
@@ -20,11 +20,11 @@ class Program:
 
     **Attributes:**
 
-    - `run`: starts it, and does not wait for the result.
-    - `flops`: by XLA's count; it has the body of a loop once.
-    - `temporary_bytes`, `total_bytes`: beside inputs and outputs, and with them.
-    - `lower_seconds`, `compile_seconds`: tracing and lowering, in Python; and XLA's time,
-        other programs being compiled at the same time.
+    - `run`: starts it without waiting for the result.
+    - `flops`: XLA's count, which has the body of a loop once.
+    - `temporary_bytes`, `total_bytes`: memory without and with inputs and outputs.
+    - `lower_seconds`, `compile_seconds`: the time of tracing and lowering in Python, and
+        XLA's time, while other programs may compile too.
     """
 
     run: Callable[[], Any]
@@ -36,24 +36,24 @@ class Program:
 
     @property
     def costs(self) -> dict[str, float]:
-        """What is known before it runs."""
+        """The costs that are known before it runs."""
         fields = dataclasses.fields(self)
         return {f.name: getattr(self, f.name) for f in fields if f.name != "run"}
 
 
-# Lowers a function for its arguments, which come with it.
+# Lowers a function for its arguments, and returns both.
 Lower = Callable[[], tuple[Any, tuple[Any, ...]]]
 
 
 def precision(name: str) -> contextlib.AbstractContextManager:
-    """That of matrix products and convolutions; `"default"` is the backend's own."""
+    """The precision of matrix products and convolutions; `"default"` is the backend's."""
     if name == "default":
         return contextlib.nullcontext()
     return jax.default_matmul_precision(name)
 
 
 def lower(fn: Callable, *args: Any, matmul: str = "default") -> Lower:
-    """Trace a function when its turn comes, in a precision."""
+    """Lower a function in a precision, when its turn comes."""
 
     def lowered() -> tuple[Any, tuple[Any, ...]]:
         with precision(matmul):
@@ -66,7 +66,7 @@ _Lowered = tuple[Any, tuple[Any, ...], float]
 
 
 def _lowered(bench: Bench, lowers: Lower) -> _Lowered | str:
-    """What `_compile` takes, or the failure."""
+    """The arguments of `_compile`, or the failure."""
     if bench.late:
         return left_out()
     try:
@@ -99,16 +99,16 @@ def compile_all(
     lowers: Mapping[str, Lower],
     finish: Callable[[str, Program], Any] = lambda name, program: program,
 ) -> Iterator[tuple[str, Any]]:
-    """Compile programs, as many as there is time for, in that order.
+    """Compile programs in order and in parallel, as many as there is time for.
 
     **Arguments:**
 
-    - `lowers`: what to compile. Python traces in one thread; XLA compiles in others.
-    - `finish`: called in the thread that compiled, with name and program.
+    - `lowers`: the programs. Python traces in one thread, XLA compiles in others.
+    - `finish`: called with name and program in the thread that compiled it.
 
     **Returns:**
 
-    By name what `finish` returns, or the failure as a string.
+    By name the result of `finish`, or the failure as a string.
     """
     futures: dict[str, Future | str] = {}
     for name, lowered in lowers.items():
@@ -131,10 +131,10 @@ _Key = TypeVar("_Key", bound=Hashable)
 def compile_in_turn(
     bench: Bench, lowers: Mapping[_Key, Lower]
 ) -> Iterator[tuple[_Key, Program | str]]:
-    """Compile programs one at a time, as many as there is time for, in that order.
+    """Compile programs in order and one at a time, as many as there is time for.
 
-    While one compiles, the next one is lowered. While the caller has one, nothing else
-    goes on: that is when to time it.
+    While one compiles, the next is lowered. While the caller has one, nothing else runs, so
+    that it can be timed.
 
     **Returns:**
 
@@ -162,6 +162,6 @@ def _result(bench: Bench, future: Future | str) -> Any:
         return future.result(timeout=bench.seconds_left)
     except TimeoutError:
         future.cancel()
-        return left_out("it was not compiled when its time was over")
+        return left_out("it was not compiled in time")
     except Exception as error:
         return first_line(error)

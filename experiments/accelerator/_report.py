@@ -1,4 +1,4 @@
-"""The measurements as Markdown tables that read well as text too."""
+"""The measurements as tables in Markdown, readable as text too."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ class Layout(NamedTuple):
 LAYOUTS = {
     "correctness": Layout(
         "Correctness",
-        "Errors relative to float64 on the host, along the same direction; of lanes, to "
-        "the same study on the host. A product's FLOPs are those that XLA counts over "
+        "Errors are relative to float64 on the host along the same direction; for lanes, "
+        "to the same study on the host. FLOPs are XLA's count for a product, divided by "
         "2 n³.",
         (),
         (
@@ -43,8 +43,9 @@ LAYOUTS = {
     ),
     "cost": Layout(
         "Cost",
-        "Value, gradient and curvature over value and gradient: medians and quartiles of "
-        "ratios within a repetition. Curvatures differ from those of the adjoint method.",
+        "Value, gradient and curvature relative to value and gradient: medians and "
+        "quartiles of ratios within a repetition. The difference of a curvature is "
+        "relative to the adjoint method's.",
         ("model", "precision"),
         (
             Column("method", "method"),
@@ -63,12 +64,12 @@ LAYOUTS = {
     ),
     "throughput": Layout(
         "Throughput",
-        "Steps of lanes a second, without compilation, and over the best loop over runs. "
-        "Loops were measured on so many lanes, and scaled.",
+        "Steps per second over all lanes, without compilation, and relative to the best "
+        "loop over runs. Loops ran only some of the lanes, and are extrapolated.",
         ("problem", "strategy"),
         (
             Column("way", "way"),
-            Column("a second", "lane_steps_a_second", ",.0f"),
+            Column("steps per second", "lane_steps_a_second", ",.0f"),
             Column("over loop", "over_loop", ".2f"),
             Column("lanes measured", "lanes_measured"),
             Column("steps", "steps"),
@@ -76,9 +77,9 @@ LAYOUTS = {
     ),
     "products": Layout(
         "Products",
-        "Time with two and with three products in the third sweep, over the gradient's; "
-        "and of the sweeps alone, two over three. Multiplications are those for each "
-        "number that is read or written. Before them, inner products in other ways.",
+        "Times with two and with three products in the third sweep, relative to the "
+        "gradient's, and the ratio of two to three for the sweep alone. Multiplications "
+        "are per number read or written. First, other ways to compute inner products.",
         ("pairing",),
         (
             Column("what", "what"),
@@ -94,7 +95,7 @@ LAYOUTS = {
     ),
     "compile": Layout(
         "Compilation",
-        "Seconds of a study's programs, of its steps, and of everything.",
+        "Seconds to compile a study's programs, to run its steps, and in total.",
         (),
         (
             Column("strategy", "strategy"),
@@ -128,7 +129,7 @@ def _table(layout: Layout, rows: Sequence[Row]) -> str:
     return markdown(lines)
 
 
-# In this order they tell a row from others.
+# The fields that identify a row, in order.
 _LABELS = (
     "what",
     "model",
@@ -146,7 +147,7 @@ def _labels(row: Row) -> list[str]:
 
 
 def _left_out(rows: Sequence[Row]) -> str:
-    """One line for all: what they have in common beside the first label is said once."""
+    """One line for all rows that were left out, grouped by their further labels."""
     groups: dict[str, list[str]] = {}
     for row in rows:
         first, *others = _labels(row)
@@ -155,11 +156,11 @@ def _left_out(rows: Sequence[Row]) -> str:
         (f"{others}: " if others else "") + ", ".join(firsts)
         for others, firsts in groups.items()
     )
-    return f"Left out for want of time, {len(rows)} of them: {names}."
+    return f"Left out for lack of time, {len(rows)} of them: {names}."
 
 
 def section_report(name: str, rows: Sequence[Row]) -> str:
-    """The tables of a section, and what was left out."""
+    """The tables of a section, and a list of what was left out."""
     layout = LAYOUTS[name]
     groups: dict[tuple, list[Row]] = {}
     missing = [row for row in rows if is_left_out(row)]

@@ -1,4 +1,4 @@
-"""Steps of lanes a second: of a study, and of loops and optax vmapped beside it."""
+"""Steps per second over all lanes, of a study and of hand-written loops."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from ..problems import Autoencoder, LeNetClassifier, MLPClassifier
 from ._bench import attempted, Bench, first_line, left_out, Row, Rows
 
 
-# Evaluation is not timed: a few images do.
+# Evaluation is not timed: a few images suffice.
 _EVALUATED = 1000
 
-# Steps by problem; those of 288 convolutional networks at once take longer.
+# Problems and steps; a step of 288 convolutional networks at once takes longer.
 _PROBLEMS: dict[str, tuple[Callable[[], curvopt.AbstractProblem], int]] = {
     "fashion-subset-mlp": (
         lambda: MLPClassifier(load_subset(), evaluated=_EVALUATED),
@@ -51,7 +51,7 @@ _QUICK = Runs(seeds=2, rates=2, steps=1, looped=1)
 
 
 def _ways(runs: Runs, problem: curvopt.AbstractProblem) -> dict[str, Way]:
-    """All ways by strategy and name."""
+    """All ways, by strategy and name."""
     ways: dict[str, Way] = {}
     for strategy, family in FAMILIES.items():
 
@@ -70,7 +70,7 @@ def _of_problem(
 ) -> Rows:
     runs = dataclasses.replace(_QUICK if bench.quick else _FULL, steps=steps)
     ways = _ways(runs, make())
-    # The first time compiles, all of them side by side.
+    # The first call compiles, all ways in parallel.
     begun = {key: bench.pool.submit(way) for key, way in ways.items()}
     failures: dict[str, str] = {}
     for key, future in begun.items():
@@ -78,7 +78,7 @@ def _of_problem(
             future.result(timeout=bench.seconds_left)
         except TimeoutError:
             future.cancel()
-            failures[key] = left_out("it was not compiled when its time was over")
+            failures[key] = left_out("it was not compiled in time")
         except Exception as error:
             failures[key] = first_line(error)
     working = {key: way for key, way in ways.items() if key not in failures}
@@ -107,7 +107,7 @@ def _row(name, key, runs: Runs, rates, times, failures) -> Row:
 
 
 def throughput(bench: Bench) -> Rows:
-    """32 seeds at nine learning rates, of three problems."""
+    """The throughput of 32 seeds at nine learning rates, on three problems."""
     problems = _QUICK_PROBLEMS if bench.quick else _PROBLEMS
     for name, (make, steps) in problems.items():
         label = {"problem": name}

@@ -1,4 +1,4 @@
-"""What the curvature costs, by every known method: `python -m experiments cost`."""
+"""The cost of the curvature by every known method: `python -m experiments cost`."""
 
 from ._command import Cost as Cost, cost as cost
 from ._report import larger_batches as larger_batches

@@ -20,14 +20,14 @@ from .workloads import WORKLOADS
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Measure what the curvature costs, by every known method.
+    """Measure the cost of the curvature by every known method.
 
-    Time, FLOPs, memory, compilation and accuracy of each method, over one
-    value-and-gradient, on each workload at two batch sizes. Prints the tables as it
-    goes; writes results.nc, report.md and a figure, again after each workload.
+    Measures time, FLOPs, memory, compilation and accuracy of each method, relative to one
+    value-and-gradient, on each workload at two batch sizes. Prints the tables as it goes,
+    and writes results.nc, report.md and a figure after each workload.
 
-    XLA sets its temporary memory aside anew at every call. On Linux the allocator gives
-    large pieces back in between, and mapping them again can take longer than computing:
+    XLA allocates its temporary memory at every call. On Linux the allocator returns large
+    blocks in between, and mapping them again can take longer than the computation:
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment prevents it.
     """
 
@@ -41,21 +41,21 @@ class Cost:
     linearize-grad, nested-jvp, jet, two-losses."""
 
     seconds: float = SECONDS
-    """Seconds of timing for each workload and batch size; at least three repetitions are
-    made."""
+    """The seconds of timing for each workload and batch size; there are at least three
+    repetitions."""
 
     repeats: int = REPEATS
-    """The most repetitions."""
+    """The largest number of repetitions."""
 
     quick: bool = False
-    """Tiny models, one batch size, a tenth of a second each: only to see that everything
-    works. Most of the time is compilation; choose --workloads and --methods."""
+    """Run a smoke test: tiny models, one batch size, a tenth of a second each. Most of the
+    time is compilation, so choose --workloads and --methods too."""
 
     out: Path = Path("results/cost")
-    """The folder to write to."""
+    """The output folder."""
 
     overwrite: bool = False
-    """Replace the results that are in the folder."""
+    """Replace the results in the output folder."""
 
 
 def _check(config: Cost) -> None:
@@ -78,7 +78,7 @@ def _show(case: xr.Dataset) -> None:
 
 
 def cost(config: Cost) -> None:
-    """Measure, print the tables, write the folder.
+    """Measure, print the tables and write the output folder.
 
     **Raises:**
 

@@ -18,9 +18,9 @@ def label(method: str) -> str:
 def dataset(
     measured: Sequence[tuple[Case, Mapping[str, Row]]], attributes: Mapping[str, str]
 ) -> xr.Dataset:
-    """Everything measured, dimensions `(case, variant)`; the methods are the same in all
-    cases, and the first is the gradient. Times over the gradient's are medians of pairs,
-    all else is absolute."""
+    """All measurements, of dimensions `(case, variant)`. All cases have the same methods,
+    the first of which is the gradient. Relative times are medians of paired runs; all else
+    is absolute."""
     cases = [case for case, _ in measured]
     methods = list(measured[0][1])
     data = xr.Dataset(

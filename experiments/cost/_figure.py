@@ -23,7 +23,7 @@ _STYLE = {
     "ytick.major.size": 0,
 }
 
-# Two more: no two kinds of method have the same.
+# Two more colours, so that no two kinds of method share one.
 _COLOURS = (*COLOURS, "#7f7f7f", "#8c564b")
 
 _COLUMNS = {
@@ -34,15 +34,15 @@ _COLUMNS = {
 
 
 def _colours(labels: Sequence[str]) -> list[str]:
-    """A colour for each kind of method: what comes before the comma of its label."""
+    """A colour for each kind of method, which is its label up to the comma."""
     kinds = [label.partition(",")[0] for label in labels]
     order = list(dict.fromkeys(kinds))
     return [_COLOURS[order.index(kind) % len(_COLOURS)] for kind in kinds]
 
 
 def _scale(ax: Axes, variable: str, values: xr.DataArray) -> None:
-    """The common scale of a column, which has all its dots and a gradient's; memory spans
-    more than a factor of ten."""
+    """Set the scale that the panels of a column share; it includes the gradient's 1. Memory
+    spans more than a factor of ten."""
     ax.set_xlabel(f"{_COLUMNS[variable]}\nover one gradient's")
     if variable == "temporary_ratio":
         ax.set_xscale("log", base=2)
@@ -75,11 +75,10 @@ def _panel(ax: Axes, cases: xr.Dataset, variable: str, colours: list[str]) -> No
 
 
 def figure(data: xr.Dataset) -> matplotlib.figure.Figure:
-    """Time, FLOPs and memory over one gradient's: a row of panels for each workload.
+    """Time, FLOPs and memory relative to a gradient's, with a row of panels per workload.
 
-    Dots are medians; lines of time reach from the lower to the upper quartile. Methods
-    keep their place and colour in all panels, and each column has one scale; that of
-    memory is logarithmic.
+    Dots are medians; lines of time span the quartiles. Methods keep their place and colour
+    in all panels, and each column has one scale, logarithmic for memory.
     """
     data = data.sel(variant=[m for m in data.variant.values if m != GRADIENT])
     workloads = list(dict.fromkeys(data.workload.values))

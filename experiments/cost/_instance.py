@@ -9,13 +9,13 @@ Loss: TypeAlias = Callable[[PyTree, Any], tuple[Scalar, PyTree]]
 
 
 class Instance(NamedTuple):
-    """A loss, and where it is to be expanded.
+    """A loss, and the point at which to expand it.
 
     **Attributes:**
 
     - `loss`: `loss(y, args) -> (scalar, aux)`.
     - `y`: the parameters, arrays in float32.
-    - `args`: a tuple of the batch and whatever else the loss needs.
+    - `args`: a tuple of the batch and the loss's further arguments.
     """
 
     loss: Loss

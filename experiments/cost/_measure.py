@@ -27,8 +27,8 @@ class Case:
 
     - `workload`, `label`: its name on the command line, and in tables and figures.
     - `build`: makes the loss that is run.
-    - `count`: makes the loss on which XLA counts FLOPs: one without loops.
-    - `batch_size`: how many examples each has.
+    - `count`: makes the loss on which XLA counts FLOPs, without loops.
+    - `batch_size`: the number of examples of both.
     """
 
     workload: str
@@ -39,20 +39,20 @@ class Case:
 
 
 class Row(NamedTuple):
-    """What one variant costs; `nan` where it could not be measured.
+    """The cost of one variant; `nan` where it could not be measured.
 
     **Attributes:**
 
     - `seconds`: the median time of a run.
-    - `time_low`, `time_median`, `time_high`: quartiles of its time over the gradient's
-        in the same repetition.
-    - `flops`: by XLA's count, of the form without loops.
+    - `time_low`, `time_median`, `time_high`: the quartiles of its time relative to the
+        gradient's in the same repetition.
+    - `flops`: XLA's FLOPs of the form without loops.
     - `temporary_bytes`, `total_bytes`, `compile_seconds`: as in
         [`curvopt.cost.CompiledFunction`][].
     - `curvature`: the curvature along the variant's own negative gradient.
-    - `relative_error`: against the same in float64.
-    - `repetitions`: how many runs were timed.
-    - `failure`: the error, if it does not work here; else empty.
+    - `relative_error`: its error relative to float64.
+    - `repetitions`: the number of timed runs.
+    - `failure`: the error if the variant fails, else empty.
     """
 
     seconds: float = math.nan
@@ -111,20 +111,20 @@ def measure(
     repeats: int,
     progress: Callable[[str], Any] = lambda doing: None,
 ) -> dict[str, Row]:
-    """Measure all variants on one case, side by side.
+    """Measure all variants on one case, with interleaved timing.
 
-    A variant that does not work here is recorded with its error, not raised.
+    If a variant fails its error is recorded, not raised.
 
     **Arguments:**
 
-    - `case`: what to measure on.
-    - `variants`: what to measure beside the gradient.
-    - `seconds`, `repeats`: limits of the timing.
-    - `progress`: called with what comes next, `len(variants) + 2` times.
+    - `case`: the case.
+    - `variants`: the variants to measure, besides the gradient.
+    - `seconds`, `repeats`: the limits of the timing.
+    - `progress`: called with the name of each next part, `len(variants) + 2` times.
 
     **Returns:**
 
-    A row for the gradient and each of the variants.
+    A row for the gradient and for each variant.
     """
     instance = case.build(case.batch_size)
     counted = None if case.count is case.build else case.count(case.batch_size)

@@ -1,4 +1,4 @@
-"""The curvature in float64, which that of every variant is compared with."""
+"""The reference curvature in float64, with which every variant is compared."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,8 +23,8 @@ def _widened(tree: PyTree) -> PyTree:
 
 
 def reference_curvature(instance: Instance) -> Callable[[PyTree], float]:
-    """`u -> <u, Hu>`, by nested `jvp` in float64, at the same parameters, on the same
-    data; compiled once."""
+    """The map `u -> <u, Hu>` by nested `jvp` in float64, at the same parameters and data;
+    it compiles once."""
     with jax.enable_x64(True):
         y, args = _widened(instance.y), _widened(instance.args)
     compiled = jax.jit(partial(nested_jvp, instance.loss))

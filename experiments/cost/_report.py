@@ -17,7 +17,7 @@ _QUANTITIES = {
 
 
 def larger_batches(data: xr.Dataset) -> xr.Dataset:
-    """Each workload at its largest batch only."""
+    """The cases with the largest batch of each workload."""
     largest: dict[str, int] = {}
     for k, workload in enumerate(data.workload.values):
         best = largest.setdefault(str(workload), k)
@@ -27,7 +27,7 @@ def larger_batches(data: xr.Dataset) -> xr.Dataset:
 
 
 def _overview(data: xr.Dataset, variable: str) -> str:
-    """One quantity of all workloads: a row for each, a column for each method."""
+    """One quantity on all workloads: a row for each, a column for each method."""
     methods = [m for m in data.variant.values if m != GRADIENT]
     rows = [["", *(data.label.sel(variant=m).item() for m in methods)]]
     for k in range(data.sizes["case"]):
@@ -38,29 +38,29 @@ def _overview(data: xr.Dataset, variable: str) -> str:
 
 
 def _sections(data: xr.Dataset) -> Iterator[str]:
-    yield "# What the curvature costs"
+    yield "# The cost of the curvature"
     yield (
-        "Value, gradient and curvature along the negative gradient, each way over one "
-        f"value-and-gradient. Made by\n\n```\n{data.attrs['command']}\n```"
+        "Value, gradient and curvature along the negative gradient, by every method, "
+        "relative to one value-and-gradient. Command:\n\n"
+        f"```\n{data.attrs['command']}\n```"
     )
     yield (
-        "Times are medians over paired runs, interleaved in random order, with "
-        "quartiles. FLOPs are XLA's count, which has the body of a loop once; where the "
-        "model has a loop, they are therefore those of its unrolled form, for the GRU "
-        "that of eight steps. Temporaries are what XLA sets aside beside inputs and "
-        "outputs (the gradient is an output), all memory is both. The error of the "
-        "curvature is relative to float64, along the same direction; Gauss-Newton and a "
-        "part of the batch are other quantities by design. Data are synthetic, "
-        "parameters as initialised."
+        "Times are medians over paired runs, interleaved in random order, with quartiles. "
+        "XLA counts the FLOPs of a loop's body once, so a model with a loop is counted in "
+        "its unrolled form, the GRU with eight steps. Temporaries are the memory that XLA "
+        "allocates besides inputs and outputs (the gradient is an output); all memory is "
+        "both together. The error of the curvature is relative to float64 along the same "
+        "direction; Gauss-Newton and a part of the batch are other quantities by design. "
+        "Data are synthetic, parameters are initial ones."
     )
     yield (
-        "![Time, FLOPs and memory of every method over one gradient's, which is the black "
-        "line. Filled: the larger batch, hollow: the smaller. Dots of time are medians, "
-        "with lines from the lower to the upper quartile](figures/cost.png)"
+        "![Time, FLOPs and memory of every method, relative to one gradient's (the black "
+        "line). Filled: the larger batch; hollow: the smaller. Dots of time are medians, "
+        "lines span the quartiles](figures/cost.png)"
     )
     yield "## Overview"
     for name, variable in _QUANTITIES.items():
-        yield f"Of one gradient's {name}, at the larger batch:"
+        yield f"In units of one gradient's {name}, at the larger batch:"
         yield _overview(larger_batches(data), variable)
     for k in range(data.sizes["case"]):
         case = data.isel(case=k)
@@ -69,7 +69,7 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
         yield unit(case)
         broken = failures(case)
         if broken:
-            yield f"What does not work here:\n\n{items(broken)}"
+            yield f"Methods that fail here:\n\n{items(broken)}"
     yield "## Workloads"
     models = json.loads(data.attrs["models"])
     yield "\n".join(f"- {name}: `{model}`" for name, model in models.items())
@@ -79,5 +79,5 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
 
 
 def report(data: xr.Dataset) -> str:
-    """The whole report, in Markdown, with its figure."""
+    """The whole report in Markdown."""
     return "\n\n".join(_sections(data)) + "\n"

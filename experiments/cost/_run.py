@@ -10,8 +10,7 @@ from ._variants import Variant
 from .workloads import Workload
 
 
-# The limits of a timing, where nothing else is wanted: seconds, repetitions; and what is
-# enough to see that everything works.
+# The default limits of a timing, and the seconds of a smoke test.
 SECONDS, REPEATS = 10.0, 300
 QUICK_SECONDS = 0.1
 
@@ -26,7 +25,7 @@ def _cases(name: str, workload: Workload, quick: bool) -> list[Case]:
 
 
 def cases(workloads: Mapping[str, Workload], quick: bool) -> dict[str, list[Case]]:
-    """What is measured on: each workload at its batch sizes, or a tiny one at one."""
+    """The cases of each workload: its batch sizes, or one tiny case in a smoke test."""
     return {name: _cases(name, x, quick) for name, x in workloads.items()}
 
 
@@ -44,16 +43,16 @@ def run(
 
     **Arguments:**
 
-    - `of`: the cases, by workload.
-    - `methods`: beside the gradient.
-    - `seconds`, `repeats`: limits of the timing of a case.
-    - `attributes`: of the dataset, beside versions and models.
-    - `progress`: called with what comes next, `len(methods) + 2` times for each case.
+    - `by_workload`: the cases, by workload.
+    - `methods`: the methods to measure, besides the gradient.
+    - `seconds`, `repeats`: the limits of the timing of a case.
+    - `attributes`: attributes of the dataset, besides versions and models.
+    - `progress`: called with the name of each next part, `len(methods) + 2` times a case.
     - `measured`: called with each case once it is measured.
 
     **Returns:**
 
-    After each workload, all that is measured so far.
+    After each workload, all measurements so far.
     """
     models = {name: repr(each[0].build) for name, each in by_workload.items()}
     attributes = {"models": json.dumps(models), **(attributes or {})}

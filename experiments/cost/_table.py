@@ -1,4 +1,4 @@
-"""One case as a Markdown table that reads well as text too."""
+"""The table of one case in Markdown, readable as text too."""
 
 import xarray as xr
 
@@ -24,7 +24,7 @@ def _cells(row: xr.Dataset) -> tuple[str, ...]:
     return (
         row.label.item(),
         number(float(row.time_median), ".2f"),
-        f"{low:.2f} to {high:.2f}" if works else "does not work here",
+        f"{low:.2f} to {high:.2f}" if works else "fails",
         number(float(row.flops_ratio), ".2f"),
         number(float(row.temporary_ratio), ".2f"),
         number(float(row.total_ratio), ".2f"),
@@ -40,12 +40,12 @@ def table(case: xr.Dataset) -> str:
 
 
 def title(case: xr.Dataset) -> str:
-    """Which workload at which batch size."""
+    """The name and batch size of a case."""
     return f"{case.title.item()}, batch {case.batch_size.item()}"
 
 
 def unit(case: xr.Dataset) -> str:
-    """What one gradient costs."""
+    """The cost of one gradient, the unit of a table."""
     one = case.sel(variant=GRADIENT)
     return (
         f"One gradient: {float(one.seconds) * 1e3:.3g} ms, "
@@ -57,7 +57,7 @@ def unit(case: xr.Dataset) -> str:
 
 
 def failures(case: xr.Dataset) -> list[str]:
-    """What does not work here, and why."""
+    """The methods that fail, and their errors."""
     return [
         f"{case.label.sel(variant=m).item()}: {case.failure.sel(variant=m).item()}"
         for m in case.variant.values

@@ -1,4 +1,4 @@
-"""The ways to the curvature that are compared: a line for each in `VARIANTS`."""
+"""The methods for the curvature that are compared, one entry each in `VARIANTS`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,13 +23,13 @@ Expansion: TypeAlias = tuple[Scalar, PyTree, PyTree[Array], Scalar]
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A way to the curvature.
+    """A method for the curvature.
 
     **Attributes:**
 
     - `label`: its name in tables and figures.
-    - `expand`: `expand(loss, y, args)`, the loss to second order along its own negative
-        gradient: the direction depends on the gradient, as in real use.
+    - `expand`: `expand(loss, y, args)`, which expands the loss to second order along its
+        own negative gradient: `u` depends on the gradient, as in real use.
     """
 
     label: str
@@ -69,7 +69,7 @@ def nested_jvp(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
     return jax.jvp(slope, (y,), (u,))[1]
 
 
-# The workloads tag their outputs: the identity, for which jet has no rule.
+# The workloads tag their outputs with an identity primitive, for which jet has no rule.
 jet.deflinear(jax.make_jaxpr(curvopt.tag_output)(0.0).eqns[0].primitive)
 
 
@@ -79,7 +79,7 @@ def _taylor(loss: Loss, y: PyTree, args: PyTree, u: PyTree) -> Scalar:
     def flat(*leaves: Array) -> Scalar:
         return loss(jtu.tree_unflatten(treedef, leaves), args)[0]
 
-    # Through t -> y + t u it would take a few FLOPs more.
+    # Series in the leaves of y save the FLOPs of t -> y + t u.
     series = [(dy, jnp.zeros_like(dy)) for dy in jtu.tree_leaves(u)]
     _, (_, curvature) = jet.jet(flat, leaves, series)
     return curvature
@@ -91,8 +91,8 @@ def _after_gradient(
     y: PyTree,
     args: PyTree,
 ) -> Expansion:
-    """A gradient, and then a curvature that takes nothing from it but the direction
-    (and what XLA finds to be common)."""
+    """A gradient, then a curvature that reuses only its direction, and whatever XLA finds
+    in common."""
     value, aux, grad = gradient(loss, y, args)
     u = jtu.tree_map(jnp.negative, grad)
     return value, aux, grad, curvature(loss, y, args, u)
@@ -104,10 +104,10 @@ def _of(method: curvopt.AbstractCurvatureMethod) -> Callable[..., Expansion]:
 
 GRADIENT = "gradient"
 
-# What is another number than the curvature of the whole batch, by design.
+# Methods that by design do not compute the curvature of the whole batch.
 OTHER_QUANTITIES = ("gauss-newton", "part")
 
-# The last one is the way of Bu & Xu, arXiv 2407.02772.
+# The last one is the method of Bu & Xu, arXiv 2407.02772.
 VARIANTS = {
     "adjoint": Variant("adjoint", _of(curvopt.AdjointCurvature())),
     "adjoint-two": Variant(

@@ -1,8 +1,8 @@
-"""Test functions as the literature has them, each from its standard start.
+"""Test functions of the literature, each from its standard start.
 
 MGH: Moré, Garbow & Hillstrom, Testing unconstrained optimization software, ACM Trans.
-Math. Softw. 7(1), 1981, by the number of the function; sums of squares, without a half
-(recalled; values at the starts and minima are tested).
+Math. Softw. 7(1), 1981, cited with the number of the function. They are sums of squares
+without a half (recalled; values at the starts and minima are tested).
 """
 
 from collections.abc import Callable
@@ -52,14 +52,14 @@ def bowl(y: Float[Array, " n"], args: Float[Array, "n n"]) -> Scalar:
 
 
 def powell_singular(y: Float[Array, " 4"], args: None) -> Scalar:
-    """Its Hessian is singular at the minimum, MGH 13."""
+    """A function whose Hessian is singular at the minimum, MGH 13."""
     del args
     a, b, c, d = y
     return (a + 10 * b) ** 2 + 5 * (c - d) ** 2 + (b - 2 * c) ** 4 + 10 * (a - d) ** 4
 
 
 def wood(y: Float[Array, " 4"], args: None) -> Scalar:
-    """A saddle point on the way, MGH 14."""
+    """A function with a saddle point on the way, MGH 14."""
     del args
     a, b, c, d = y
     valleys = 100 * (b - a**2) ** 2 + (1 - a) ** 2 + 90 * (d - c**2) ** 2 + (1 - c) ** 2
@@ -84,7 +84,7 @@ def box(y: Float[Array, " 3"], args: None) -> Scalar:
 
 
 def brown_dennis(y: Float[Array, " 4"], args: None) -> Scalar:
-    """Large residuals, 20 of them, MGH 16."""
+    """A function with 20 large residuals, MGH 16."""
     del args
     a, b, c, d = y
     t = jnp.arange(1, 21) / 5
@@ -116,8 +116,8 @@ def osborne(y: Float[Array, " 5"], args: _Data) -> Scalar:
 
 
 def tanh_regression(y: PyTree[Array], args: _Data) -> Scalar:
-    """Half the mean squared error of a network with one hidden layer of tanh, with 1e-3 of
-    half the squared norm for regularisation."""
+    """Half the mean squared error of a network with one hidden tanh layer, plus 1e-3 of
+    half the squared norm."""
     inner, offset, outer = y
     x, measured = args
     fitted = jnp.tanh(x[:, None] * inner + offset) @ outer
@@ -126,14 +126,14 @@ def tanh_regression(y: PyTree[Array], args: _Data) -> Scalar:
 
 
 def logistic_regression(y: Float[Array, " n"], args: tuple[Array, Array]) -> Scalar:
-    """Two classes, with 1e-3 of half the squared norm for regularisation."""
+    """The logistic loss of two classes, plus 1e-3 of half the squared norm."""
     x, signs = args
     return jnp.mean(jnn.softplus(-signs * (x @ y))) + 1e-3 * (y @ y) / 2
 
 
 def _hessian(condition: float, n: int) -> Array:
-    """Eigenvalues from 1 to the condition number, evenly spaced by their logarithms, in
-    random directions."""
+    """A matrix with eigenvalues from 1 to the condition number, evenly spaced in the
+    logarithm, and random eigenvectors."""
     q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
     return jnp.asarray((q * np.geomspace(1, condition, n)) @ q.T)
 

@@ -27,40 +27,40 @@ from ._table import costs_table, duels_table, failures, summary_table
 
 @dataclasses.dataclass(frozen=True)
 class Deterministic:
-    """Compare our solvers with Optimistix's on deterministic problems, without noise.
+    """Compare our solvers with Optimistix's on deterministic problems.
 
-    Cost to reach a target, in gradient-equivalents, in float64 from each problem's one
-    start. Prints the tables; writes results.nc, report.md and a performance profile, again
-    after each problem. What takes its time is compilation, about a second for each solver
-    on each problem.
+    Measures the cost to reach a target, in gradient-equivalents and in float64, from each
+    problem's standard start. Prints the tables, and writes results.nc, report.md and a
+    performance profile after each problem. Most of the time is compilation, about a second
+    for each solver on each problem.
     """
 
     problems: Literal["classic", "sif2jax"] = "classic"
-    """Eighteen functions of the literature; or the unconstrained problems of CUTEst, from
-    the package sif2jax."""
+    """Eighteen functions of the literature (classic), or the unconstrained problems of
+    CUTEst from the package sif2jax."""
 
     names: tuple[str, ...] | None = None
-    """Only these problems of the set, whatever their size."""
+    """Only these problems of the set, of any size."""
 
     max_unknowns: int = 1000
-    """Only problems with at most as many unknowns, where none are named."""
+    """Without --names, only problems with at most this many unknowns."""
 
     solvers: tuple[str, ...] = tuple(SOLVERS)
-    """What to compare: ours, which are lbfgs, cg, sgd and lbfgs-armijo; and Optimistix's,
-    which are optx-bfgs, optx-lbfgs and optx-cg."""
+    """The solvers: ours are lbfgs, cg, sgd and lbfgs-armijo; Optimistix's are optx-bfgs,
+    optx-lbfgs and optx-cg."""
 
     tolerance: float = 1e-6
-    """The share of the way to the lowest value that may be left when a problem counts as
-    solved."""
+    """A problem counts as solved if at most this share of the way to the lowest value is
+    left."""
 
     budget: int = 2000
     """The cost at which a run ends, in gradient-equivalents."""
 
     out: Path = Path("results/deterministic")
-    """The folder to write to."""
+    """The output folder."""
 
     overwrite: bool = False
-    """Replace the results that are in the folder."""
+    """Replace the results in the output folder."""
 
 
 def _check(config: Deterministic) -> None:
@@ -80,7 +80,7 @@ def _has_at_most(unknowns: int, problem: Problem) -> bool:
         with jax.enable_x64(True):
             y0, _ = eqx.filter_eval_shape(problem.start)
     except Exception:
-        return True  # why it fails is reported when it is measured
+        return True  # the measurement reports why it fails
     return sum(y.size for y in jtu.tree_leaves(y0)) <= unknowns
 
 
@@ -120,11 +120,11 @@ def _show(data: xr.Dataset) -> None:
 
 
 def deterministic(config: Deterministic) -> None:
-    """Run all solvers on all problems, write the folder, print the tables.
+    """Run all solvers on all problems, write the output folder and print the tables.
 
     **Raises:**
 
-    `UsageError`, before anything is compiled; or if none of the problems can be evaluated.
+    `UsageError`, before anything is compiled, or if no problem can be evaluated.
     """
     _check(config)
     solvers = choose("solver", SOLVERS, config.solvers)

@@ -17,7 +17,7 @@ _COUNTS = {kind: f"{kind}s" if kind != "loss" else "losses" for kind in Prices._
 
 
 def _row(run: Run, prices: Prices, target: float) -> dict[str, Any]:
-    """What a run amounts to, by variable."""
+    """The variables of a run."""
     at = first_reaching(run.values, target)
     spent = run.total if at is None else run.counts[at]
     return {
@@ -39,18 +39,18 @@ def dataset(
     tolerance: float,
     attributes: Mapping[str, str],
 ) -> xr.Dataset:
-    """Everything measured, dimensions `(solver, problem)`.
+    """All measurements, of dimensions `(solver, problem)`.
 
-    `cost_to_target` is in C, infinite where the target was missed; `losses`, `gradients`,
-    `curvatures` and `slopes` are counts until the target was reached, or of the whole run
-    where it was missed; `cost`, `points` and `seconds` are of the whole run.
+    `cost_to_target` is in C, infinite if the target was missed. `losses`, `gradients`,
+    `curvatures` and `slopes` count evaluations up to the target, or of the whole run if it
+    was missed. `cost`, `points` and `seconds` are of the whole run.
 
     **Arguments:**
 
-    - `measured`: the problems; at least one.
-    - `solvers`: all of them, in the order of the dataset.
-    - `tolerance`: how close to the lowest value the target is.
-    - `attributes`: of the dataset, beside the versions.
+    - `measured`: the measured problems, at least one.
+    - `solvers`: all solvers, in the order of the dataset.
+    - `tolerance`: the share of the way to the lowest value that the target leaves.
+    - `attributes`: attributes of the dataset, besides the versions.
     """
     lowest = [
         lowest_value((run.values for run in m.runs.values()), m.problem.minimum)

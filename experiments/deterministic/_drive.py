@@ -1,4 +1,4 @@
-"""One driver for every Optimistix minimiser, which counts what it evaluates."""
+"""One driver for every Optimistix minimiser, which counts its evaluations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,20 +15,20 @@ import curvopt
 from ._prices import Prices
 
 
-# A run ends where the gradient is this small, or this much of what it was if that was
-# small. Of a large one it would stop solvers on badly scaled problems long before a target.
+# A run ends at this absolute size of the gradient, or relative to a small initial gradient.
+# Relative to a large one it would stop badly scaled problems long before the target.
 _GRADIENT = 1e-9
 
 
 class History(eqx.Module):
-    """What a run found, at every point where it evaluated value and gradient.
+    """The points at which a run evaluated value and gradient.
 
     **Attributes:**
 
-    - `values`: the value there; entries from `points` on mean nothing.
-    - `counts`: how often each kind was evaluated until then, this point's value and
-        gradient included, in the order of [`Prices`][].
-    - `points`: how many points there are.
+    - `values`: the value at each point; entries from `points` on are unused.
+    - `counts`: the evaluations of each kind up to and including this point, in the order
+        of [`Prices`][].
+    - `points`: the number of points.
     - `total`: the counts of the whole run.
     """
 
@@ -39,10 +39,11 @@ class History(eqx.Module):
 
 
 class _Step(eqx.Module):
-    """What one step evaluated.
+    """The evaluations of one step.
 
-    `arrived`: whether it evaluated value and gradient at a point that is followed, which
-    has `value` and `gradient_norm`. `first` was evaluated up to that point, `then` after.
+    `arrived` says whether the step evaluated value and gradient at a point of the history,
+    with `value` and `gradient_norm`. `first` counts the evaluations up to that point,
+    `then` those after it.
     """
 
     arrived: Bool[Array, ""]
@@ -59,7 +60,7 @@ def _counts(**evaluated: Any) -> Int[Array, " kind"]:
 
 
 class _Watched(curvopt.AbstractDirection):
-    """The same direction, which keeps the norm of the gradient that it saw."""
+    """A direction that also keeps the norm of the last gradient."""
 
     direction: curvopt.AbstractDirection
 
@@ -75,7 +76,7 @@ class _Watched(curvopt.AbstractDirection):
 
 
 def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
-    """A step evaluates value and gradient where it begins, and then searches."""
+    """A step of ours evaluates value and gradient where it begins, and then searches."""
     del moved
     info, (_, gradient_norm) = state.record.info, state.strategy.direction
     return _Step(
@@ -93,7 +94,7 @@ def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
 
 
 def _their_step(state: Any, moved: Bool[Array, ""]) -> _Step:
-    """A step evaluates one trial: its value, and its gradient if it is accepted."""
+    """A step of Optimistix's evaluates one trial: value, and gradient if accepted."""
     return _Step(
         arrived=moved,
         value=state.f_info.f,
@@ -109,10 +110,10 @@ def _differ(a: PyTree[Array], b: PyTree[Array]) -> Bool[Array, ""]:
 
 
 def _with_step(history: History, step: _Step) -> History:
-    """The history with what one more step evaluated."""
+    """The history with the evaluations of one more step."""
     until = history.total + step.first
     recorded = step.arrived & jnp.isfinite(step.value)
-    # Out of range, nothing is written.
+    # An index out of range writes nothing, by mode="drop".
     k = jnp.where(recorded, history.points, len(history.values))
     return History(
         values=history.values.at[k].set(step.value, mode="drop"),
@@ -133,22 +134,22 @@ def drive(
 ) -> History:
     r"""Run a solver through its own `init` and `step`, as `optimistix.minimise` does.
 
-    It ends where the cost has reached the budget, where no element of the gradient is
-    larger than $10^{-9} \min(1, \max |g_0|)$, where the value is not finite, or where the
-    solver reports a failure. The solver's own test of convergence is not asked.
+    A run ends once its cost reaches the budget, no element of the gradient is larger than
+    $10^{-9} \min(1, \max |g_0|)$, the value is not finite, or the solver reports a failure.
+    The solver's own test of convergence is not used.
 
-    In a solver of ours a step evaluates value and gradient where it begins, and what its
-    record counts thereafter. In one of Optimistix's a step is one trial: an accepted one
-    counts as a value-and-gradient, a rejected one as a loss. So a trial that ours accepts
-    is paid twice, as a loss and then with its gradient; theirs go on from the trial.
+    A step of our solvers evaluates value and gradient where it begins, and then what its
+    record counts. A step of Optimistix's solvers is one trial: an accepted one counts as a
+    value-and-gradient, a rejected one as a loss. So ours pay twice for an accepted trial,
+    as a loss and then with its gradient; theirs continue from the trial.
 
     **Arguments:**
 
     - `fn`: `fn(y, args)`, to be traced.
     - `minimiser`: the solver.
-    - `y0`, `args`: where it starts.
+    - `y0`, `args`: the start.
     - `prices`: the cost of each kind of evaluation, in C; that of a gradient is 1.
-    - `budget`: the cost at which it ends, in C.
+    - `budget`: the cost at which the run ends, in C.
 
     **Returns:**
 
@@ -161,7 +162,7 @@ def drive(
     else:
         observe = _their_step
 
-    # As `optimistix.minimise` has it: what `fn` closes over is traced once.
+    # As in `optimistix.minimise`: arrays that `fn` closes over are traced once.
     closed = eqx.filter_closure_convert(lambda y, args: (fn(y, args), None), y0, args)
     value = jax.eval_shape(lambda: closed(y0, args)[0])
     tags: frozenset[object] = frozenset()
@@ -175,7 +176,7 @@ def drive(
         y, dynamic, history, least, _ = carry
         state = eqx.combine(dynamic, static)
         new_y, state, _ = minimiser.step(closed, y, args, {}, state, tags)
-        # The first step of Optimistix's solvers evaluates where they start.
+        # The first step of Optimistix's solvers evaluates the start, without moving.
         step = observe(state, _differ(y, new_y) | (history.points == 0))
         at_start = _GRADIENT * jnp.minimum(1, step.gradient_norm)
         least = jnp.where(history.points == 0, at_start, least)
@@ -189,7 +190,7 @@ def drive(
         )
         return new_y, eqx.filter(state, eqx.is_array), history, least, goes_on
 
-    # Each point costs at least one gradient.
+    # Each point costs at least one gradient, so that a budget bounds their number.
     history = History(
         values=jnp.zeros(budget + 1, value.dtype),
         counts=jnp.zeros((budget + 1, len(Prices._fields)), jnp.int32),

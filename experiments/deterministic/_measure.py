@@ -23,10 +23,10 @@ class Run(NamedTuple):
 
     **Attributes:**
 
-    - `values`, `counts`, `total`: as in [`History`][], without what means nothing.
-    - `seconds`: how long it ran, once, without compilation.
-    - `compile_seconds`: how long it took to trace and compile.
-    - `failure`: why it could not be run; empty if it was.
+    - `values`, `counts`, `total`: as in [`History`][], without unused entries.
+    - `seconds`: the time of one run, without compilation.
+    - `compile_seconds`: the time to trace and compile.
+    - `failure`: why it could not be run, else empty.
     """
 
     values: Float[np.ndarray, " point"]
@@ -43,10 +43,10 @@ class Measured(NamedTuple):
     **Attributes:**
 
     - `problem`: the problem.
-    - `unknowns`: how many numbers are sought.
+    - `unknowns`: the number of unknowns.
     - `value`: the value at the start.
-    - `prices`: what evaluations cost on it.
-    - `runs`: by solver.
+    - `prices`: the costs of its evaluations.
+    - `runs`: the runs by solver.
     """
 
     problem: Problem
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 
 
 class UnusableProblem(Exception):
-    """A problem that no solver can be started on, with the reason."""
+    """A problem on which no solver can start; the message says why."""
 
 
 def _first_line(error: Exception) -> str:
@@ -104,25 +104,25 @@ def measure(
 ) -> Measured:
     """Run all solvers on one problem, in float64.
 
-    A solver that cannot be run on it is recorded with its error, not raised.
+    If a solver fails its error is recorded, not raised.
 
     **Arguments:**
 
     - `problem`: the problem.
-    - `solvers`: by name.
+    - `solvers`: the solvers by name.
     - `budget`: the cost at which a run ends, in C.
-    - `progress`: called with what comes next, `len(solvers) + 1` times.
+    - `progress`: called with the name of each next part, `len(solvers) + 1` times.
 
     **Raises:**
 
-    `UnusableProblem` if the problem cannot be evaluated where it starts, or value or
-    gradient are not finite there.
+    `UnusableProblem` if the problem cannot be evaluated at its start, or its value or
+    gradient is not finite there.
     """
     progress("start")
     with jax.enable_x64(True):
         try:
             y0, args = problem.start()
-            # As `optimistix.minimise` has it: none of them weakly typed.
+            # As in `optimistix.minimise`: no leaf may be weakly typed.
             y0 = jtu.tree_map(lambda y: jnp.asarray(y, jnp.float64), y0)
             start = evaluate(problem.fn, y0, args)
         except Exception as error:

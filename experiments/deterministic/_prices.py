@@ -1,4 +1,4 @@
-"""What each kind of evaluation costs on a problem, in gradient-equivalents."""
+"""The cost of each kind of evaluation on a problem, in gradient-equivalents."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ import curvopt
 
 
 class Prices(NamedTuple):
-    """The cost in C of each kind of evaluation, and the order in which they are counted.
+    """The cost in C of each kind of evaluation; its fields set the order of counts.
 
     **Attributes:**
 
     - `gradient`: one value-and-gradient, the unit.
     - `loss`: one value.
-    - `curvature`: what a curvature adds to a value-and-gradient.
+    - `curvature`: the additional cost of a curvature after a value-and-gradient.
     - `slope`: one value with its derivative along a direction.
     """
 
@@ -29,7 +29,7 @@ class Prices(NamedTuple):
     slope: float = 2 / 3
 
 
-# Where XLA gives no number: the sweeps of one dominant matrix product.
+# The prices where XLA gives none: the sweeps of one dominant matrix product.
 _BY_SWEEPS = Prices()
 
 
@@ -58,12 +58,12 @@ class _Deterministic(curvopt.AbstractProblem):
 
 
 class Start(NamedTuple):
-    """A problem where its solvers start.
+    """A problem at the start of its solvers.
 
     **Attributes:**
 
-    - `value`: the value there.
-    - `gradient_norm`: the gradient's largest element, by absolute value.
+    - `value`: the value at the start.
+    - `gradient_norm`: the largest absolute element of the gradient.
     - `prices`: the problem's [`Prices`][].
     """
 
@@ -73,16 +73,16 @@ class Start(NamedTuple):
 
 
 def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
-    """A problem's value at its start, and what its evaluations cost.
+    """Evaluate a problem at its start, and price its evaluations.
 
-    The prices are those of [`curvopt.cost.EvaluationCosts`][]. Where XLA counts no positive
-    number the price is that of its sweeps: a loss a third, a slope and a curvature two
-    thirds of a gradient. XLA does not count transcendental functions.
+    The prices are those of [`curvopt.cost.EvaluationCosts`][]. If XLA's count is not
+    positive the price is that of the sweeps: a third of a gradient for a loss, two thirds
+    for a slope or a curvature. XLA does not count transcendental functions.
 
     **Arguments:**
 
     - `fn`: `fn(y, args)`.
-    - `y`, `args`: where.
+    - `y`, `args`: the start.
     """
     value, grad = eqx.filter_jit(jax.value_and_grad(fn))(y, args)
     problem = _Deterministic(fn, y, args)

@@ -7,14 +7,14 @@ from jaxtyping import PyTree, Scalar
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A function to minimise, without constraints.
+    """An unconstrained function to minimise.
 
     **Attributes:**
 
-    - `name`: what it is called on the command line and in tables.
+    - `name`: its name on the command line and in tables.
     - `fn`: `fn(y, args)`, the value.
-    - `start`: makes `(y0, args)`, in float64 where jax has it switched on.
-    - `minimum`: the lowest value, where it is known.
+    - `start`: makes `(y0, args)`, in float64 if jax has it enabled.
+    - `minimum`: the lowest value, if known.
     """
 
     name: str

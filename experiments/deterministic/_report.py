@@ -8,44 +8,44 @@ from ._table import costs_table, duels_table, failures, summary_table
 
 
 def unusable(data: xr.Dataset) -> list[str]:
-    """The problems that could not be started on, with the reasons."""
+    """The problems on which no solver could start, with the reasons."""
     reasons = json.loads(data.attrs["unusable"])
     return [f"{name}: {reason}" for name, reason in reasons.items()]
 
 
 def _sections(data: xr.Dataset) -> Iterator[str]:
     yield "# Our solvers compared with Optimistix's, on deterministic problems"
-    yield f"Made by\n\n```\n{data.attrs['command']}\n```"
+    yield f"Command:\n\n```\n{data.attrs['command']}\n```"
     yield (
-        f"{data.sizes['problem']} problems in float64, each from its one start. A problem "
-        f"is solved at the first point with f <= f_L + {data.attrs['tolerance']:g} "
+        f"{data.sizes['problem']} problems in float64, each from its standard start. A "
+        f"problem is solved at the first point with f <= f_L + {data.attrs['tolerance']:g} "
         "(f(y0) - f_L), where f_L is the lowest value that any of these solvers found, or "
-        "the minimum where it is known and lower (Moré & Wild 2009); so a local minimum "
-        "above another solver's does not count. Cost is in gradient-equivalents (C): one "
+        "the minimum if it is known and lower (Moré & Wild 2009). So a local minimum above "
+        "another solver's does not count. Costs are in gradient-equivalents (C): one "
         "value-and-gradient is 1, a loss and a curvature are priced by XLA's FLOPs on the "
-        "same problem; it does not count transcendental functions. An accepted trial of "
-        "ours is paid twice, as a loss and then with its gradient; the cost at a point "
-        "has its gradient in it."
+        "same problem, without transcendental functions. Ours pay twice for an accepted "
+        "trial, as a loss and then with its gradient. The cost at a point includes its "
+        "gradient."
     )
     yield (
         "![Performance profile: the share of problems that a solver solves within a factor "
-        "of the cheapest solver's cost; ours solid, Optimistix's dashed]"
+        "of the cheapest solver's cost. Solid: ours; dashed: Optimistix's]"
         "(figures/profile.png)"
     )
     yield "## Summary"
     yield summary_table(data)
     yield (
-        "Evaluations are counted up to the target. Medians are over all problems; one that "
-        "a solver missed is infinite to it. Time is of each whole run, once, without "
-        "compilation, over its cost."
+        "Evaluations are counted up to the target. Medians are over all problems, with "
+        "infinity for a missed one. The time is that of one whole run without compilation, "
+        "divided by its cost."
     )
-    yield "On how many problems ours need no more, of those that either solves:"
+    yield "The number of problems on which ours need no more, of those that either solves:"
     yield duels_table(data)
     yield "## Problems"
     yield costs_table(data)
     for title, lines in (
-        ("Solvers that could not be run", failures(data)),
-        ("Problems that no solver could be started on", unusable(data)),
+        ("Solvers that failed", failures(data)),
+        ("Problems on which no solver could start", unusable(data)),
     ):
         if lines:
             yield f"## {title}"
@@ -56,5 +56,5 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
 
 
 def report(data: xr.Dataset) -> str:
-    """The whole report, in Markdown, with its figure."""
+    """The whole report in Markdown."""
     return "\n\n".join(_sections(data)) + "\n"

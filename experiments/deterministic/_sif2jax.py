@@ -1,4 +1,4 @@
-"""The unconstrained problems of CUTEst, as `sif2jax` has them."""
+"""The unconstrained problems of CUTEst, from `sif2jax`."""
 
 import importlib
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from ._problem import Problem
 
 
 def _imported() -> Any:
-    """The package, with its arrays in float64."""
-    # Importing it switches float64 on for the whole process.
+    """The package, imported with its arrays in float64."""
+    # Importing it enables float64 for the whole process: undone below.
     wide = jnp.result_type(float) == jnp.float64
     try:
         with jax.enable_x64(True):
@@ -28,14 +28,14 @@ def _imported() -> Any:
 
 
 def sif2jax_problems(names: Iterable[str] | None = None) -> dict[str, Problem]:
-    """Its problems by name: all of them, or those that are named.
+    """The problems of `sif2jax` by name: all of them, or the named ones.
 
-    The minima that it lists are not used: some are of another scaling, others higher than
-    what solvers find. Importing it takes up to a minute.
+    Its listed minima are not used: some have another scaling, others are higher than what
+    solvers find. The import takes up to a minute.
 
     **Raises:**
 
-    `UsageError` if it is not installed, or does not know a name.
+    `UsageError` if the package is not installed, or a name is unknown.
     """
     found = {p.name: p for p in _imported().unconstrained_minimisation_problems}
     chosen = found if names is None else choose("problem", found, names)

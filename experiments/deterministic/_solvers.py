@@ -1,4 +1,4 @@
-"""The solvers that are compared: a line for each in `SOLVERS`."""
+"""The solvers that are compared, one entry each in `SOLVERS`."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from strategies import (
 
 @dataclasses.dataclass(frozen=True)
 class Solver:
-    """A solver under its name.
+    """A solver with its label.
 
     **Attributes:**
 
@@ -37,7 +37,7 @@ def _rescaled(direction: curvopt.AbstractDirection) -> optx.AbstractMinimiser:
     return curvopt.LineSearchMinimiser(direction, Backtracking(CurvatureRescaling()))
 
 
-# Optimistix's tests of convergence never hold at these.
+# At these tolerances Optimistix's tests of convergence never hold: the driver ends a run.
 _RTOL, _ATOL = 1e-300, 0.0
 
 SOLVERS = {

@@ -23,8 +23,8 @@ def costs_table(data: xr.Dataset) -> str:
 
 
 def summary_table(data: xr.Dataset) -> str:
-    """A row for each solver: what it solves, and at what cost; medians over all problems,
-    a missed one counting as infinite."""
+    """A row for each solver: the share it solves, and its costs; medians are over all
+    problems, with infinity for a missed one."""
     header = (
         "solver",
         "solved",
@@ -60,8 +60,8 @@ def summary_table(data: xr.Dataset) -> str:
 
 
 def duels_table(data: xr.Dataset) -> str:
-    """Each of our solvers against each of the others: on how many problems it needs no
-    more, of those that either of them solves."""
+    """Each of our solvers against each of the others: the number of problems on which it
+    needs no more, of those that either solves."""
     ours = np.flatnonzero(data.ours.values)
     others = np.flatnonzero(~data.ours.values)
     labels, costs = data.label.values, data.cost_to_target.values
@@ -74,7 +74,7 @@ def duels_table(data: xr.Dataset) -> str:
 
 
 def failures(data: xr.Dataset) -> list[str]:
-    """Which solver could not be run on which problem, and why."""
+    """The solvers that failed, by problem, with their errors."""
     return [
         f"{label} on {problem}: {failure}"
         for label, row in zip(data.label.values, data.failure.values)

@@ -1,4 +1,4 @@
-"""When a solver has solved a problem, by Moré & Wild 2009."""
+"""The test of whether a solver has solved a problem, by Moré & Wild 2009."""
 
 from collections.abc import Iterable
 
@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 
 def lowest_value(histories: Iterable[np.ndarray], minimum: float | None = None) -> float:
-    r"""$f_L$: the lowest value in any history, or the minimum where it is known and
-    lower; infinite if there is neither."""
+    r"""$f_L$: the lowest value in any history, or the minimum if it is known and lower;
+    infinite if there is neither."""
     known = np.inf if minimum is None else minimum
     return float(min([known, *(np.min(h, initial=np.inf) for h in histories)]))
 
@@ -23,6 +23,6 @@ def target_value(start: float, lowest: float, tolerance: float) -> float:
 
 
 def first_reaching(history: Float[np.ndarray, " point"], target: float) -> int | None:
-    """The first point with the target's value or a lower one, if there is any."""
+    """The first point whose value is at most the target, if any."""
     reached = np.flatnonzero(history <= target)
     return int(reached[0]) if reached.size else None

@@ -118,7 +118,7 @@ def test_without_its_gradient_a_method_is_not_timed(bench, monkeypatch):
     monkeypatch.setattr(_cost, "_QUICK_PLAN", plan)
     (row,) = _cost.cost(bench)
     assert row["method"] == "adjoint"
-    assert row["failure"] == "RuntimeError: it has no gradient beside it"
+    assert row["failure"] == "RuntimeError: there is no gradient to time it against"
 
 
 def test_the_important_costs_come_first():
@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_left_out(tmp_path, capsys):
         (row,) = read(tmp_path, name)
         assert row["failure"] == "left out: its time was over"
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert text.count("Left out for want of time, 1 of them: ") == len(SECTIONS)
+    assert text.count("Left out for lack of time, 1 of them: ") == len(SECTIONS)
 
 
 def test_what_was_left_out_is_one_line():
@@ -220,7 +220,7 @@ def test_what_was_left_out_is_one_line():
         rows += [row | {"model": model, "method": "adjoint", "failure": left_out()}]
     text = section_report("cost", rows)
     assert text.splitlines()[-1] == (
-        "Left out for want of time, 4 of them: gradient, default: transformer, gru; "
+        "Left out for lack of time, 4 of them: gradient, default: transformer, gru; "
         "adjoint, default: transformer, gru."
     )
     assert text.count("transformer") == 2 and "not compiled" not in text

@@ -256,7 +256,7 @@ def test_command(tmp_path, monkeypatch, capsys):
         assert list(json.loads(data.attrs["unusable"])) == ["broken", "endless"]
         assert "jax" in json.loads(data.attrs["versions"])
     text = (tmp_path / "report.md").read_text("utf-8")
-    for part in ("Moré & Wild", "| beale ", "could not be run", "no data", "jax "):
+    for part in ("Moré & Wild", "| beale ", "Solvers that failed", "no data", "jax "):
         assert part in text
     assert jnp.zeros(()).dtype == jnp.float32
 

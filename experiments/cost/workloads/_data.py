@@ -1,4 +1,4 @@
-"""Synthetic data and the losses on it: costs depend on shapes, not on what is learned."""
+"""Synthetic data and losses: costs depend on shapes, not on values."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -26,13 +26,13 @@ def labelled(
 def text(
     key: PRNGKeyArray, batch_size: int, length: int, vocabulary: int
 ) -> Int[Array, "batch characters"]:
-    """Random characters, one more than `length`: each is what follows another."""
+    """Random characters, one more than `length`, since each is the target of the last."""
     return jr.randint(key, (batch_size, length + 1), 0, vocabulary, jnp.int32)
 
 
 def cross_entropy(
     logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
 ) -> Scalar:
-    """The mean cross-entropy of what a model puts out."""
+    """The mean cross-entropy of a model's logits."""
     logits = curvopt.tag_output(logits)
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))

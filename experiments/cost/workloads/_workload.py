@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 from .._instance import Instance
 
 
-# From a batch size to a loss with parameters and synthetic data, always the same.
+# Maps a batch size to a loss with parameters and synthetic data, always the same.
 Builder: TypeAlias = Callable[[int], Instance]
 
 
@@ -17,10 +17,10 @@ class Workload:
 
     - `label`: its name in tables and figures.
     - `full`: builds it at its real size.
-    - `tiny`: builds it so small that it only shows that everything works.
-    - `batch_sizes`: the smaller and the larger one.
-    - `loop_free`: from a builder to one whose program has no loops. XLA counts the
-        FLOPs of a loop's body once, so where there are loops they are counted on this.
+    - `tiny`: builds it at a tiny size, for smoke tests.
+    - `batch_sizes`: the smaller and the larger batch size.
+    - `loop_free`: maps a builder to one without loops, on which FLOPs are counted, since
+        XLA counts the body of a loop once.
     """
 
     label: str

@@ -12,7 +12,7 @@ from ._data import cross_entropy, keys, text
 
 @dataclasses.dataclass(frozen=True)
 class GRU:
-    """A gated recurrent unit that predicts the next character, by a scan over steps."""
+    """A gated recurrent unit that predicts the next character, as a scan over steps."""
 
     width: int
     length: int
@@ -33,6 +33,6 @@ class GRU:
         return Instance(loss, y, (data,))
 
     def loop_free(self) -> "GRU":
-        """Eight steps, unrolled: all 128 would compile for minutes. Sixteen change the
-        ratios of FLOPs by about one in a hundred."""
+        """The GRU with eight steps, unrolled: all 128 would compile for minutes, and
+        sixteen change the ratios of FLOPs by about one per cent."""
         return dataclasses.replace(self, length=min(self.length, 8), unroll=True)

@@ -13,8 +13,8 @@ from ._data import cross_entropy, keys, labelled
 
 @dataclasses.dataclass(frozen=True)
 class LeNet:
-    """Two convolutions, each averaged over 2 x 2 pixels, and three full layers, with
-    tanh: LeNet-5 (LeCun et al. 1998), with all connections."""
+    """Two convolutions, each with 2 x 2 average pooling, and three dense layers, with tanh:
+    LeNet-5 (LeCun et al. 1998) with all connections."""
 
     size: int
     channels: tuple[int, int]

@@ -14,8 +14,8 @@ from ._data import cross_entropy, keys, labelled
 
 @dataclasses.dataclass(frozen=True)
 class ResNet:
-    """The residual network that He et al. (2016) use on CIFAR, one block a stage, with
-    relu and batch normalisation; its running averages are the auxiliary output."""
+    """The residual network of He et al. (2016) for CIFAR, with one block per stage, relu
+    and batch normalisation, whose running averages are the auxiliary output."""
 
     size: int
     channels: tuple[int, ...]

@@ -12,10 +12,10 @@ from ._data import cross_entropy, keys, text
 
 @dataclasses.dataclass(frozen=True)
 class Transformer:
-    """Causal transformer blocks, normalised before, that predict the next character.
+    """A causal pre-norm transformer that predicts the next character.
 
-    `scanned` stacks their parameters and scans over the layers; `unroll` takes the loop
-    out again.
+    `scanned` stacks the parameters of the blocks and scans over them; `unroll` unrolls that
+    loop.
     """
 
     width: int
@@ -49,5 +49,5 @@ class Transformer:
         return Instance(loss, y, (data,))
 
     def loop_free(self) -> "Transformer":
-        """The same model, its loop over layers unrolled."""
+        """The same model with its loop over layers unrolled."""
         return dataclasses.replace(self, unroll=True)
