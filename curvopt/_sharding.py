@@ -70,12 +70,12 @@ def is_split(x: Any) -> bool:
 def add_parts(a: Array, b: Array) -> Array:
     """The sum of two numbers that may be split into one part per device. A number that is
     the same on all devices is divided among them first."""
+    return _divided(a, b) + _divided(b, a)
 
-    def divided(x: Array, other: Array) -> Array:
-        missing = tuple(varying(other) - varying(x))
-        return x / math.prod(map(jax.lax.axis_size, missing)) if missing else x
 
-    return divided(a, b) + divided(b, a)
+def _divided(x: Array, other: Array) -> Array:
+    missing = tuple(varying(other) - varying(x))
+    return x / math.prod(map(jax.lax.axis_size, missing)) if missing else x
 
 
 def sum_of_parts(x: Array, apart: frozenset[str]) -> Array:

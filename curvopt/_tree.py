@@ -21,17 +21,17 @@ def promotion() -> Iterator[Callable[[Callable], Callable]]:
     whatever `jax_numpy_dtype_promotion` is. It yields a wrapper under which a user's
     function keeps the user's setting."""
     outer = jax.config.jax_numpy_dtype_promotion  # pyright: ignore
-
-    def keeps_setting(fn: Callable) -> Callable:
-        @functools.wraps(fn)
-        def kept(*args: Any, **kwargs: Any) -> Any:
-            with jax.numpy_dtype_promotion(outer):
-                return fn(*args, **kwargs)
-
-        return kept
-
     with jax.numpy_dtype_promotion("standard"):
-        yield keeps_setting
+        yield functools.partial(_keeping, outer)
+
+
+def _keeping(setting: Any, fn: Callable) -> Callable:
+    @functools.wraps(fn)
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion(setting):
+            return fn(*args, **kwargs)
+
+    return kept
 
 
 def _arrays(name: str, tree: PyTree) -> list[Any]:
