@@ -38,12 +38,15 @@ def outcome_of(
     """
     row = {(run_key(point), seed): k for k, (point, seed) in enumerate(wanted)}
     records = Records(len(wanted), steps, schedule)
-    layouts = store.found(f"layout/{name}")
-    whole = {
-        kind: np.zeros((len(wanted), size), [tuple(x) for x in layouts[0][kind]])
-        for kind, size in (("steps", steps), ("evaluations", len(schedule)))
-        if layouts
-    }
+
+    def blank() -> dict[str, np.ndarray]:
+        return {
+            kind: np.zeros((len(wanted), size), [tuple(x) for x in layout[kind]])
+            for layout in store.found(f"layout/{name}")[:1]
+            for kind, size in (("steps", steps), ("evaluations", len(schedule)))
+        }
+
+    whole = blank()
     for number, cohort in cohorts.items():
         runs = cohort_runs(strategy, cohort)
         for run, first, last, own, evaluations in store.records(number):
@@ -55,13 +58,14 @@ def outcome_of(
                     f"{store.path} holds a longer study:\n  steps: {last} → {steps}\nRun "
                     "with as many steps, or load it: `curvopt.load_study(folder)`."
                 )
+            whole = whole or blank()  # saved since, by a study that runs
             whole["steps"][k, first:last] = np.frombuffer(own, whole["steps"].dtype)
             found = np.frombuffer(evaluations, whole["evaluations"].dtype)
             at = np.searchsorted(schedule, found["step"])
             whole["evaluations"][k, at] = found
             records.evaluated[k, at] = True
             records.made[k] = last
-    if layouts:
+    if whole:
         records.fill(whole["steps"], whole["evaluations"])
     return Outcome(
         text=strategy["text"],

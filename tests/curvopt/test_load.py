@@ -13,6 +13,7 @@ import pytest
 from test_resume import assert_same, fixed, rescaled, study
 
 import curvopt
+from curvopt._study._store import Store
 
 
 pytestmark = pytest.mark.host
@@ -69,6 +70,19 @@ def test_a_run_that_is_not_finished(regression, tmp_path):
     np.testing.assert_array_equal(final.isnull(), data.steps_made == 0)
     assert final.sel(strategy="a", seed=0) < first.train_loss[0]
     assert first.gradient_equivalents.notnull().sum() == 40
+
+
+def test_a_study_that_saves_its_first_records_meanwhile(regression, tmp_path, monkeypatch):
+    """What they look like is saved with them, and was not there a moment before."""
+    data, found, asked = study(regression, tmp_path), Store.found, []
+
+    def late(self, key):
+        asked.append(key)
+        first = key.startswith("layout") and asked.count(key) == 1
+        return [] if first else found(self, key)
+
+    monkeypatch.setattr(Store, "found", late)
+    assert_same(curvopt.load_study(tmp_path), data)
 
 
 def test_load_run(regression, tmp_path):
