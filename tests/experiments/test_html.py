@@ -169,6 +169,7 @@ MEASURE = """<script>onload = () => {
 
 def _overflows(page, folder):
     """By how many pixels a page is wider than the windows of a phone and of a desk."""
+    assert BROWSER is not None
     frames = (FRAME.format(width, html.escape(page)) for width in (PHONE, DESK))
     file = folder / "frames.html"
     file.write_text(f"<!DOCTYPE html>{MEASURE}{''.join(frames)}", "utf-8")
