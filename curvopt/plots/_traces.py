@@ -42,7 +42,7 @@ _MARKS: dict[float, tuple[Literal["--", ":"], str]] = {
 
 
 _SYMBOLS = (
-    "The step is τ times the direction u; φ(t) is the loss at y + t u, and φ′, φ″ are its "
+    "The step size is τ in y + τ u; φ(t) is the loss at y + t u, and φ′, φ″ are its "
     "slope and curvature at 0."
 )
 
