@@ -19,8 +19,6 @@ import curvopt
 from strategies import CurvatureRescaling, SGD
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 X = np.asarray(jr.normal(jr.key(0), (30, 3)), np.float32)
 LABELS = (X.sum(axis=1) > 0).astype(np.int32)
 TRAIN, TEST = (X[:21], LABELS[:21]), (X[21:], LABELS[21:])
