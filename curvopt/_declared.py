@@ -9,6 +9,7 @@ from typing import Any, Literal, TYPE_CHECKING, TypeAlias
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
 
 from . import _compat
@@ -115,7 +116,7 @@ class _Schedule:
         except TypeError as error:
             raise ValueError(f"{wanted}, but at step 0 it fails: {error}") from error
         check_range(f"{name}(0)", first, at_least=0)
-        if not _compat.is_traced(first) and not jnp.isfinite(first):
+        if not _compat.is_traced(first) and not np.isfinite(np.asarray(first)):
             raise ValueError(f"{wanted}, but at step 0 it is {first}.")
 
 

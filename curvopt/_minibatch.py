@@ -3,6 +3,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 from . import _compat
@@ -33,8 +34,10 @@ def _permute(x: UInt32[Array, " n"], keys: UInt32[Array, " r"], half: int):
 def _is_count(x: Any) -> bool:
     if _compat.is_traced(x):
         return jnp.issubdtype(x.dtype, jnp.integer)
-    number = hasattr(x, "dtype") or isinstance(x, int)
-    return number and jnp.issubdtype(jnp.result_type(x), jnp.integer) and x >= 0
+    if not hasattr(x, "dtype") and not isinstance(x, int):
+        return False
+    # In NumPy: within a trace jax would not say whether it is negative.
+    return jnp.issubdtype(jnp.result_type(x), jnp.integer) and bool(np.asarray(x) >= 0)
 
 
 def minibatch_indices(

@@ -64,7 +64,10 @@ def indices(key=KEY, count=0, size=10, batch_size=2):
         ),
         (lambda: curvopt.scalar_dtype(3), "y must be a pytree of arrays"),
         (lambda: curvopt.quadratic_model(None, Y), r"fn must be the loss, fn\(y, args\)"),
-        (lambda: curvopt.tag_output(None), "tag_output takes what the model puts out"),
+        (
+            lambda: curvopt.tag_output(None),
+            "z must be the model's output, a pytree of arrays",
+        ),
         (lambda: FromOptax(None), "tx must be an optax.GradientTransformation"),
         (
             lambda: FromOptax(optax.adam(1.0), hyperparameters=3),
@@ -96,3 +99,11 @@ def test_what_is_traced_is_not_looked_at():
     counts = jnp.arange(3)
     drawn = eqx.filter_vmap(lambda n: indices(count=n))(counts)
     assert drawn.shape == (3, 2)
+
+
+def test_what_is_known_is_looked_at_within_a_trace_too():
+    """A comparison in jax would be traced, and have no truth."""
+    made = jax.jit(lambda key: indices(key, jnp.array(3)))(KEY)
+    assert made.shape == (2,)
+    searched = jax.jit(lambda rate: LearningRate(rate, lambda k: jnp.cos(k)).learning_rate)
+    assert searched(0.1) == jnp.float32(0.1)

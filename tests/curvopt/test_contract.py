@@ -99,7 +99,7 @@ RETURNED = {
         (jnp.ones(3), r"a pair, `\(params, model_state\)`, .* returned float32\[3\]"),
         ((1.0, None), "parameters must be arrays only"),
         (({"n": jnp.ones(3, int)}, None), r"floating-point, but \['n'\] has dtype int32"),
-        ((jnp.ones(3), 1), "a model's state must be of arrays"),
+        ((jnp.ones(3), 1), "a model's state must consist of arrays"),
     ],
     "batch": [({"x": "all"}, r"a pytree of arrays, but \['x'\] is str")],
     "loss": [

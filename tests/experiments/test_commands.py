@@ -55,7 +55,7 @@ def test_the_data_read_back(results):
         assert data.loss.dims == ("strategy", "seed", "step")
         assert list(data.direction.values[:3]) == ["SGD"] * 3
         assert np.isfinite(data.train_loss).all()
-        assert "train_images=u8[12000,28,28]" in data.attrs["problem"]
+        assert "data=(u8[12000,28,28], u8[12000])" in data.attrs["problem"]
         asked = json.loads(data.attrs["experiment"])
         assert asked["runs"]["seeds"] == [0, 1] and list(asked["tuned"]) == [
             "SGD, tuned rate",
