@@ -97,6 +97,7 @@ def alone(regression):
     return study(regression)
 
 
+@pytest.mark.slow
 def test_eight_devices(alone, stateful, tmp_path):
     """Ten lanes on eight devices, on three, and on one; a search that takes another number
     of trials in each; a model with state and randomness."""
@@ -118,6 +119,7 @@ def start_two(out, steps):
     return [start(call, 2, address, index) for index in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_is_interrupted(alone, tmp_path):
     """The other one ends too, soon and with a message; what both saved is resumed by as
     many processes. Each gets the whole dataset, of this study and of one without a

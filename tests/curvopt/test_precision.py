@@ -119,6 +119,7 @@ def check_dtype(which, dtype, methods, limit):
 
 
 @pytest.mark.parametrize("which", NETWORKS)
+@pytest.mark.slow
 def test_two_products_are_accurate_in_float32(which):
     check_dtype(which, jnp.float32, BY_EQUATION, 1e-4)
 

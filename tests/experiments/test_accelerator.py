@@ -53,6 +53,7 @@ def measured(tmp_path):
     return rows
 
 
+@pytest.mark.slow
 def test_values_are_those_of_float64(measured):
     rows = measured("correctness")
     products = [row for row in rows if row["what"] == "a product"]
@@ -177,6 +178,7 @@ def test_what_was_lowered_too_late_is_not_compiled(bench):
     assert list(compile_in_turn(bench, {"slow": slow})) == [("slow", left_out())]
 
 
+@pytest.mark.slow
 def test_throughput_is_scaled_to_all_lanes(measured):
     rows = measured("throughput")
     assert sum(row["way"] == "study" for row in rows) == 2

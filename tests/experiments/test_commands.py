@@ -27,6 +27,7 @@ def results(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_compare_writes_its_folder(results):
     saved = {"study", "tuning"}
     names = {
@@ -83,6 +84,7 @@ def test_the_report(results):
         assert part in text
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(results, capsys, monkeypatch):
     """What is finished is not run again; another study is not written over it unasked."""
     from curvopt._study import _program
@@ -106,6 +108,7 @@ def _same_again(results, first):
     assert again.equals(first) and again.attrs["problem"] == first.attrs["problem"]
 
 
+@pytest.mark.slow
 def test_the_report_long_after_the_run(results, tmp_path, monkeypatch, capsys):
     """From what is on disk alone: nothing is run, and the problem is not needed."""
     monkeypatch.delattr("curvopt.Study.run")
@@ -132,6 +135,7 @@ def test_the_report_long_after_the_run(results, tmp_path, monkeypatch, capsys):
     assert "unknown metric 'error'; valid are: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_part_of_what_is_in_the_folder(results, tmp_path, monkeypatch):
     """A report is of the runs that were asked for, not of all that are there."""
     import shutil
@@ -147,6 +151,7 @@ def test_a_part_of_what_is_in_the_folder(results, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_overwriting_deletes_the_studies_and_nothing_else(tmp_path, capsys):
     out = tmp_path / "out"
     begun = ["compare", "--problem", "quadratic", "--directions", "sgd", "--out", str(out)]
@@ -254,6 +259,7 @@ number = 3
 """
 
 
+@pytest.mark.slow
 def test_what_is_ones_own(tmp_path, monkeypatch):
     """A problem, a direction, line searches and a grid."""
     (tmp_path / "my_strategies.py").write_text(MODULE)
@@ -346,6 +352,7 @@ def test_every_name_of_the_catalogue_makes_a_solver():
                 assert isinstance(solver, curvopt.LineSearchMinimiser)
 
 
+@pytest.mark.slow
 def test_step_cost(capsys):
     assert main(["step-cost", "--directions", "sgd", "--repeats", "2"]) == 0
     rows = {
@@ -370,6 +377,7 @@ def test_a_narrow_terminal():
     assert done.returncode == 0 and "--directions" in done.stdout
 
 
+@pytest.mark.slow
 def test_nobody_reads_what_is_printed(results):
     read, write = os.pipe()
     os.close(read)

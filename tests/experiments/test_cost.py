@@ -36,6 +36,7 @@ def broken(loss, y, args):
     raise KeyError("scan\nand more lines")
 
 
+@pytest.mark.slow
 def test_all_variants_agree():
     rows = measure(case("mlp"), VARIANTS, seconds=0.01, repeats=3)
     assert list(rows) == [GRADIENT, *VARIANTS]
@@ -55,6 +56,7 @@ def test_all_variants_agree():
 
 
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "mlp"])
+@pytest.mark.slow
 def test_every_workload(name):
     instance = WORKLOADS[name].tiny(3)
 

@@ -222,6 +222,7 @@ class Broken(optx.NonlinearCG):
         raise RuntimeError("a reason\nand more lines")
 
 
+@pytest.mark.slow
 def test_command(tmp_path, monkeypatch, capsys):
     def fails():
         raise FileNotFoundError("no data")
@@ -273,6 +274,7 @@ def test_a_problem_without_a_finite_start_is_refused():
         measure(problem, SOLVERS, budget=10)
 
 
+@pytest.mark.slow
 def test_sif2jax(tmp_path, monkeypatch, capsys):
     # A constrained problem whose import alone takes half a minute.
     slow = types.ModuleType("sif2jax.cutest._constrained_minimisation.cleuven7")

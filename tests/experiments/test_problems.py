@@ -63,6 +63,7 @@ def test_the_classifier():
     assert problem.steps_per_epoch == 187
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_known_to_be_learnable():
     """A linear classifier reaches about 84 % on the full set; a small network on a part
     of it should come near within two epochs."""

@@ -12,6 +12,7 @@ from experiments.research._command import origin
 pytestmark = pytest.mark.host
 
 
+@pytest.mark.slow
 def test_a_quick_run_is_kept_and_concluded(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["research", "--quick", "--questions", "recipe", "--settings", "logistic"]

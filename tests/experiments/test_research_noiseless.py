@@ -15,6 +15,7 @@ from experiments.research.questions.noiseless import ARMIJO, BARE, TOLERANCE, TU
 from strategies import CurvatureRescaling
 
 
+@pytest.mark.slow
 def test_times_to_the_target(tmp_path, monkeypatch):
     """On a quadratic of one eigenvalue the bare rule needs a single step."""
     monkeypatch.setattr(noiseless, "_RATED", ("SGD",))

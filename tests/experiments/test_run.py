@@ -189,6 +189,7 @@ def test_another_study_in_the_same_folder(finished, capsys):
     assert (finished.parent / "out" / "experiment.json").read_text("utf-8") == asked
 
 
+@pytest.mark.slow
 def test_hyperparameters(tmp_path, capsys):
     path = tmp_path / "grid.toml"
     assert _run(path, GRID) == 0
@@ -210,6 +211,7 @@ def test_hyperparameters(tmp_path, capsys):
     assert "at its best point" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_grid_of_its_own_beside_a_fixed_strategy(tmp_path):
     """Each has its own values; what is fixed can be compared with what is fixed."""
     text = STUDY + (
@@ -230,6 +232,7 @@ def test_a_grid_of_its_own_beside_a_fixed_strategy(tmp_path):
     assert "- **swept**: rate " in page and "**Adam, own recipe** " in page
 
 
+@pytest.mark.slow
 def test_tuning_on_seeds_of_different_numbers(tmp_path):
     more = STUDY.partition("[tuning.")[2].partition("[strategies")[0]
     more = "[tuning." + more.replace("tuned, by hand", "on three") + "seeds = 3\n"

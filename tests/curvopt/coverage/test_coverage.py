@@ -18,6 +18,7 @@ STALE = "stale: run python tests/curvopt/coverage/generate.py"
 
 
 @pytest.mark.parametrize("module", MODULES)
+@pytest.mark.slow
 def test_one_function_of_each_verdict(module):
     """The first that each set of rules served, of those that there are in this jax."""
     latest = list(generate.recorded().values())[-1]
