@@ -440,7 +440,7 @@ class TestPerformanceProfile:
     def test_a_label_for_each(self):
         with pytest.raises(ValueError, match="labels must be one for each.*'AB'"):
             plots.performance_profile(self.COSTS, "AB")
-        with pytest.raises(ValueError, match="labels must be distinct.*are: A"):
+        with pytest.raises(ValueError, match="labels must be distinct.*repeat: A"):
             plots.performance_profile(self.COSTS, ["A", "A"])
         with pytest.raises(ValueError, match="labels must be one for each of 2 solvers"):
             plots.performance_profile(self.COSTS, ["A"])

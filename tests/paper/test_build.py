@@ -292,7 +292,7 @@ def test_pictures_of_what_has_results(folders):
     first = files[0].read_bytes()
     assert first.startswith(b"\x89PNG")
     assert draw_pictures(questions, shown, results, build)[0].read_bytes() == first
-    with pytest.raises(paper.BuildError, match="no figure 'time', but cost"):
+    with pytest.raises(paper.BuildError, match="no figure 'time', but it has cost"):
         draw_pictures(questions, {"cost": ("time",)}, results, build)
 
 

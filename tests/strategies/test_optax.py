@@ -465,7 +465,9 @@ class TestMasked:
 def test_multi_transform_and_inject_hyperparams():
     y = {"a": Y, "b": Y}
     loss = lambda y, _: quadratic(y["a"]) + quadratic(y["b"])
-    injected = optax.inject_hyperparams(scale_by_curvature, static_args=("method",))(0.25)
+    injected = optax.inject_hyperparams(scale_by_curvature, static_args=("curvature",))(
+        0.25
+    )
     tx = optax.multi_transform(
         {True: optax.chain(optax.sgd(1.0), injected), False: optax.sgd(0.01)}, HALF
     )
