@@ -119,7 +119,10 @@ def scale_by_line_search(
         )
         # 0 * inf is nan, but a step of zero must not move the parameters.
         scaled = jax.tree.map(
-            lambda u: jnp.where(step_size == 0, 0, step_size * u).astype(u.dtype), updates
+            lambda u: jnp.where(
+                step_size == 0, 0, step_size * u.astype(step_size.dtype)
+            ).astype(u.dtype),
+            updates,
         )
         leaves = tuple(jax.tree.leaves(own))
         return scaled, ScaleByLineSearchState(
