@@ -492,7 +492,7 @@ class TestBadInput:
 
     @pytest.mark.usefixtures("unchecked")
     def test_arguments_of_another_kind(self):
-        with pytest.raises(ValueError, match="a statistic, which is a function.*None"):
+        with pytest.raises(ValueError, match="statistic must be a function.*None"):
             statistics.stratified_interval(None, np.ones((2, 2)))
         with pytest.raises(ValueError, match="pairs must be a dictionary"):
             statistics.compare_paired(None)
