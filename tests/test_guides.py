@@ -50,7 +50,7 @@ def check_readme(names):
     assert names["minimum"].stats["loss"] < names["model"].value
     sizes = names["data"].sizes
     assert (sizes["strategy"], sizes["rate"], sizes["seed"]) == (2, 3, 8)
-    assert names["data"].identical(curvopt.load_study("results/first"))
+    assert names["data"].identical(curvopt.load_study("results/readme"))
     assert names["result"].history.sizes["step"] == 20
 
 
