@@ -73,8 +73,9 @@ CLAIMS = {
     "rivals": [
         (
             "README.md",
-            "better than a tuned cosine schedule in {RivalsCosineBetter} of 20 comparisons "
-            "and worse in {RivalsCosineWorse}",
+            "better than a tuned cosine schedule in {RivalsCosineBetter} of 20 "
+            "comparisons, worse in {RivalsCosineWorse} and undecided in "
+            "{RivalsCosineUndecided}",
         ),
         (FINDINGS, "{RivalsSeeds} seeds each"),
         (
