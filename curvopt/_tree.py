@@ -92,15 +92,15 @@ def tree_dot(a: PyTree, b: PyTree) -> Scalar:
     A scalar, in the widest of float32 and the dtypes of the arrays. Inside `jax.shard_map`,
     if the arrays vary over devices, it is the device's part of the sum.
     """
-    shapes = [[x.shape for x in _arrays(name, tree)] for name, tree in (("a", a), ("b", b))]
+    leaves = _arrays("a", a), _arrays("b", b)
+    shapes = [[x.shape for x in side] for side in leaves]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"a and b must have the same shapes, leaf by leaf, but they have {shapes[0]} "
             f"and {shapes[1]}."
         )
-    leaves = zip(jtu.tree_leaves(a), jtu.tree_leaves(b), strict=True)
     with promotion():
-        dots = (_leaf_dot(x, z) for x, z in leaves)
+        dots = (_leaf_dot(x, z) for x, z in zip(*leaves))
         return functools.reduce(_sharding.add_parts, dots, jnp.zeros((), jnp.float32))
 
 
