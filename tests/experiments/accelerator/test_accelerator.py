@@ -270,7 +270,7 @@ sys.exit(main(["compare"]))
 
 def test_it_needs_no_optional_package(tmp_path):
     """Nor does it import one; other commands say what they need."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-c", _BARE, str(out)],

@@ -14,7 +14,7 @@ from jax_walk import (
 )
 
 
-STALE = "stale: run python tests/curvopt/coverage/generate.py"
+STALE = "stale: run python tests/curvopt/curvature/coverage/generate.py"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import filelock
 import jax
@@ -178,9 +179,7 @@ def test_ctrl_c_ends_with_everything_saved(
 )
 def test_what_schedulers_send(regression, tmp_path, number):
     """Saved as by Ctrl-C, and then the process ends as it would have ended."""
-    code = KILLED.format(
-        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=100_000, every=1e9
-    )
+    code = KILLED.format(tests=TESTS, folder=str(tmp_path), steps=100_000, every=1e9)
     process = subprocess.Popen([sys.executable, "-c", code])
     while not (tmp_path / "study.sqlite").exists() or not saved(tmp_path):
         assert process.poll() is None
@@ -201,10 +200,11 @@ def saved(folder):
         return False
 
 
+TESTS = [str(path) for path in Path(__file__).parents[:2]]
 KILLED = textwrap.dedent(
     """
     import os, sys
-    sys.path.insert(0, {tests!r})
+    sys.path[:0] = {tests!r}
     from conftest import Regression
     import test_resume
     test_resume.study(Regression(), {folder!r}, steps={steps}, save_every={every})
@@ -216,9 +216,7 @@ def test_kill_9(regression, tmp_path, request):
     """At whatever moment: moments are drawn from the time that a run takes, counted from
     when it has saved something. `--kills 20` kills it twenty times."""
     kills, steps = request.config.getoption("--kills"), 2000
-    code = KILLED.format(
-        tests=os.path.dirname(__file__), folder=str(tmp_path), steps=steps, every=0.0
-    )
+    code = KILLED.format(tests=TESTS, folder=str(tmp_path), steps=steps, every=0.0)
     expected, rng = study(regression, steps=steps), np.random.default_rng(0)
     path = tmp_path / "study.sqlite"
     for made in range(kills):

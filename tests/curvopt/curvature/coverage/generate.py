@@ -1,7 +1,8 @@
 """What the curvature covers of jax, as a table.
 
-Run it as `python tests/curvopt/coverage/generate.py`, under each version of jax: it writes
-the verdicts under this one to `verdicts/`, and `COVERAGE.md` from those under all.
+Run it as `python tests/curvopt/curvature/coverage/generate.py`, under each version of jax:
+it writes the verdicts under this one to `verdicts/`, and `COVERAGE.md` from those under
+all.
 """
 
 import collections
@@ -19,8 +20,8 @@ from jax_walk import FOLDER, MODULES, Row, VERDICTS, VERSION, walk
 HEAD = """# What of jax the curvature covers
 
 Every public function of the modules below, called on small arrays and differentiated
-twice. Written by `python tests/curvopt/coverage/generate.py`; a test fails when it is
-stale.
+twice. Written by `python tests/curvopt/curvature/coverage/generate.py`; a test fails when
+it is stale.
 
 | verdict | what it says |
 | --- | --- |

@@ -4,7 +4,7 @@ rliable wants an older pandas than xarray does, so it lives in an environment of
 
     python -m venv ENVIRONMENT
     ENVIRONMENT/bin/pip install rliable 'pandas<3'
-    ENVIRONMENT/bin/python tests/curvopt/rliable_reference.py
+    ENVIRONMENT/bin/python tests/curvopt/statistics/rliable_reference.py
 
 writes `rliable_reference.json` beside this file.
 """

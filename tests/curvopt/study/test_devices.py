@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -62,7 +63,7 @@ def in_each_of_two_processes(out, steps, problem):
 _START = textwrap.dedent(
     """
     import sys
-    sys.path.insert(0, {tests!r})
+    sys.path[:0] = {tests!r}
     import jax
     if {address!r}:
         jax.distributed.initialize({address!r}, 2, {index})
@@ -74,7 +75,7 @@ _START = textwrap.dedent(
 
 
 def start(call, devices, address="", index=0):
-    tests = os.path.dirname(__file__)
+    tests = [str(path) for path in Path(__file__).parents[:2]]
     code = _START.format(tests=tests, call=call, address=address, index=index)
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     # Errors of one process must be seen while the other waits for it.
