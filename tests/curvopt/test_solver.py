@@ -517,7 +517,17 @@ SEARCHES = {
 }
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+# One that halves its step, and one that can lengthen it.
+FEW = {"Backtracking", "forward"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in FEW else pytest.mark.slow)
+        for name in SEARCHES
+    ],
+)
 def test_reverse_mode_through_a_search(name, x64):
     """With respect to a hyper-parameter and to the start, as finite differences have it."""
     fn = lambda y, args: scaled(y, args) + 0.1 * jnp.sum(y**4)

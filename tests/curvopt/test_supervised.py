@@ -184,6 +184,10 @@ def test_by_hand(framework):
     np.testing.assert_allclose(z, _by_hand(framework, params, state, X), rtol=2e-4)
 
 
+@pytest.mark.parametrize(
+    "framework",
+    ["equinox", *(pytest.param(name, marks=pytest.mark.slow) for name in ("linen", "nnx"))],
+)
 def test_training_and_lanes(framework):
     """Seeds at once are as one after another, and as by hand."""
     problem = made(MODELS[framework](0.2))

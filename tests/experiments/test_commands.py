@@ -50,6 +50,7 @@ def test_compare_writes_its_folder(results):
     assert names == files | figures
 
 
+@pytest.mark.slow
 def test_the_data_read_back(results):
     with xr.open_dataset(results / "results.nc") as data:
         assert data.sizes["strategy"] == 6
@@ -73,6 +74,7 @@ def test_the_data_read_back(results):
         assert tried.values.tolist() == [3] * 4 and tuning.sizes["learning_rate"] > 3
 
 
+@pytest.mark.slow
 def test_the_report(results):
     text = (results / "report.md").read_text("utf-8")
     for part in (
@@ -388,6 +390,7 @@ def test_nobody_reads_what_is_printed(results):
     assert done.returncode == 141 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(results, monkeypatch, capsys, tmp_path):
     def full(self, path, **options):
         raise OSError(28, "No space left on device")

@@ -307,6 +307,7 @@ def text_of_the_paper():
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
+@pytest.mark.slow
 def test_every_finding_is_used_and_every_used_one_is_found():
     # Guards: 533 of 898 numbers were in no text.
     from experiments.research import QUESTIONS

@@ -123,10 +123,12 @@ def covering(*settings):
 
 
 def product(*settings):
-    """All rows, for pytest: those that are not `covering` are marked."""
+    """All pairs, for pytest, those that are not `covering` marked: these meet the settings
+    in turn."""
     few = covering(*settings)
-    rows = itertools.product(DIRECTIONS, LINE_SEARCHES, settings)
-    return [marked(row, row in few) for row in rows]
+    pairs = itertools.product(DIRECTIONS, LINE_SEARCHES)
+    rows = [(*pair, setting) for pair, setting in zip(pairs, itertools.cycle(settings))]
+    return [marked(row, row in few) for row in dict.fromkeys(few + rows)]
 
 
 def marked(row, is_of_few):

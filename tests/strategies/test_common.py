@@ -142,10 +142,13 @@ PROBLEMS = {
 }
 
 
-# A pair meets one of the problems; every direction and every line search meets them all.
-FEW = covering(*PROBLEMS)
+# A pair meets one of the problems; every direction and every line search meets them all,
+# and one of them in the tests that are always run: with a partner of its own.
+EACH = covering(*PROBLEMS)
+LAST = [(direction, rule) for direction, rule, _ in EACH[-len(LINE_SEARCHES) :]]
+FEW = [(*pair, problem) for pair, problem in zip(LAST, itertools.cycle(PROBLEMS))]
 PAIRS = dict(zip(itertools.product(DIRECTIONS, LINE_SEARCHES), itertools.cycle(PROBLEMS)))
-PAIRS |= {(direction, rule): problem for direction, rule, problem in FEW}
+PAIRS |= {(direction, rule): problem for direction, rule, problem in EACH + FEW}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +167,15 @@ def test_every_pair_on_other_problems(direction, rule, problem):
         assert record.loss[-1] < record.loss[0]
 
 
-@pytest.mark.parametrize("rows", [FEW, covering("float32", "float64"), covering(None)])
-def test_the_few_pairs_that_are_always_run(rows):
+def test_each_strategy_is_always_run_on_a_problem():
+    assert {direction for direction, _, _ in FEW} == set(DIRECTIONS)
+    assert {rule for _, rule, _ in FEW} == set(LINE_SEARCHES)
+    assert {problem for *_, problem in FEW} == set(PROBLEMS)
+    assert not set(LAST) & {row[:2] for row in covering("float32", "float64")}
+
+
+@pytest.mark.parametrize("rows", [EACH, covering("float32", "float64"), covering(None)])
+def test_the_few_pairs_of_a_covering(rows):
     """Each strategy meets every setting, with another partner in each."""
     settings = {setting for *_, setting in rows}
     assert len({row[:2] for row in rows}) == len(rows) < len(PAIRS) / 4

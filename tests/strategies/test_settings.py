@@ -75,8 +75,10 @@ DTYPES = {
     "dtype",
     [
         # All in one dtype: what fails there fails in two as well.
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("float32", "float64")),
-        "bfloat16",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("float32", "float64", "bfloat16")
+        ),
         "mixed",
     ],
 )

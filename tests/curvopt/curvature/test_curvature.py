@@ -84,7 +84,9 @@ def attention_loss():
     return loss, params
 
 
-@pytest.mark.parametrize("make", [mlp_loss, cnn_loss, attention_loss])
+@pytest.mark.parametrize(
+    "make", [mlp_loss, cnn_loss, pytest.param(attention_loss, marks=pytest.mark.slow)]
+)
 def test_networks_against_the_dense_hessian(make, x64):
     check(*make())
 

@@ -42,7 +42,9 @@ def gauss_newton(output, loss, y):
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, squares])
-@pytest.mark.parametrize("where", ["composite", "tag", "jit", "remat"])
+@pytest.mark.parametrize(
+    "where", [pytest.param("composite", marks=pytest.mark.slow), "tag", "jit", "remat"]
+)
 def test_it_is_the_generalised_gauss_newton_matrix(loss, where, x64):
     y, output = network()
     y = jax.tree.map(lambda a: a.astype(float), y)

@@ -136,7 +136,7 @@ def random_numbers(y):
 STRUCTURES = [
     empty,
     affine_prefixes,
-    random_numbers,
+    pytest.param(random_numbers, marks=pytest.mark.slow, id="random_numbers"),
     recurrent,
     reversed_and_unrolled,
     only_the_carry,
@@ -150,7 +150,7 @@ STRUCTURES = [
     vmapped_loop,
     branches,
     prefix_products,
-    root_of_an_equation,
+    pytest.param(root_of_an_equation, marks=pytest.mark.slow, id="root_of_an_equation"),
     fixed_point,
 ]
 
@@ -241,8 +241,13 @@ WITH_CONSTANTS = {
 def test_rules_of_a_users_own_see_constants_as_arrays(name, x64):
     """A custom rule is written for what `jax.grad` hands to it, which are arrays."""
     loss, y = WITH_CONSTANTS[name], jnp.array(1.5)
-    model = curvopt.quadratic_model(lambda y, _: loss(y), y)
-    np.testing.assert_allclose(model.grad, jax.grad(loss)(y), rtol=1e-6)
-    h = 1e-4
-    expected = (jax.grad(loss)(y + h) - jax.grad(loss)(y - h)) / (2 * h)
-    np.testing.assert_allclose(model.curvature(jnp.array(1.0)), expected, rtol=1e-5)
+
+    @jax.jit
+    def run(y):
+        model = curvopt.quadratic_model(lambda y, _: loss(y), y)
+        return model.grad, model.curvature(jnp.array(1.0))
+
+    (grad, curvature), expected, h = run(y), jax.jit(jax.grad(loss)), 1e-4
+    np.testing.assert_allclose(grad, expected(y), rtol=1e-6)
+    change = (expected(y + h) - expected(y - h)) / (2 * h)
+    np.testing.assert_allclose(curvature, change, rtol=1e-5)

@@ -492,7 +492,15 @@ class TestCriticalDifferences:
 NAMES = ("_plain", "costs $\\frac$", "a | b\nc ", "![x](y) <b>&amp;</b> %_{")
 
 
-@pytest.mark.parametrize("scale", [1e-290, 1e-200, 1e200, 1e290])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        1e-290,
+        pytest.param(1e-200, marks=pytest.mark.slow),
+        pytest.param(1e200, marks=pytest.mark.slow),
+        1e290,
+    ],
+)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_any_scale(data, scale):
     """Figures of what is tiny or huge are drawn, with ticks that say so."""

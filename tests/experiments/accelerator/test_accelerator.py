@@ -191,11 +191,13 @@ def test_throughput_is_scaled_to_all_lanes(measured):
         assert 1.0 in ratios and max(ratios) > 0
 
 
+@pytest.mark.slow
 def test_compilation_is_timed(measured):
     (row,) = measured("compile")
     assert 0 < row["compile_seconds"] < row["all_seconds"] and row["steps_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_two_products_are_three(measured):
     rows = measured("products")
     assert len({row["pairing"] for row in rows if "pairing" in row}) == 5

@@ -83,6 +83,7 @@ def test_loop_free_forms_have_the_same_loss_and_no_loop(name):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_form_that_is_given_for_counting():
     looped, count = WORKLOADS["mlp"].tiny, WORKLOADS["deep-mlp"].tiny
     row = measure(Case("", "", looped, count, 2), {}, seconds=0.01, repeats=1)[GRADIENT]

@@ -155,6 +155,7 @@ def test_the_network_by_hand(colourful, grey):
     np.testing.assert_allclose(loss, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_curvature(colourful, x64):
     problem = tiny(colourful, activation=jax.nn.gelu)
     params, state = _init(problem, jr.key(0))
@@ -216,6 +217,7 @@ def test_seeds_together_are_as_one_by_one(colourful):
             np.testing.assert_allclose(a[k], b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_in_a_study(colourful):
     problem = tiny(colourful, batch_size=6)
     solver = curvopt.LineSearchMinimiser(SGD(), CurvatureRescaling())

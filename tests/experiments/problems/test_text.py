@@ -143,7 +143,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("make", SIZES)
+@pytest.mark.parametrize(
+    "make", [GRUCharacters, pytest.param(TransformerCharacters, marks=pytest.mark.slow)]
+)
 def test_training(make):
     problem = make(REPEATED, **SIZES[make])
     assert problem.steps_per_epoch == 1000 // 13 // 8
@@ -191,7 +193,9 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", ["gru", pytest.param("transformer", marks=pytest.mark.slow)]
+)
 def test_curvature(name, x64):
     """Against the dense Hessian, and against the Gauss-Newton matrix of the cross-entropy,
     `diag(p) - p pᵀ` at the logits of each character."""
