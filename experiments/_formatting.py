@@ -1,4 +1,4 @@
-"""Tables, lists and code in Markdown and LaTeX."""
+"""Tables, lists, code and errors as text, Markdown and LaTeX."""
 
 import math
 import re
@@ -13,6 +13,12 @@ markdown = markdown_table
 def number(x: float, form: str, missing: str = "-") -> str:
     """A number in a Python format, or `missing` if it is not finite."""
     return format(x, form) if math.isfinite(x) else missing
+
+
+def first_line(error: BaseException) -> str:
+    """The type and first line of an error."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0].strip()[:300]}"
 
 
 def items(lines: Iterable[str]) -> str:

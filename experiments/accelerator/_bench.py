@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import jax
 
+from .._formatting import first_line
+
 
 # One measurement as it is saved; a failed one has a `failure`.
 Row: TypeAlias = dict[str, Any]
@@ -62,12 +64,6 @@ def compilers() -> int:
     """The number of programs that compile at once while none is timed. On a GPU XLA times
     candidate kernels on the device: with many at once it would choose by noisy times."""
     return min(4, os.cpu_count() or 1)
-
-
-def first_line(error: BaseException) -> str:
-    """The type and first line of an error."""
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0].strip()[:300]}"
 
 
 def attempted(label: Row, bench: Bench, measure: Callable[[], Rows]) -> Rows:

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .._formatting import first_line
 from ..cost import VARIANTS, WORKLOADS
 from ..cost._instance import Instance
 from ..cost._reference import reference_curvature
 from ..cost._variants import OTHER_QUANTITIES
-from ._bench import attempted, Bench, first_line, host, Row, Rows
+from ._bench import attempted, Bench, host, Row, Rows
 from ._lanes import lanes
 from ._models import built, placed
 from ._programs import compile_all, Lower, lower, precision, Program

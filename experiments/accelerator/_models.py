@@ -7,7 +7,7 @@ import jax
 
 from ..cost import Workload
 from ..cost._instance import Instance
-from ..cost.workloads import GRU, MLP, ResNet, Transformer
+from ..cost._workloads import GRU, MLP, ResNet, Transformer
 from ._bench import Bench, host
 
 

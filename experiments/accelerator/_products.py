@@ -16,9 +16,10 @@ from jaxtyping import Array, Scalar
 import curvopt
 from curvopt._curvature import _rules
 
+from .._formatting import first_line
 from ..cost import GRADIENT, VARIANTS
 from ..cost._variants import gradient
-from ._bench import attempted, Bench, first_line, host, Row, Rows
+from ._bench import attempted, Bench, host, Row, Rows
 from ._clock import times
 from ._correctness import PRECISIONS
 from ._models import model_on

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from ._bench import Bench, first_line, left_out
+from .._formatting import first_line
+from ._bench import Bench, left_out
 
 
 @dataclasses.dataclass(frozen=True)

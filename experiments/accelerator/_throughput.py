@@ -8,6 +8,7 @@ import numpy as np
 
 import curvopt
 
+from .._formatting import first_line
 from .._ways import (
     FAMILIES,
     interleaved_ways,
@@ -20,7 +21,7 @@ from .._ways import (
 )
 from ..data import load_subset
 from ..problems import Autoencoder, LeNetClassifier, MLPClassifier
-from ._bench import attempted, Bench, first_line, left_out, Row, Rows
+from ._bench import attempted, Bench, left_out, Row, Rows
 
 
 # Evaluation is not timed: a few images suffice.

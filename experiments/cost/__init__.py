@@ -9,4 +9,4 @@ from ._run import (
     SECONDS as SECONDS,
 )
 from ._variants import GRADIENT as GRADIENT, VARIANTS as VARIANTS
-from .workloads import Workload as Workload, WORKLOADS as WORKLOADS
+from ._workloads import Workload as Workload, WORKLOADS as WORKLOADS

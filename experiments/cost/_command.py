@@ -15,7 +15,7 @@ from ._report import report
 from ._run import cases, QUICK_SECONDS, REPEATS, run, SECONDS
 from ._table import failures, table, title, unit
 from ._variants import VARIANTS
-from .workloads import WORKLOADS
+from ._workloads import WORKLOADS
 
 
 @dataclasses.dataclass(frozen=True)

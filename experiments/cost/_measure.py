@@ -12,11 +12,12 @@ from jaxtyping import PyTree
 
 import curvopt
 
+from .._formatting import first_line
 from .._timing import interleaved, quartiles
 from ._instance import Instance
 from ._reference import reference_curvature
 from ._variants import GRADIENT, gradient, Variant
-from .workloads import Builder
+from ._workloads import Builder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +68,6 @@ class Row(NamedTuple):
     relative_error: float = math.nan
     repetitions: int = 0
     failure: str = ""
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0].strip()}"
 
 
 def _compile(
@@ -142,7 +138,7 @@ def measure(
             rows[name] = row._replace(**_accuracy(reference, grad, curvature))
             programs[name] = run
         except Exception as error:
-            rows[name] = Row(failure=_first_line(error))
+            rows[name] = Row(failure=first_line(error))
 
     progress("timing")
     programs[GRADIENT]()

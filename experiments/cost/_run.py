@@ -7,7 +7,7 @@ import xarray as xr
 from ._dataset import dataset
 from ._measure import Case, measure, Row
 from ._variants import Variant
-from .workloads import Workload
+from ._workloads import Workload
 
 
 # The default limits of a timing, and the seconds of a smoke test.

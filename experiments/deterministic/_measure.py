@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 import curvopt
 
+from .._formatting import first_line
 from ._drive import drive
 from ._prices import evaluate, Prices
 from ._problem import Problem
@@ -58,11 +59,6 @@ class Measured(NamedTuple):
 
 class UnusableProblem(Exception):
     """A problem on which no solver can start; the message says why."""
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0].strip()}"
 
 
 def _failed(failure: str) -> Run:
@@ -126,7 +122,7 @@ def measure(
             y0 = jtu.tree_map(lambda y: jnp.asarray(y, jnp.float64), y0)
             start = evaluate(problem.fn, y0, args)
         except Exception as error:
-            raise UnusableProblem(_first_line(error)) from error
+            raise UnusableProblem(first_line(error)) from error
         for name, x in (("value", start.value), ("gradient", start.gradient_norm)):
             if not np.isfinite(x):
                 raise UnusableProblem(f"the {name} at the start is not finite ({x})")
@@ -136,7 +132,7 @@ def measure(
             try:
                 runs[name] = _run(problem, solver.minimiser, y0, args, start.prices, budget)
             except Exception as error:
-                runs[name] = _failed(_first_line(error))
+                runs[name] = _failed(first_line(error))
     jax.clear_caches()
     unknowns = sum(y.size for y in jtu.tree_leaves(y0))
     return Measured(problem, unknowns, start.value, start.prices, runs)

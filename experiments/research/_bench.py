@@ -7,12 +7,10 @@ import xarray as xr
 
 import curvopt
 
+from .._experiment import FIRST_TUNING_SEED
 from ._families import Family, KINDS, raw, schedule
 from ._settings import Setting
 
-
-# Tuning uses seeds from here on, which are never reported.
-_FIRST_TUNING_SEED = 1_000_000
 
 _QUICK_STEPS = 12
 
@@ -48,7 +46,7 @@ class Bench:
     def tuning_seeds(self) -> list[int]:
         """The seeds on which values are tried."""
         number = 1 if self.quick else self.setting.tuning_seeds
-        return [_FIRST_TUNING_SEED + k for k in range(number)]
+        return [FIRST_TUNING_SEED + k for k in range(number)]
 
     def schedule(self, kind: str):
         """A schedule over the run, by kind."""

@@ -25,8 +25,7 @@ from ...cost import (
     Workload,
     WORKLOADS,
 )
-from ...cost.workloads.autoencoder import Autoencoder
-from ...cost.workloads.mlp import MLP
+from ...cost._workloads import Autoencoder, MLP
 from .._latex import camel, plain, table, two
 from .._question import Findings, Measurement
 from .._style import look, TEXT_WIDTH

@@ -21,7 +21,7 @@ from experiments.cost._variants import (
     Variant,
     VARIANTS,
 )
-from experiments.cost.workloads import WORKLOADS
+from experiments.cost._workloads import WORKLOADS
 
 
 pytestmark = pytest.mark.host
