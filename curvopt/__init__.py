@@ -50,6 +50,7 @@ from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
 from ._study import (
     delete_study as delete_study,
+    Evaluation as Evaluation,
     Execution as Execution,
     Family as Family,
     final_metric as final_metric,

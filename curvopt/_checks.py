@@ -185,9 +185,9 @@ def check_key(name: str, key: Any) -> None:
 
 
 _RESERVED = frozenset(
-    "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at seconds "
-    "compile_seconds execution finite_parameters steps_made strategy seed step "
-    "evaluation_step direction line_search".split()
+    "loss step_size gradient_norm slope curvature gradient_equivalents diverged_at "
+    "stopped_at seconds compile_seconds execution finite_parameters steps_made strategy "
+    "seed step evaluation_step direction line_search".split()
 )
 
 

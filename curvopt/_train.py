@@ -1,42 +1,53 @@
-import dataclasses
-import json
-import math
+import itertools
+import os
 
 import equinox as eqx
-import numpy as np
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ._checks import check_count, check_instance, check_key
-from ._contract import check_problem, Checked
-from ._describe import readable
-from ._environment import versions
 from ._problem import AbstractProblem
-from ._solver import LineSearchMinimiser
-from ._study import Execution
-from ._study._dataset import dataset, Outcome
-from ._study._engine import run, Saver, Work
-from ._study._execution import choose
-from ._study._host import own_errors, postponed_signals, Progress
-from ._study._lane import Lane, Lanes, to_device
-from ._study._program import Programs
-from ._study._records import Records
-from ._study._session import evaluation_schedule, LONGEST, prices
+from ._solver import LineSearchMinimiser, StrategyState
+from ._study import Execution, Study
+from ._study._evaluation import OnEvaluation
+from ._study._lane import Origin
+from ._study._session import finished_session, Options
 
 
 class TrainResult(eqx.Module):
     """What [`curvopt.train`][] returns.
 
+    A loop of one's own goes on where `train` ended, with the batches and the randomness
+    that `train` would have used:
+
+    ```python
+    _, batch_key, loss_key, _ = jax.random.split(key, 4)
+    data = problem.batch(batch_key, count)
+    args = data, result.model_state, jax.random.fold_in(loss_key, count)
+    params, solver_state, record, (model_state, metrics) = solver.update(
+        problem.loss, result.params, args, count, result.solver_state
+    )
+    ```
+
+    where `count` is the number of steps so far, as an array. (If the line search makes two
+    steps on a batch, `batch` and `fold_in` take half of it.)
+
     **Attributes:**
 
     - `params`: the parameters after the last step.
     - `model_state`: the model's state after the last step.
+    - `solver_state`: the states of the direction and of the line search after the last
+        step, as `solver.init_strategy` makes them and `solver.update` takes them.
     - `history`: an `xarray.Dataset` with dimension `step`, and `evaluation_step` for
-        the problem's metrics.
+        the problem's metrics. Values after the run ended are nan: see `steps_made`.
     """
 
     params: PyTree[Array]
     model_state: PyTree
+    solver_state: StrategyState
     history: xr.Dataset = eqx.field(static=True)
 
 
@@ -46,9 +57,16 @@ def train(
     key: PRNGKeyArray,
     *,
     steps: int,
+    params: PyTree[Array] | None = None,
+    model_state: PyTree = None,
     evaluations: int = 10,
     execution: Execution = Execution(),
+    folder: str | os.PathLike | None = None,
+    save_every: float = 30.0,
     progress: bool = True,
+    accept_versions: bool = False,
+    rerun_damaged: bool = False,
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
     """Train one model on mini-batches.
 
@@ -57,16 +75,30 @@ def train(
     from a trial. The solver's tolerances are ignored. A loss that becomes non-finite is
     recorded as it is; once no step can make it finite again, training stops.
 
+    With a `folder` the run is saved as it goes, like a study of one run. **The same call
+    resumes it**, whenever it was killed. **More `steps` extend it**, if the solver does not
+    depend on their number. Either way it ends with the numbers of a run without a break,
+    bit for bit on the same machine. Ctrl-C, SIGTERM and SIGHUP stop it with everything
+    saved; in an interactive session, such as a notebook, Ctrl-C returns what there is.
+    [`curvopt.load_study`][] and [`curvopt.load_run`][] read the folder.
+
     **Arguments:**
 
     - `problem`: the problem to train on.
     - `solver`: a [`curvopt.LineSearchMinimiser`][].
     - `key`: the random key for initialisation, batches, dropout and direction.
-    - `steps`: how many steps to make.
+    - `steps`: how many steps the run makes in all.
+    - `params`, `model_state`: where to start, like those that the problem's `init` returns;
+        what is left out is drawn by it.
     - `evaluations`: how many times to evaluate the problem's metrics, not counting the
         start.
     - `execution`: how to run the steps, a [`curvopt.Execution`][]; on a single device.
-    - `progress`: whether to show a progress bar, if there is a terminal.
+    - `folder`: the folder to save to.
+    - `save_every`: seconds between two saves; the end is always saved.
+    - `progress`: whether to show a progress bar; without a terminal, an occasional line.
+    - `accept_versions`, `rerun_damaged`: as in [`curvopt.run_study`][].
+    - `on_evaluation`: a function of a [`curvopt.Evaluation`][], called at each evaluation;
+        if it returns `True`, the run stops. See [`curvopt.run_study`][].
 
     **Returns:**
 
@@ -74,8 +106,10 @@ def train(
 
     **Raises:**
 
-    `ValueError` if a count is below 1, if `key` is not a random key, or for parameters,
-    losses and directions that [`curvopt.quadratic_model`][] refuses.
+    `ValueError` if a count is below 1, if `key` is not a random key, if `params` or
+    `model_state` are not like those of `init`, or for parameters, losses and directions
+    that [`curvopt.quadratic_model`][] refuses. [`curvopt.StudyError`][] if the folder is
+    not writable, is damaged, or holds anything else; the error lists the differences.
     """
     check_instance(
         "solver",
@@ -84,64 +118,42 @@ def train(
         "Compose one: `curvopt.LineSearchMinimiser(direction, line_search)`.",
     )
     check_key("key", key)
-    check_instance("execution", execution, Execution)
+    options = Options(
+        execution, save_every, progress, accept_versions, rerun_damaged, on_evaluation
+    )
     steps = check_count("steps", steps)
-    evaluations = check_count("evaluations", evaluations)
-    checked = check_problem(problem)
-    lane, history = _run(checked, solver, key, steps, evaluations, execution, progress)
-    return TrainResult(lane.params, lane.model_state, history)
+    study = Study(problem, {"train": solver}, seeds=1, steps=steps, evaluations=evaluations)
+    origin = Origin(key, *_like_init(study.problem, params, model_state))
+    with finished_session(study, folder, options.on_one_device(), origin) as session:
+        lane, data = session.lane(), session.dataset()
+    history = data.isel(strategy=0, seed=0, drop=True)
+    return TrainResult(lane.params, lane.model_state, lane.strategy, history)
 
 
-def _run(
-    checked: Checked,
-    solver: LineSearchMinimiser,
-    key: PRNGKeyArray,
-    steps: int,
-    evaluations: int,
-    execution: Execution,
-    progress: bool,
-) -> tuple[Lane, xr.Dataset]:
-    """Make one run from a key; return its lane after the last step, and its history."""
-    # A single lane has no use for several workers or devices.
-    here = dataclasses.replace(
-        execution, lanes_at_once=None, workers=1, devices=execution.on()[:1]
-    )
-    zero, last = np.zeros(1, int), []
-    records = Records(1, steps, np.array(evaluation_schedule(steps, evaluations)))
-    with (
-        own_errors(),
-        postponed_signals() as interrupt,
-        Progress(steps, progress) as bar,
-    ):
-        lanes = Lanes(checked.problem, solver, False, [key], zero, zero)
-        programs = Programs(lanes, here.on(), min(here.chunk or LONGEST, steps))
-        bar.strategy("train")
-        choice = choose(
-            here, programs, lanes=1, steps=steps, convolutions=checked.convolutions
-        )
-        bar.say(str(choice))
-        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-        # An infinite interval saves once, at the end: this is how the last lane comes out.
-        saver = Saver(
-            lambda pieces, seconds: last.append(pieces[0][-1]), last.pop, math.inf
-        )
-        # Not shared: every process of `jax.distributed` makes the whole run.
-        work = Work(program, choice, records, zero, saver, share=(0, 1))
-        seconds = run(work, 0.0, bar, interrupt)
-    outcome = Outcome(
-        text=readable(solver),
-        points=[{}],
-        seeds=[0],
-        records=records,
-        costs=prices(checked.problem, solver, records, {}),
-        seconds=seconds,
-        compile_seconds=programs.compile_seconds,
-        execution=dataclasses.asdict(choice),
-    )
-    attributes = {
-        "problem": readable(checked.problem),
-        "steps": steps,
-        "versions": json.dumps(versions()),
-    }
-    data = dataset({"train": outcome}, [0], attributes)
-    return to_device(last[-1], lanes.first), data.isel(strategy=0, seed=0, drop=True)
+def _like_init(
+    problem: AbstractProblem, params: PyTree[Array] | None, model_state: PyTree
+) -> tuple[PyTree[Array] | None, PyTree]:
+    """Given parameters and model state as arrays of jax; raise unless they are like those
+    that `init` returns."""
+    drawn = eqx.filter_eval_shape(problem.init, jax.random.key(0))
+    return _like("params", params, drawn[0]), _like("model_state", model_state, drawn[1])
+
+
+def _like(name: str, given: PyTree, drawn: PyTree) -> PyTree:
+    if given is None:
+        return None
+    made = jtu.tree_map(lambda x: jnp.asarray(x) if eqx.is_array_like(x) else x, given)
+    found, expected = _kinds(made), _kinds(drawn)
+    for own, like in itertools.zip_longest(found, expected, fillvalue="nothing"):
+        if own != like:
+            raise ValueError(
+                f"{name} must be like those that the problem's `init` returns, with {like} "
+                f"where there is {own}. `curvopt.load_run(folder, problem=problem)` "
+                "restores saved ones in this form."
+            )
+    return made
+
+
+def _kinds(tree: PyTree) -> list[str]:
+    leaves = jtu.tree_leaves_with_path(eqx.filter(tree, lambda x: hasattr(x, "dtype")))
+    return [f"{jtu.keystr(path)} {x.dtype}{list(x.shape)}" for path, x in leaves]

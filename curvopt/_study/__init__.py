@@ -9,6 +9,7 @@ runs of a strategy that were begun together and run in the same way.
 """
 
 from ._dataset import ended_well as ended_well, final_metric as final_metric
+from ._evaluation import Evaluation as Evaluation
 from ._execution import Execution as Execution
 from ._load import (
     load_run as load_run,

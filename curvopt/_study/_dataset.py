@@ -103,7 +103,11 @@ def _variables(
         for name, x in records.evaluations.items()
         if name != FINITE
     }
-    by_run = {"diverged_at": diverged_at, "steps_made": made.astype(np.int32)}
+    by_run = {
+        "diverged_at": diverged_at,
+        "stopped_at": records.stopped_at.astype(np.int32),
+        "steps_made": made.astype(np.int32),
+    }
     return by_step | {"gradient_equivalents": spent}, by_evaluation, by_run
 
 
@@ -114,6 +118,10 @@ def _axis(values: Sequence[Sequence[float]]) -> list[float]:
     if all(own == distinct[0] for own in distinct):
         return distinct[0]
     return sorted({x for own in distinct for x in own})
+
+
+# Steps that are -1 where what they mark did not happen.
+_STEPS = ("diverged_at", "stopped_at")
 
 
 class _Array:
@@ -129,10 +137,10 @@ class _Array:
         counted = name.startswith(("evaluated_", "guard_"))
         if dtype.kind in "biu" and not filled and not counted:
             # Integers have no nan: a metric with gaps becomes floating-point.
-            if name not in ("diverged_at", "steps_made"):
+            if name not in (*_STEPS, "steps_made"):
                 dtype = np.result_type(dtype, np.float32)
         tail = self.parts[0][1].shape[1:]
-        empty = -1 if name == "diverged_at" else blank(dtype)
+        empty = -1 if name in _STEPS else blank(dtype)
         out = np.full((*self._shape, *tail), empty, dtype)
         for at, x in self.parts:
             out[at] = x

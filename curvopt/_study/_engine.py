@@ -12,8 +12,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Int
 
+from ._evaluation import Watch
 from ._execution import Choice
-from ._host import check_others, Interrupt, Progress, side_by_side
+from ._host import check_others, Interrupt, Interrupted, Progress, side_by_side
 from ._lane import Lane, to_host
 from ._program import Program
 from ._records import blank, Records, Rows
@@ -76,8 +77,7 @@ class Work:
     - `records`: the records of all runs of the strategy, filled in along the way.
     - `runs`: the indices of the runs to finish.
     - `saver`: how they are saved; `None` for not at all.
-    - `share`: the index of this process, and how many processes share the runs; by default
-        all of them do.
+    - `watch`: is told of each evaluation; `None` if nobody is.
     """
 
     program: Program
@@ -85,7 +85,7 @@ class Work:
     records: Records
     runs: Int[np.ndarray, " n"]
     saver: Saver | None = None
-    share: tuple[int, int] | None = None
+    watch: Watch | None = None
 
 
 class _Clock:
@@ -115,10 +115,12 @@ def _is_dead(lanes: Lane, loss: np.ndarray) -> bool:
 
 
 class _Group:
-    """Lanes that run at once, from their present step to the last one."""
+    """Lanes that run at once, from their present step to the last one. A lane that ends
+    earlier is saved and left out of the records; the program goes on computing it."""
 
     def __init__(self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock):
         self._work, self._runs, self._clock = work, runs, clock
+        self._at = np.arange(len(runs))  # the places of the runs' lanes
         self.step = self._saved_at = int(work.records.made[runs[0]])
         saver = work.saver if self.step else None
         saved = saver and [saver.state(run) for run in runs.tolist()]
@@ -129,13 +131,20 @@ class _Group:
     def _evaluate(self) -> None:
         work = self._work
         metrics = work.program.evaluate(self.lanes, work.choice.evaluate_at_once)
-        row = {k: np.asarray(x)[: len(self._runs)] for k, x in metrics.items()}
+        row = {k: np.asarray(x)[self._at] for k, x in metrics.items()}
         work.records.put_evaluation(self._runs, self.step, row)
+        if work.watch is not None:
+            try:
+                work.watch(self._runs, self._at, self.step, row, self.lanes)
+            except BaseException:
+                self.save()
+                raise
 
     def _record(self, rows: Rows, steps: int) -> None:
         records = self._work.records
         records.put_steps(self._runs, self.step, rows)
         self.step += steps
+        records.made[self._runs] = np.minimum(self.step, records.last[self._runs])
 
     def _advance(self, last: int) -> float:
         """Make the next chunk of steps, at most until `last`; return the lowest loss at its
@@ -147,7 +156,7 @@ class _Group:
             self._solver, self.lanes, self.step, until
         )
         self._pace.end(n)
-        rows = {k: x.T[: len(self._runs)] for k, x in history.items()}
+        rows = {k: x.T[self._at] for k, x in history.items()}
         self._record(rows, n)
         if self.step in work.records.schedule:
             self._evaluate()
@@ -173,10 +182,10 @@ class _Group:
         saver = self._work.saver
         if saver is None or self._saved_at == self.step:
             return
-        arrays = to_host(self.lanes)
+        arrays, made = to_host(self.lanes), self._work.records.made
         pieces = [
-            (int(run), self._saved_at, self.step, [np.asarray(x[k]) for x in arrays])
-            for k, run in enumerate(self._runs)
+            (run, self._saved_at, int(made[run]), [np.asarray(x[k]) for x in arrays])
+            for k, run in zip(self._at.tolist(), self._runs.tolist())
         ]
         saver.save(pieces, self._clock.seconds)
         self._saved_at = self.step
@@ -186,7 +195,7 @@ class _Group:
 
         **Raises:**
 
-        `KeyboardInterrupt` after an interruption, once everything is saved.
+        [`Interrupted`][] after an interruption, once everything is saved.
         """
         try:
             self._go(progress, interrupt)
@@ -201,28 +210,31 @@ class _Group:
         saved_at = time.monotonic()
         # Chunks end at each evaluation.
         for last in np.unique([*records.schedule, records.length]).tolist():
-            while self.step < last:
+            while self.step < last and len(self._runs):
                 before = self.step
                 best = self._advance(last)
-                records.made[self._runs] = self.step
                 progress.advance((self.step - before) * len(self._runs), best)
+                ended = ~records.unfinished[self._runs]
                 late = saver is not None and time.monotonic() - saved_at >= saver.every
-                if self.step == records.length or late or interrupt.asked:
+                if ended.any() or late or interrupt.asked:
                     self.save()
                     saved_at = time.monotonic()
+                progress.already((records.length - self.step) * int(ended.sum()))
+                self._runs, self._at = self._runs[~ended], self._at[~ended]
                 if interrupt.asked:
-                    raise KeyboardInterrupt
+                    raise Interrupted
                 check_others()
 
 
 def groups(work: Work) -> list[Int[np.ndarray, " n"]]:
     """The unfinished runs, in groups that have made the same number of steps."""
     size, made = work.program.layout.lanes, work.records.made
+    unfinished = work.runs[work.records.unfinished[work.runs]]
     found = []
-    for step in np.unique(made[work.runs]).tolist():
-        together = work.runs[made[work.runs] == step]
+    for step in np.unique(made[unfinished]).tolist():
+        together = unfinished[made[unfinished] == step]
         found += [together[k : k + size] for k in range(0, len(together), size)]
-    return [runs for runs in found if made[runs[0]] < work.records.length]
+    return found
 
 
 def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) -> float:
@@ -240,7 +252,7 @@ def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) ->
     The seconds that runs of their strategy have taken now.
     """
     left = groups(work)
-    index, count = work.share or (jax.process_index(), jax.process_count())
+    index, count = jax.process_index(), jax.process_count()
     for k, runs in enumerate(left):
         work.records.owner[runs] = k % count
     own = left[index::count]

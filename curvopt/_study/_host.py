@@ -42,6 +42,19 @@ class Interrupt:
         self.asked = False
         self.signal: int | None = None
 
+    def ends_the_run_only(self) -> bool:
+        """Whether it was a Ctrl-C in an interactive session, such as a notebook: whoever is
+        there wants to see what there is. The signal then takes no other effect."""
+        interactive = hasattr(sys, "ps1") and jax.process_count() == 1
+        if not interactive or self.signal != signal.SIGINT:
+            return False
+        self.signal = None
+        return True
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that was interrupted, with everything saved."""
+
 
 @contextlib.contextmanager
 def postponed_signals() -> Iterator[Interrupt]:
@@ -135,9 +148,15 @@ class Progress:
         if not self._bar.disable:
             self._bar.write(f"{self._name}: {text}", file=sys.stderr)
 
+    def interrupted(self, remedy: str) -> None:
+        """Say how far the runs have come, whether or not progress is shown."""
+        made = f"{self._made:,} of {self._total:,} steps"
+        self._bar.write(f"interrupted after {made}{remedy}", file=sys.stderr)
+
     def already(self, steps: int) -> None:
-        """Count steps that were made before."""
-        self._made += steps
+        """Count steps that were made before, or need not be made."""
+        with self._lock:
+            self._made += steps
         self._bar.update(steps)
 
     def advance(self, steps: int, best: float) -> None:
@@ -176,6 +195,17 @@ def side_by_side(tasks: Sequence[Callable[[], Any]]) -> None:
     errors.sort(key=lambda error: isinstance(error, KeyboardInterrupt))
     if errors:
         raise errors[0]
+
+
+def sent(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The first process's arrays in all processes; the others pass any of their shapes."""
+    if jax.process_count() == 1:
+        return list(arrays)
+    # As bytes: jax would convert float64 to float32.
+    plain = [np.frombuffer(x.tobytes(), np.uint8) for x in arrays]
+    found = multihost_utils.broadcast_one_to_all(plain)
+    read = lambda own, x: np.frombuffer(np.asarray(own).tobytes(), x.dtype)
+    return [read(own, x).reshape(x.shape) for own, x in zip(found, arrays)]
 
 
 # Numbers the studies of a process. All processes of a program run the same studies in the
@@ -219,9 +249,14 @@ def gather(records: Records) -> None:
     owner = records.owner
     records.steps = _gathered(records.steps, owner)
     records.evaluations = _gathered(records.evaluations, owner)
-    progress = {"made": records.made[:, None], "evaluated": records.evaluated}
+    progress = {
+        "made": records.made[:, None],
+        "stopped_at": records.stopped_at[:, None],
+        "evaluated": records.evaluated,
+    }
     found = _gathered(progress, owner)
-    records.made, records.evaluated = found["made"][:, 0], found["evaluated"]
+    records.made, records.stopped_at = found["made"][:, 0], found["stopped_at"][:, 0]
+    records.evaluated = found["evaluated"]
 
 
 class _Company:

@@ -29,6 +29,15 @@ class Lane(eqx.Module):
     loss_key: PRNGKeyArray
 
 
+class Origin(eqx.Module):
+    """What determines the start of a run: a random key and, if they are given instead of
+    drawn, the parameters and the model's state."""
+
+    key: PRNGKeyArray
+    params: PyTree[Array] | None = None
+    model_state: PyTree = None
+
+
 class Start(eqx.Module):
     """What a seed gives every strategy: common random numbers."""
 
@@ -45,10 +54,12 @@ def seed_key(seed: int) -> PRNGKeyArray:
     return jr.key(np.uint32(seed), impl="threefry2x32")
 
 
-def draw(problem: AbstractProblem, key: PRNGKeyArray) -> Start:
+def draw(problem: AbstractProblem, origin: Origin) -> Start:
     """Draw the initial parameters, batches and randomness that all strategies share."""
-    init_key, batch_key, loss_key, direction_key = jr.split(key, 4)
+    init_key, batch_key, loss_key, direction_key = jr.split(origin.key, 4)
     params, model_state = problem.init(init_key)
+    params = params if origin.params is None else origin.params
+    model_state = model_state if origin.model_state is None else origin.model_state
     check_parameters(params)
     check_model_state(model_state)
     # Arrays that `init` made from Python numbers may be weakly typed, and would change type
@@ -120,8 +131,8 @@ class Lanes:
     - `problem`: the problem.
     - `solver`: the solver; for a family, its arrays have a leading axis of points.
     - `family`: whether it is a family.
-    - `keys`: a random key for each seed.
-    - `point`, `seed`: for each run, the index of its point and of its key.
+    - `origins`: that of each seed.
+    - `point`, `seed`: for each run, the index of its point and of its origin.
 
     **Attributes:**
 
@@ -133,17 +144,17 @@ class Lanes:
         problem: AbstractProblem,
         solver: LineSearchMinimiser,
         family: bool,
-        keys: Sequence[PRNGKeyArray],
+        origins: Sequence[Origin],
         point: Int[np.ndarray, " runs"],
         seed: Int[np.ndarray, " runs"],
     ):
         self.problem, self.solver, self.family = problem, solver, family
-        self._keys, self._point, self._seed = keys, point, seed
+        self._origins, self._point, self._seed = origins, point, seed
         # Indexing host arrays is fast; on a device each index would be a dispatched call.
         self._on_host = jtu.tree_map(
             lambda x: np.asarray(x) if eqx.is_array(x) else x, solver
         )
-        self.start = _draw(problem, keys[int(seed[0])])
+        self.start = _draw(problem, origins[int(seed[0])])
         self.first = _begin(self.solver_of(0), self.start)
 
     def __len__(self) -> int:
@@ -167,7 +178,7 @@ class Lanes:
     def stacked(self, runs: Int[np.ndarray, " n"]) -> list[np.ndarray]:
         """The arrays of the lanes of some runs at their start, stacked."""
         seeds = np.unique(self._seed[runs]).tolist()
-        starts = {seed: _draw(self.problem, self._keys[seed]) for seed in seeds}
+        starts = {seed: _draw(self.problem, self._origins[seed]) for seed in seeds}
         arrays = {
             run: to_host(_begin(self.solver_of(run), starts[int(self._seed[run])]))
             for run in np.unique(runs).tolist()
@@ -256,7 +267,7 @@ def start_like(
     problem: AbstractProblem, layout: Sequence[Mapping[str, Any]], arrays: Sequence[Any]
 ) -> tuple[PyTree, PyTree]:
     """Parameters and model state as the problem's `init` returns them."""
-    start = eqx.filter_eval_shape(draw, problem, seed_key(0))
+    start = eqx.filter_eval_shape(draw, problem, Origin(seed_key(0)))
     like = start.params, start.model_state
     chosen = [k for k, e in enumerate(layout) if e["path"][0] in ("params", "model_state")]
     dynamic, static = eqx.partition(like, lambda x: hasattr(x, "dtype"))

@@ -65,6 +65,12 @@ def outcome_of(
             whole["evaluations"][k, at] = found
             records.evaluated[k, at] = True
             records.made[k] = last
+        for key, values in marks_of(records, number).items():
+            for found in store.found(key):
+                for run, step in found.items():
+                    k = row.get((run_key(runs[int(run)][0]), runs[int(run)][1]))
+                    if k is not None:
+                        values[k] = max(values[k], step)
     if whole:
         records.fill(whole["steps"], whole["evaluations"])
     return Outcome(
@@ -77,6 +83,14 @@ def outcome_of(
         compile_seconds=sum(c["choice"]["compile_seconds"] for c in cohorts.values()),
         execution=_execution(cohorts),
     )
+
+
+def marks_of(records: Records, cohort: int) -> dict[str, Int[np.ndarray, " runs"]]:
+    """What is saved of the calls of `on_evaluation`, by the keys of its documents."""
+    return {
+        f"reported/{cohort}": records.reported,
+        f"stopped/{cohort}": records.stopped_at,
+    }
 
 
 def _execution(cohorts: Mapping[int, Any]) -> Any:

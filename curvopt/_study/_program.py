@@ -20,7 +20,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from .._problem import AbstractProblem
 from .._tree import join_static, split_static
 from ._host import side_by_side
-from ._lane import begin, draw, Lane, Lanes, seed_key, to_device
+from ._lane import begin, draw, Lane, Lanes, Origin, seed_key, to_device
 from ._steps import AXIS, dispatch, evaluate, Layout, Loop, scan, Static
 
 
@@ -49,7 +49,8 @@ def lowered_draw(problem: AbstractProblem) -> Any:
     dynamic, static = split_static(problem)
 
     def start(dynamic: Any, key: PRNGKeyArray) -> Any:
-        return eqx.filter(draw(join_static(dynamic, static), key), eqx.is_array)
+        start = draw(join_static(dynamic, static), Origin(key))
+        return eqx.filter(start, eqx.is_array)
 
     return jax.jit(start).lower(dynamic, seed_key(0))
 

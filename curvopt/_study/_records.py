@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from .._problem import Metrics
 from .._solver import StepRecord
@@ -41,6 +41,7 @@ DEFINITIONS = {
         "step alone counts only if the parameters are not finite after it. Later values "
         "are nan, and cost nothing"
     ),
+    "stopped_at": "the step after which `on_evaluation` stopped the run, -1 if it did not",
     "seconds": "wall time of all steps of all lanes of the strategy, without evaluations",
     "compile_seconds": (
         "wall time of compiling the strategy, and the programs it was measured against"
@@ -51,6 +52,7 @@ DEFINITIONS = {
 UNITS = {
     "gradient_equivalents": "C",
     "diverged_at": "step",
+    "stopped_at": "step",
     "seconds": "s",
     "compile_seconds": "s",
 }
@@ -130,6 +132,9 @@ class Records:
     - `made`: how many steps each run has made.
     - `owner`: the process that made the last of them.
     - `evaluated`: which of the evaluations each run has.
+    - `reported`: the last step whose evaluation was passed to the user's function, for each
+        run; -1 if there is none.
+    - `stopped_at`: the step after which that function stopped each run; -1 if it did not.
     - `steps`, `evaluations`: arrays by name, of shape `(runs, steps)` and
         `(runs, evaluations)`. The first rows determine the names.
     """
@@ -139,12 +144,24 @@ class Records:
         self.made = np.zeros(runs, int)
         self.owner = np.zeros(runs, int)
         self.evaluated = np.zeros((runs, len(schedule)), bool)
+        self.reported, self.stopped_at = np.full((2, runs), -1)
         self.steps: Rows = {}
         self.evaluations: Rows = {}
         self._lock = threading.Lock()  # groups advance in their own threads
 
     def __len__(self) -> int:
         return len(self.made)
+
+    @property
+    def last(self) -> Int[np.ndarray, " runs"]:
+        """After how many steps each run ends."""
+        stopped = self.stopped_at >= 0
+        return np.where(stopped, np.minimum(self.stopped_at, self.length), self.length)
+
+    @property
+    def unfinished(self) -> Bool[np.ndarray, " runs"]:
+        """Which runs have steps left to make."""
+        return self.made < self.last
 
     def _arrays(self, known: Rows, rows: Rows, length: int) -> Rows:
         with self._lock:

@@ -2,35 +2,41 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TYPE_CHECKING
 
 import jax
+import jax.random as jr
 import numpy as np
 import xarray as xr
 
-from .._describe import differences, fields, readable
+from .._checks import check_instance
+from .._describe import differences, digest, fields, readable
 from .._environment import settings, versions
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
 from ._engine import run, Saver, Work
+from ._evaluation import OnEvaluation, Watch
 from ._execution import check_devices, Choice, choose, Execution
 from ._host import (
     broadcast,
     company,
     gather,
     Interrupt,
+    Interrupted,
     meet,
     own_errors,
     own_share,
     postponed_signals,
     Progress,
+    sent,
 )
-from ._lane import Lanes, layout_of, seed_key, unpacked
-from ._load import attributes_of, cohort_runs, outcome_of, run_key
+from ._lane import Lane, Lanes, layout_of, Origin, seed_key, to_device, to_host, unpacked
+from ._load import attributes_of, cohort_runs, marks_of, outcome_of, run_key
 from ._program import fingerprint, lowered_draw, Programs
 from ._records import COUNTS, Records
 from ._store import DamagedRun, FORMAT, Piece, Store, StudyError
@@ -68,6 +74,38 @@ def prices(
 _RESUME = "Resume it as it was begun, choose another folder, or delete the study."
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a study is run and saved, as in [`curvopt.run_study`][]; checked."""
+
+    execution: Execution
+    save_every: float
+    progress: bool
+    accept_versions: bool
+    rerun_damaged: bool
+    on_evaluation: OnEvaluation | None
+
+    def __post_init__(self) -> None:
+        check_instance("execution", self.execution, Execution)
+        number = isinstance(self.save_every, (int, float, np.number))
+        if not number or not self.save_every >= 0:
+            raise ValueError(
+                f"save_every must be a number of seconds, at least 0, but it is "
+                f"{self.save_every!r}."
+            )
+        if self.on_evaluation is not None and not callable(self.on_evaluation):
+            raise ValueError(
+                "on_evaluation must be a function of a curvopt.Evaluation, but it is "
+                f"{self.on_evaluation!r}."
+            )
+
+    def on_one_device(self) -> "Options":
+        """For a single lane, which has no use for several workers or devices."""
+        one = {"lanes_at_once": None, "workers": 1, "devices": self.execution.on()[:1]}
+        execution = dataclasses.replace(self.execution, **one)
+        return dataclasses.replace(self, execution=execution)
+
+
 @dataclasses.dataclass
 class _Part:
     """A strategy of the running study.
@@ -80,6 +118,7 @@ class _Part:
     - `outcome`: the results of these so far.
     - `cohorts`: by number, the cohorts of its runs.
     - `place`: for each run the number of its cohort, and its own number in it.
+    - `states`: without a folder, the arrays of the lanes that are kept, by run.
     """
 
     strategy: "Strategy"
@@ -88,6 +127,7 @@ class _Part:
     outcome: Outcome
     cohorts: dict[int, Any]
     place: list[tuple[int, int] | None]
+    states: dict[int, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
     @property
     def records(self) -> Records:
@@ -95,7 +135,7 @@ class _Part:
 
     @property
     def unfinished(self) -> bool:
-        return bool((self.records.made < self.records.length).any())
+        return bool(self.records.unfinished.any())
 
     def rows(self, number: int) -> np.ndarray:
         """The indices of the wanted runs that are in a cohort."""
@@ -110,21 +150,19 @@ class Session:
 
     - `study`: the study.
     - `store`: its folder, if it has one.
-    - `execution`, `save_every`, `accept_versions`, `rerun_damaged`: as in
-        [`curvopt.run_study`][].
+    - `options`: how it is run.
+    - `origin`: if given, that of its single run, whose lane is kept at the end.
     """
 
     def __init__(
         self,
         study: "Study",
         store: Store | None,
-        execution: Execution,
-        save_every: float,
-        accept_versions: bool,
-        rerun_damaged: bool,
+        options: Options,
+        origin: Origin | None = None,
     ):
-        self._study, self._store, self._execution = study, store, execution
-        self._save_every, self._rerun_damaged = save_every, rerun_damaged
+        self._study, self._store, self._options = study, store, options
+        self._execution, self._origin = options.execution, origin
         self._document = self._agreed_study()
         cohorts = store.cohorts() if store else {}
         saved = store.strategies() if store else {}
@@ -133,7 +171,7 @@ class Session:
             for strategy in study.parts()
         ]
         self._next = max(cohorts, default=-1) + 1
-        self._same_versions = self._agreed_versions(accept_versions)
+        self._same_versions = self._agreed_versions(options.accept_versions)
 
     def _agreed_study(self) -> dict[str, Any]:
         """The saved document of the study; raise if the folder holds another study."""
@@ -141,17 +179,23 @@ class Session:
         document = {
             "format": FORMAT,
             "text": readable(study.problem),
-            "problem": fields(study.problem),
-            "initialisation": self._initialisation(),
             "settings": settings(),
             "versions": [versions()],
             "steps": study.steps,
             "schedule": evaluation_schedule(study.steps, study.evaluations),
         }
-        known = self._store and self._store.study
+        if self._store is None:
+            return document
+        document |= {
+            "problem": fields(study.problem),
+            "initialisation": self._initialisation(),
+            "origin": described(self._origin),
+        }
+        known = self._store.study
         if not known:
             return document
         lines = differences(known["problem"], document["problem"])
+        lines += differences(known.get("origin", {}), document["origin"])
         lines += differences(known["settings"], document["settings"])
         # Other versions lower the same code to other text: it cannot be compared.
         same = known["versions"][-1] == document["versions"][-1]
@@ -167,8 +211,8 @@ class Session:
         }
 
     def _initialisation(self) -> str:
-        """A digest of the problem's `init`, if there is a folder to compare it with."""
-        return fingerprint(lowered_draw(self._study.problem)) if self._store else ""
+        """A digest of the problem's `init`."""
+        return fingerprint(lowered_draw(self._study.problem))
 
     def _refused(
         self, what: str, lines: Sequence[str], remedy: str = _RESUME
@@ -230,7 +274,7 @@ class Session:
                     self._store, name, document, cohorts, wanted, steps, schedule
                 )
             except DamagedRun as error:
-                if not self._rerun_damaged:
+                if not self._options.rerun_damaged:
                     raise
                 self._store.drop(error.cohort, error.run)
 
@@ -263,7 +307,7 @@ class Session:
         documents: dict[str, Any] = {"study": self._document}
         for part in self._parts:
             if interrupt.asked:
-                raise KeyboardInterrupt
+                raise Interrupted
             if not part.unfinished and not (self._store and self._same_versions):
                 continue
             lanes = self._lanes(part)
@@ -285,8 +329,13 @@ class Session:
         return [
             (part, self._work(part, number, programs, lanes))
             for part, number, programs, lanes in work
-            if (part.records.made[part.rows(number)] < self._study.steps).any()
+            if part.records.unfinished[part.rows(number)].any()
         ]
+
+    def _origins(self) -> list[Origin]:
+        if self._origin is not None:
+            return [self._origin]
+        return [Origin(seed_key(seed)) for seed in self._study.seeds]
 
     def _lanes(self, part: _Part) -> Lanes:
         keys = {seed: k for k, seed in enumerate(self._study.seeds)}
@@ -295,7 +344,7 @@ class Session:
             self._study.problem,
             part.strategy.solver,
             part.strategy.family,
-            [seed_key(seed) for seed in self._study.seeds],
+            self._origins(),
             np.array([points[run_key(p)] for p, _ in part.wanted]),
             np.array([keys[seed] for _, seed in part.wanted]),
         )
@@ -357,12 +406,47 @@ class Session:
         choice = Choice(**part.cohorts[number]["choice"])
         check_devices(choice, self._execution)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-        saver = self._saver(part, number, lanes) if self._store else None
-        return Work(program, choice, part.records, part.rows(number), saver)
+        return Work(
+            program,
+            choice,
+            part.records,
+            part.rows(number),
+            self._saver(part, number, lanes),
+            self._watch(part, number),
+        )
 
-    def _saver(self, part: _Part, number: int, lanes: Lanes) -> Saver:
+    def _watch(self, part: _Part, number: int) -> Watch | None:
+        function, outcome = self._options.on_evaluation, part.outcome
+        if function is None:
+            return None
+        store, rows = self._store, part.rows(number).tolist()
+        marks = marks_of(part.records, number)
+        # Those of runs that are not wanted now are kept.
+        known = {key: (store and store.own(key)) or {} for key in marks}
+
+        def save() -> None:
+            if store is None:
+                return
+            found = {}
+            for key, values in marks.items():
+                steps = {part.place[k]: int(values[k]) for k in rows if values[k] >= 0}
+                own = {str(place[1]): step for place, step in steps.items() if place}
+                found[key] = known[key] | own
+            store.put({key: steps for key, steps in found.items() if steps})
+
+        return Watch(
+            function,
+            part.strategy.name,
+            outcome.points,
+            outcome.seeds,
+            part.records,
+            save,
+        )
+
+    def _saver(self, part: _Part, number: int, lanes: Lanes) -> Saver | None:
         store, records, name = self._store, part.records, part.strategy.name
-        assert store is not None
+        if store is None:
+            return None if self._origin is None else self._keeper(part)
         layout = layout_of(lanes.first)
 
         def save(pieces: Sequence[tuple[int, int, int, list]], seconds: float) -> None:
@@ -385,26 +469,44 @@ class Session:
             assert place is not None
             return unpacked(layout, store.state(*place))
 
-        return Saver(save, state, self._save_every)
+        return Saver(save, state, self._options.save_every)
+
+    def _keeper(self, part: _Part) -> Saver:
+        """Keeps the lanes of runs that end, in memory."""
+        keep = lambda pieces, seconds: part.states.update((k, x) for k, _, _, x in pieces)
+        return Saver(keep, part.states.__getitem__, math.inf)
 
     def run(self, progress: Progress, interrupt: Interrupt) -> None:
         """Make the missing steps."""
+        try:
+            self._advance(progress, interrupt)
+        except Interrupted:
+            saved = self._store and f"; saved in {self._store.path}, to resume from there"
+            progress.interrupted(f"{saved or ''}.")
+            begun = any(part.records.steps for part in self._parts)
+            if not begun or not interrupt.ends_the_run_only():
+                raise
+        meet("finished")
+        for part in self._parts:
+            gather(part.records)
+            if part.records.steps:
+                self._price(part)
+
+    def _advance(self, progress: Progress, interrupt: Interrupt) -> None:
         work = self._prepared(interrupt)
         for part in self._parts:
-            progress.already(int(part.records.made.sum()))
+            records = part.records
+            made = np.where(records.unfinished, records.made, records.length)
+            progress.already(int(made.sum()))
         for part, own in work:
             if interrupt.asked:
-                raise KeyboardInterrupt
+                raise Interrupted
             name = part.strategy.name
             progress.strategy(name)
             progress.say(str(own.choice))
             before = self._store.own(f"seconds/{name}") if self._store else None
             seconds = run(own, before or part.outcome.seconds, progress, interrupt)
             part.outcome = dataclasses.replace(part.outcome, seconds=seconds)
-        meet("finished")
-        for part in self._parts:
-            gather(part.records)
-            self._price(part)
 
     def _price(self, part: _Part) -> None:
         """Set what a strategy's runs cost, and how they were run."""
@@ -422,10 +524,41 @@ class Session:
             self._store.put({f"costs/{name}": costs})
 
     def dataset(self) -> xr.Dataset:
-        """The dataset of the wanted runs."""
-        outcomes = {part.strategy.name: part.outcome for part in self._parts}
+        """The dataset of the wanted runs; without strategies that were not begun."""
+        begun = (part for part in self._parts if part.records.steps)
+        outcomes = {part.strategy.name: part.outcome for part in begun}
         attributes = attributes_of(self._document)
         return dataset(outcomes, self._study.seeds, attributes)
+
+    def lane(self) -> Lane:
+        """The lane of the single run of a study with an origin."""
+        (part,) = self._parts
+        lanes = self._lanes(part)
+        if self._store is not None:
+            (place,) = part.place
+            assert place is not None
+            arrays = unpacked(layout_of(lanes.first), self._store.state(*place))
+        else:
+            arrays = sent(part.states.get(0) or to_host(lanes.first))
+        return to_device(arrays, lanes.first)
+
+
+def described(origin: Origin | None) -> dict[str, str]:
+    """An origin by field; the seeds of a study need no description."""
+    if origin is None:
+        return {}
+
+    def start(given: Any) -> str:
+        if given is None:
+            return "drawn by `init`"
+        data = b"".join(x.tobytes() for x in to_host(given))
+        return f"given, of digest {digest(np.frombuffer(data, np.uint8))}"
+
+    return {
+        "key": f"{jr.key_impl(origin.key)} {jr.key_data(origin.key).tolist()}",
+        "params": start(origin.params),
+        "model_state": start(origin.model_state),
+    }
 
 
 @contextlib.contextmanager
@@ -443,17 +576,14 @@ def _opened(folder: str | os.PathLike | None) -> Iterator[Store | None]:
         yield store
 
 
-def run_session(
+@contextlib.contextmanager
+def finished_session(
     study: "Study",
     folder: str | os.PathLike | None,
-    *,
-    execution: Execution,
-    save_every: float,
-    progress: bool,
-    accept_versions: bool,
-    rerun_damaged: bool,
-) -> xr.Dataset:
-    """Run the missing part of a study, and return the dataset of all its runs."""
+    options: Options,
+    origin: Origin | None = None,
+) -> Iterator[Session]:
+    """A context with a session that has run the missing part of a study."""
     total = study.steps * len(study.seeds) * sum(len(x.points) for x in study.parts())
     # Errors and signals outermost: when they take effect, the folder is already closed.
     with (
@@ -462,9 +592,7 @@ def run_session(
         company(),
         _opened(folder) as store,
     ):
-        session = Session(
-            study, store, execution, save_every, accept_versions, rerun_damaged
-        )
-        with Progress(total, progress) as bar:
+        session = Session(study, store, options, origin)
+        with Progress(total, options.progress) as bar:
             session.run(bar, interrupt)
-        return session.dataset()
+        yield session

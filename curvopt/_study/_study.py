@@ -21,8 +21,9 @@ from .._contract import check_problem
 from .._describe import number, readable
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
+from ._evaluation import OnEvaluation
 from ._execution import Execution
-from ._session import run_session
+from ._session import finished_session, Options
 
 
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
@@ -318,24 +319,14 @@ class Study:
         progress: bool = True,
         accept_versions: bool = False,
         rerun_damaged: bool = False,
+        on_evaluation: OnEvaluation | None = None,
     ) -> xr.Dataset:
         """Run whatever is not in the folder yet: see [`curvopt.run_study`][]."""
-        check_instance("execution", execution, Execution)
-        number = isinstance(save_every, (int, float, np.number))
-        if not number or not save_every >= 0:
-            raise ValueError(
-                f"save_every must be a number of seconds, at least 0, but it is "
-                f"{save_every!r}."
-            )
-        return run_session(
-            self,
-            folder,
-            execution=execution,
-            save_every=float(save_every),
-            progress=progress,
-            accept_versions=accept_versions,
-            rerun_damaged=rerun_damaged,
+        options = Options(
+            execution, save_every, progress, accept_versions, rerun_damaged, on_evaluation
         )
+        with finished_session(self, folder, options) as session:
+            return session.dataset()
 
 
 def run_study(
@@ -352,6 +343,7 @@ def run_study(
     progress: bool = True,
     accept_versions: bool = False,
     rerun_damaged: bool = False,
+    on_evaluation: OnEvaluation | None = None,
 ) -> xr.Dataset:
     """Run every strategy from every seed with every combination of its hyper-parameters.
 
@@ -441,4 +433,5 @@ def run_study(
         progress=progress,
         accept_versions=accept_versions,
         rerun_damaged=rerun_damaged,
+        on_evaluation=on_evaluation,
     )

@@ -92,9 +92,9 @@ def test_convolutions_on_a_cpu_are_dispatched(regression):
 
 def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
     whole = study(regression)
-    keys = [_lane.seed_key(k) for k in range(5)]
+    origins = [_lane.Origin(_lane.seed_key(k)) for k in range(5)]
     lanes = _lane.Lanes(
-        regression, STRATEGIES["fixed"], False, keys, np.zeros(5, int), np.arange(5)
+        regression, STRATEGIES["fixed"], False, origins, np.zeros(5, int), np.arange(5)
     )
     programs = _program.Programs(lanes, jax.local_devices(), 11)
     needed = {n: programs("scan", n).bytes for n in (1, 3, 5)}

@@ -509,7 +509,7 @@ def test_a_branch_on_the_count_stays_a_branch_under_vmap(regression):
             return step_size, curvopt.StepInfo(), state
 
     solver = curvopt.LineSearchMinimiser(SGD(), EverySecond())
-    start = lambda k: _lane.begin(solver, _lane.draw(regression, jr.key(k)))
+    start = lambda k: _lane.begin(solver, _lane.draw(regression, _lane.Origin(jr.key(k))))
     lanes = jax.tree.map(lambda *xs: jnp.stack(xs), start(0), start(1))
     step = jax.vmap(_lane.step, in_axes=(None, None, 0, None))
     jaxpr = eqx.filter_make_jaxpr(step)(regression, solver, lanes, jnp.array(0))[0]

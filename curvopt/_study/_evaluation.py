@@ -1,0 +1,150 @@
+"""What the user's function is told at each evaluation of a run, and what it answers."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from ._lane import Lane
+from ._records import FINITE, Records, Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one run, as `on_evaluation` is told of it.
+
+    ```python
+    def on_evaluation(evaluation):
+        print(evaluation.step, evaluation.metrics["train_loss"])
+        return evaluation.metrics["train_loss"] < 0.1  # True stops this run
+    ```
+
+    **Attributes:**
+
+    - `strategy`: the name of the strategy; `"train"` in [`curvopt.train`][].
+    - `hyperparameters`: the values of its hyper-parameters, by name.
+    - `seed`: the seed; 0 in `train`.
+    - `step`: how many steps the run has made.
+    - `metrics`: the problem's metrics, by name.
+    """
+
+    strategy: str
+    hyperparameters: Mapping[str, float]
+    seed: int
+    step: int
+    metrics: Mapping[str, float]
+    _lanes: Lane = dataclasses.field(repr=False)
+    _at: int = dataclasses.field(repr=False)
+
+    def params(self) -> PyTree[Array]:
+        """The parameters of the run. They are copied when they are asked for, which must
+        be while `on_evaluation` is called."""
+        return self._own(self._lanes.params)
+
+    def model_state(self) -> PyTree:
+        """The state of the model, likewise."""
+        return self._own(self._lanes.model_state)
+
+    def _own(self, lanes: PyTree) -> PyTree:
+        dynamic, static = eqx.partition(lanes, eqx.is_array)
+        if any(x.is_deleted() for x in jtu.tree_leaves(dynamic)):
+            raise ValueError(
+                f"the run has gone on from step {self.step}, and its parameters are no "
+                "longer there. Ask for them while `on_evaluation` is called, and keep them."
+            )
+        return eqx.combine(jtu.tree_map(lambda x: x[self._at], dynamic), static)
+
+
+OnEvaluation: TypeAlias = Callable[[Evaluation], Any]
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether an answer is `True`. Others stop nothing: what a logger returns is no
+    answer."""
+    if not isinstance(answer, (bool, np.bool_, np.ndarray, jax.Array)):
+        return False
+    array = jnp.asarray(answer)
+    return array.shape == () and array.dtype == jnp.bool_ and bool(array)
+
+
+class Watch:
+    """Calls the user's function once for each evaluation of each run of a strategy.
+
+    **Arguments:**
+
+    - `function`: the function.
+    - `strategy`: the strategy's name.
+    - `points`, `seeds`: the values of the hyper-parameters and the seed of each run.
+    - `records`: the records of the runs, in which is noted what was reported and which runs
+        were stopped.
+    - `save`: saves these notes.
+    """
+
+    def __init__(
+        self,
+        function: OnEvaluation,
+        strategy: str,
+        points: Sequence[Mapping[str, float]],
+        seeds: Sequence[int],
+        records: Records,
+        save: Callable[[], None],
+    ):
+        self._function, self._strategy, self._save = function, strategy, save
+        self._points, self._seeds, self._records = points, seeds, records
+        self._lock = threading.Lock()  # groups are evaluated by threads of their own
+
+    def __call__(
+        self,
+        runs: Int[np.ndarray, " n"],
+        at: Int[np.ndarray, " n"],
+        step: int,
+        metrics: Rows,
+        lanes: Lane,
+    ) -> None:
+        """Report an evaluation of a group.
+
+        **Arguments:**
+
+        - `runs`, `at`: the runs, and the places of their lanes in the group.
+        - `step`: how many steps they have made.
+        - `metrics`: arrays of shape `(n,)`.
+        - `lanes`: the lanes of the group.
+        """
+        records = self._records
+        with self._lock:
+            new = np.flatnonzero(records.reported[runs] < step)
+            if not new.size:  # the steps since the last save are made again
+                return
+            # Saved first: a process that is killed meanwhile does not report it again.
+            records.reported[runs[new]] = step
+            self._save()
+            before = records.stopped_at[runs].copy()
+            try:
+                for k in new.tolist():
+                    run = int(runs[k])
+                    own = {name: float(x[k]) for name, x in metrics.items()}
+                    del own[FINITE]
+                    answer = self._function(
+                        Evaluation(
+                            self._strategy,
+                            self._points[run],
+                            self._seeds[run],
+                            step,
+                            own,
+                            lanes,
+                            int(at[k]),
+                        )
+                    )
+                    # A run that has not made a step cannot be stopped.
+                    if step and _is_true(answer):
+                        records.stopped_at[run] = step
+            finally:
+                if (records.stopped_at[runs] != before).any():
+                    self._save()
