@@ -128,3 +128,17 @@ def was_run(data: xr.Dataset) -> xr.DataArray:
     for one in there[1:]:
         found = found | one
     return found
+
+
+def held(data: xr.Dataset) -> xr.Dataset:
+    """A study in which a run that was stopped keeps its last values to the end."""
+    if "stopped_at" not in data or not bool((data.stopped_at >= 0).any()):
+        return data
+    stopped, found = data.stopped_at, {}
+    for dim, last in (("step", stopped - 1), ("evaluation_step", stopped)):
+        for name in (name for name, x in data.data_vars.items() if dim in x.dims):
+            x, time = data[name], data[dim]
+            end = x.where(time == last).max(dim)
+            found[name] = x.where((stopped < 0) | (time <= last), end).transpose(*x.dims)
+            found[name].attrs = x.attrs
+    return data.assign(found)

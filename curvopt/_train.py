@@ -147,9 +147,9 @@ def _like(name: str, given: PyTree, drawn: PyTree) -> PyTree:
     for own, like in itertools.zip_longest(found, expected, fillvalue="nothing"):
         if own != like:
             raise ValueError(
-                f"{name} must be like those that the problem's `init` returns, with {like} "
-                f"where there is {own}. `curvopt.load_run(folder, problem=problem)` "
-                "restores saved ones in this form."
+                f"{name} must be like those that the problem's `init` returns, with "
+                f"`{like}` where there is `{own}`. `curvopt.load_run(folder, "
+                "problem=problem)` restores saved ones in this form."
             )
     return made
 

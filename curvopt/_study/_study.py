@@ -379,8 +379,16 @@ def run_study(
     and steps are made. An added seed equals the same seed of one larger study up to
     rounding, and bit for bit if it runs at the same width. If `evaluations` grows, a run
     has nan at the new ones that it had already passed. Ctrl-C, SIGTERM and SIGHUP stop the
-    study with everything saved. [`curvopt.load_study`][] and [`curvopt.load_run`][] read it
-    back.
+    study with everything saved; in an interactive session, such as a notebook, Ctrl-C
+    returns what there is. [`curvopt.load_study`][] and [`curvopt.load_run`][] read it back.
+
+    **`on_evaluation` watches the runs**: it is called on the host with a
+    [`curvopt.Evaluation`][] for each evaluation of each run, one call after another, and
+    never twice for the same one, even if the study was killed between two saves and makes
+    these steps again. If it returns `True` after at least one step, that run stops: its
+    later records are nan, `stopped_at` has the step, and it stays stopped when the study is
+    resumed or extended. The other runs do not change. An error that it raises ends the
+    study with everything saved. Of several processes, the one that makes a run calls it.
 
     **Arguments:**
 
@@ -401,16 +409,17 @@ def run_study(
     - `accept_versions`: whether to make missing steps under other versions of jax and its
         like than the earlier steps; these are in the attribute `versions_before`.
     - `rerun_damaged`: whether to drop what was saved of damaged runs, and rerun them.
+    - `on_evaluation`: a function that is called at each evaluation, and may stop runs.
 
     **Returns:**
 
     An `xarray.Dataset`. With dimensions `(strategy, *hyperparameters, seed, step)`: `loss`,
     `step_size`, `gradient_norm`, `slope`, `curvature`, `gradient_equivalents`, the numbers
     of evaluations, and which guards acted. With `evaluation_step` in place of `step`: the
-    problem's metrics. Without either: `diverged_at` and `steps_made`. With `(strategy,)`:
-    `seconds`, `compile_seconds` and `execution`. Values are nan where a strategy has no
-    run; a single solver is the same at all values of the hyper-parameters. Definitions,
-    units, the problem, the strategies and versions are attributes.
+    problem's metrics. Without either: `diverged_at`, `stopped_at` and `steps_made`. With
+    `(strategy,)`: `seconds`, `compile_seconds` and `execution`. Values are nan where a
+    strategy has no run; a single solver is the same at all values of the hyper-parameters.
+    Definitions, units, the problem, the strategies and versions are attributes.
 
     **Raises:**
 

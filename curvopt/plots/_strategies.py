@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from .._runs import was_run
+from .._runs import held, was_run
 from ._style import Look, looks
 
 
@@ -69,8 +69,8 @@ def _all_strategies(datasets: Iterable[xr.Dataset]) -> list[str]:
 
 def runs_of(data: xr.Dataset) -> dict[str, xr.Dataset]:
     """The runs of each strategy, from its own seeds: in joined studies others may have
-    more."""
-    ran = was_run(data)
+    more. A run that was stopped keeps its last values."""
+    ran, data = was_run(data), held(data)
     return {
         str(name): data.sel(strategy=name).isel(seed=ran.sel(strategy=name).values)
         for name in data.strategy.values

@@ -1,5 +1,7 @@
 """Problems small enough to run many times."""
 
+import signal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -129,6 +131,14 @@ def poisoned():
 @pytest.fixture
 def stateful():
     return Stateful()
+
+
+@pytest.fixture
+def interruptible():
+    """A shell starts what runs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -142,14 +142,6 @@ def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
     assert_same(study(Half(), tmp_path), whole)
 
 
-@pytest.fixture
-def interruptible():
-    """A shell starts what runs in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
-
-
 def test_ctrl_c_ends_with_everything_saved(
     regression, tmp_path, monkeypatch, interruptible
 ):
