@@ -80,7 +80,8 @@ def train(
     depend on their number. Either way it ends with the numbers of a run without a break,
     bit for bit on the same machine. Ctrl-C, SIGTERM and SIGHUP stop it with everything
     saved; in an interactive session, such as a notebook, Ctrl-C returns what there is.
-    [`curvopt.load_study`][] and [`curvopt.load_run`][] read the folder.
+    [`curvopt.load_study`][] and [`curvopt.load_run`][] read the folder. Of several
+    processes of `jax.distributed` the first makes the run, and all return its result.
 
     **Arguments:**
 

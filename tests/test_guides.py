@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,11 +36,20 @@ TEXTS = [
 ]
 
 
-def killed(code, study):
-    """Run code in a process of its own, and kill it when its study has begun."""
+# Blocks that are killed before they are run, once there is a file.
+KILLED = {
+    'seeds=4, steps=100).run("results/first")': "results/first/study.sqlite",
+    'steps=200, folder="results/long")': "results/long/study.sqlite",
+    'y = fit(2000, Path("checkpoint.eqx"))': "checkpoint.eqx",
+    'z = fit_with_orbax(2000, Path("checkpoints"))': "checkpoints/200",
+}
+
+
+def killed(code, file):
+    """Run code in a process of its own, and kill it when it has written a file."""
     process = subprocess.Popen([sys.executable, "-c", code])
     while process.poll() is None:
-        if Path(study, "study.sqlite").exists():
+        if Path(file).exists():
             process.kill()
         time.sleep(0.001)
     return process.returncode
@@ -78,8 +88,27 @@ def check_problem(names):
 
 
 def check_training_loop(names):
-    assert names["count"] == 39
-    assert names["record"].loss < names["first_loss"]
+    """What was killed and resumed is what was not, bit for bit."""
+    again = names["fit"](2000, Path("again.eqx"))
+    for found in (names["y"], names["z"]):
+        jax.tree.map(np.testing.assert_array_equal, found, again)
+    batch = next(names["batches"](5000))
+    before, after = (names["loss"](y, batch)[0] for y in (names["params"], again))
+    assert after < before / 2
+
+
+def check_long_runs(names):
+    whole = curvopt.train(
+        names["problem"], names["solver"], names["key"], steps=300, evaluations=20
+    )
+    jax.tree.map(np.testing.assert_array_equal, names["result"].params, whole.params)
+    np.testing.assert_array_equal(names["result"].history.loss, whole.history.loss)
+    lines = Path("results/curve.csv").read_text().splitlines()
+    steps = [int(line.split(",")[1]) for line in lines]
+    assert steps == [350, 400, 450, 500]
+    stopped = names["data"].stopped_at
+    assert (stopped > 0).any() and (stopped < 600).all()
+    assert (names["data"].steps_made == stopped.where(stopped >= 0, 600)).all()
 
 
 def check_optax(names):
@@ -117,14 +146,14 @@ def check_a_study(names):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_its_python_runs(path, tmp_path, monkeypatch):
-    """Block after block; a study that is saved is killed, then resumed."""
+    """Block after block; what is saved is killed, then resumed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{':'.join(sys.path)}")
     names, before = {"__name__": "__main__"}, ""
     for block in blocks(path, "python"):
-        if '.run("results/first")' in block and "seeds=4" in block:
-            assert killed(before + block, "results/first") != 0
-            assert not Path("results/first.png").exists()
+        for line, file in KILLED.items():
+            if line in block:
+                assert killed(before + block, file) != 0
         before += block + "\n"
         exec(compile(block, str(path), "exec"), names)
     globals()[f"check_{path.stem.lower()}"](names)

@@ -6,8 +6,8 @@ has three tables, and every row has a checksum:
 
 - `document`: JSON texts by key. `study` describes the problem, `strategy/NAME` a strategy,
     `cohort/N` which runs were begun together and how they are run, `layout/NAME` the
-    columns of records and the arrays of states, and `costs/NAME` and `seconds/NAME` what
-    runs cost;
+    columns of records and the arrays of states, `costs/NAME` and `seconds/NAME` what runs
+    cost, and `reported/N` and `stopped/N` the calls of `on_evaluation`;
 - `records`: what each run recorded, piece by piece, as packed rows of numbers;
 - `state`: the arrays from which each run resumes, its parameters first.
 """
