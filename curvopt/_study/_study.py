@@ -387,8 +387,9 @@ def run_study(
     never twice for the same one, even if the study was killed between two saves and makes
     these steps again. If it returns `True` after at least one step, that run stops: its
     later records are nan, `stopped_at` has the step, and it stays stopped when the study is
-    resumed or extended. The other runs do not change. An error that it raises ends the
-    study with everything saved. Of several processes, the one that makes a run calls it.
+    resumed or extended. The other runs do not change. Runs that have all diverged for good
+    are not evaluated any more. An error of the function ends the study with everything
+    saved. Of several processes, the one that makes a run calls it.
 
     **Arguments:**
 

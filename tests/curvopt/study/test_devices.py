@@ -26,7 +26,7 @@ def searched(rate):
     return curvopt.LineSearchMinimiser(SGD(), BacktrackingArmijo(rate))
 
 
-def study(problem, folder=None, steps=20, **how):
+def study(problem, folder=None, steps=20, on_evaluation=None, **how):
     return curvopt.run_study(
         problem,
         {"rescaled": rescaled, "searched": searched},
@@ -38,6 +38,7 @@ def study(problem, folder=None, steps=20, **how):
         folder=folder,
         save_every=0.2,
         progress=False,
+        on_evaluation=on_evaluation,
     )
 
 
@@ -51,12 +52,25 @@ def on_eight_devices(out, *problems):
 
 
 def in_each_of_two_processes(out, steps, problem):
-    """A study that is saved, and one that is not."""
+    """A study that is saved, one that is not and is watched, and a training run."""
     assert jax.process_count() == 2
-    for folder, length in ((out, int(steps)), (None, 20)):
-        data = study(problem, folder, length, lanes_at_once=1 if folder else None)
-        how = "saved" if folder else "free"
-        data.to_netcdf(f"{out}-{how}-{jax.process_index()}.nc")
+    index, told = jax.process_index(), []
+    study(problem, out, steps, lanes_at_once=1).to_netcdf(f"{out}-saved-{index}.nc")
+    watch = lambda e: told.append([e.strategy, *e.hyperparameters.values(), e.seed, e.step])
+    study(problem, on_evaluation=watch).to_netcdf(f"{out}-free-{index}.nc")
+    result = trained(problem)
+    result.history.to_netcdf(f"{out}-trained-{index}.nc")
+    np.savez(f"{out}-{index}.npz", told=told, **numbered(result.params))
+
+
+def trained(problem):
+    return curvopt.train(
+        problem, rescaled(0.3), jax.random.key(0), steps=20, evaluations=2, progress=False
+    )
+
+
+def numbered(params):
+    return {str(k): x for k, x in enumerate(jax.tree.leaves(params))}
 
 
 # Tests have one device; what is to have more runs in processes of its own.
@@ -121,7 +135,7 @@ def start_two(out, steps):
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_interrupted(alone, tmp_path):
+def test_two_processes_of_which_one_is_interrupted(alone, regression, tmp_path):
     """The other one ends too, soon and with a message; what both saved is resumed by as
     many processes. Each gets the whole dataset, of this study and of one without a
     folder."""
@@ -153,9 +167,19 @@ def test_two_processes_of_which_one_is_interrupted(alone, tmp_path):
     assert (loaded.steps_made == longest).all()
     np.testing.assert_array_equal(loaded.loss[..., :longest], first.loss)
     times = ["seconds", "compile_seconds"]
-    first, second = (read("free", k).drop_vars(times) for k in range(2))
-    assert first.equals(second)
-    assert_equal_lanes(first, alone)
+    for how in ("free", "trained"):
+        first, second = (read(how, k).drop_vars(times) for k in range(2))
+        assert first.equals(second)
+        if how == "free":
+            assert_equal_lanes(first, alone)
+    first, second = (np.load(f"{folder}-{k}.npz") for k in range(2))
+    for name, x in numbered(trained(regression).params).items():
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], x, rtol=1e-4, atol=1e-6)
+    # Each run's evaluations are reported by the process that makes it.
+    told = [*map(tuple, first["told"].tolist()), *map(tuple, second["told"].tolist())]
+    assert len(told) == len(set(told)) == 3 * alone.loss[..., 0].size
+    assert len(first["told"]) > 0 and len(second["told"]) > 0
 
 
 def steps_made(folder):
