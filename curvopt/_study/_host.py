@@ -122,7 +122,9 @@ class Progress:
     """
 
     def __init__(self, total: int, shown: bool):
-        in_notebook = "ipykernel" in sys.modules
+        # Without ipywidgets there is no bar in a notebook, and tqdm would raise an error.
+        widgets = getattr(tqdm.notebook, "IProgress", None) is not None
+        in_notebook = "ipykernel" in sys.modules and widgets
         bar: Any = tqdm.notebook.tqdm if in_notebook else tqdm.tqdm
         # None: tqdm disables the bar if there is no terminal.
         disable = (False if in_notebook else None) if shown else True

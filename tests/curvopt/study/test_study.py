@@ -1,4 +1,5 @@
 import json
+import sys
 
 import equinox as eqx
 import jax
@@ -514,3 +515,11 @@ def test_a_branch_on_the_count_stays_a_branch_under_vmap(regression):
     step = jax.vmap(_lane.step, in_axes=(None, None, 0, None))
     jaxpr = eqx.filter_make_jaxpr(step)(regression, solver, lanes, jnp.array(0))[0]
     assert " cond[" in str(jaxpr)
+
+
+def test_a_notebook_without_widgets(regression, monkeypatch, capsys):
+    """Guards against tqdm's error that ipywidgets are missing."""
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("tqdm.notebook.IProgress", None, raising=False)
+    curvopt.train(regression, fixed(0.1), jr.key(0), steps=2)
+    assert "Error" not in capsys.readouterr().err
