@@ -14,7 +14,8 @@ from ._solver import LineSearchMinimiser, StrategyState
 from ._study import Execution, Study
 from ._study._evaluation import OnEvaluation
 from ._study._lane import Origin
-from ._study._session import finished_session, Options
+from ._study._options import Options
+from ._study._session import finished_session
 
 
 class TrainResult(eqx.Module):

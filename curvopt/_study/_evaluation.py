@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -12,8 +12,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from ._dataset import Outcome
 from ._lane import Lane
-from ._records import FINITE, Records, Rows
+from ._records import FINITE, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +82,7 @@ class Watch:
 
     - `function`: the function.
     - `strategy`: the strategy's name.
-    - `points`, `seeds`: the values of the hyper-parameters and the seed of each run.
-    - `records`: the records of the runs, in which is noted what was reported and which runs
-        were stopped.
+    - `outcome`: its runs; their records note what was reported, and which were stopped.
     - `save`: saves these notes.
     """
 
@@ -91,13 +90,11 @@ class Watch:
         self,
         function: OnEvaluation,
         strategy: str,
-        points: Sequence[Mapping[str, float]],
-        seeds: Sequence[int],
-        records: Records,
+        outcome: Outcome,
         save: Callable[[], None],
     ):
         self._function, self._strategy, self._save = function, strategy, save
-        self._points, self._seeds, self._records = points, seeds, records
+        self._outcome = outcome
         self._lock = threading.Lock()  # groups are evaluated by threads of their own
 
     def __call__(
@@ -117,7 +114,7 @@ class Watch:
         - `metrics`: arrays of shape `(n,)`.
         - `lanes`: the lanes of the group.
         """
-        records = self._records
+        outcome, records = self._outcome, self._outcome.records
         with self._lock:
             new = np.flatnonzero(records.reported[runs] < step)
             if not new.size:  # the steps since the last save are made again
@@ -134,8 +131,8 @@ class Watch:
                     answer = self._function(
                         Evaluation(
                             self._strategy,
-                            self._points[run],
-                            self._seeds[run],
+                            outcome.points[run],
+                            outcome.seeds[run],
                             step,
                             own,
                             lanes,

@@ -133,12 +133,13 @@ def load_study(folder: str | os.PathLike) -> xr.Dataset:
 
     **Arguments:**
 
-    - `folder`: the `folder` of [`curvopt.run_study`][].
+    - `folder`: the `folder` of [`curvopt.run_study`][] or [`curvopt.train`][].
 
     **Returns:**
 
     The dataset of [`curvopt.run_study`][], for all strategies, values and seeds in the
     folder; `steps_made` is how many steps each run has made, 0 where there is no run.
+    That of `train` has the strategy `train` and the seed 0.
 
     **Raises:**
 
@@ -200,7 +201,7 @@ def load_run(
 
     **Arguments:**
 
-    - `folder`: the `folder` of [`curvopt.run_study`][].
+    - `folder`: the `folder` of [`curvopt.run_study`][] or [`curvopt.train`][].
     - `strategy`, `seed`, `hyperparameters`: which run. It is enough to give those that
         leave a single run.
     - `best`: a metric; it picks the run with the best final value among those left. A run

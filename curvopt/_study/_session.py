@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TYPE_CHECKING
@@ -12,16 +11,14 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 
-from .._checks import check_instance
 from .._describe import differences, digest, fields, readable
 from .._environment import settings, versions
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
-from ._engine import run, Saver, Work
-from ._evaluation import OnEvaluation, Watch
-from ._execution import check_devices, Choice, choose, Execution
+from ._engine import run, Work
+from ._execution import check_devices, Choice, choose
 from ._host import (
     broadcast,
     company,
@@ -36,10 +33,12 @@ from ._host import (
     sent,
 )
 from ._lane import Lane, Lanes, layout_of, Origin, seed_key, to_device, to_host, unpacked
-from ._load import attributes_of, cohort_runs, marks_of, outcome_of, run_key
+from ._load import attributes_of, cohort_runs, outcome_of, run_key
+from ._options import Options
+from ._part import Part
 from ._program import fingerprint, lowered_draw, Programs
 from ._records import COUNTS, Records
-from ._store import DamagedRun, FORMAT, Piece, Store, StudyError
+from ._store import DamagedRun, FORMAT, Store, StudyError
 
 
 if TYPE_CHECKING:
@@ -72,75 +71,6 @@ def prices(
 
 
 _RESUME = "Resume it as it was begun, choose another folder, or delete the study."
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a study is run and saved, as in [`curvopt.run_study`][]; checked."""
-
-    execution: Execution
-    save_every: float
-    progress: bool
-    accept_versions: bool
-    rerun_damaged: bool
-    on_evaluation: OnEvaluation | None
-
-    def __post_init__(self) -> None:
-        check_instance("execution", self.execution, Execution)
-        number = isinstance(self.save_every, (int, float, np.number))
-        if not number or not self.save_every >= 0:
-            raise ValueError(
-                f"save_every must be a number of seconds, at least 0, but it is "
-                f"{self.save_every!r}."
-            )
-        if self.on_evaluation is not None and not callable(self.on_evaluation):
-            raise ValueError(
-                "on_evaluation must be a function of a curvopt.Evaluation, but it is "
-                f"{self.on_evaluation!r}."
-            )
-
-    def on_one_device(self) -> "Options":
-        """For a single lane, which has no use for several workers or devices."""
-        one = {"lanes_at_once": None, "workers": 1, "devices": self.execution.on()[:1]}
-        execution = dataclasses.replace(self.execution, **one)
-        return dataclasses.replace(self, execution=execution)
-
-
-@dataclasses.dataclass
-class _Part:
-    """A strategy of the running study.
-
-    **Attributes:**
-
-    - `strategy`: the strategy.
-    - `document`: what is saved about it: its points, and its fields at each.
-    - `wanted`: point and seed of each wanted run.
-    - `outcome`: the results of these so far.
-    - `cohorts`: by number, the cohorts of its runs.
-    - `place`: for each run the number of its cohort, and its own number in it.
-    - `states`: without a folder, the arrays of the lanes that are kept, by run.
-    """
-
-    strategy: "Strategy"
-    document: dict[str, Any]
-    wanted: Sequence[tuple[Point, int]]
-    outcome: Outcome
-    cohorts: dict[int, Any]
-    place: list[tuple[int, int] | None]
-    states: dict[int, list[np.ndarray]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def records(self) -> Records:
-        return self.outcome.records
-
-    @property
-    def unfinished(self) -> bool:
-        return bool(self.records.unfinished.any())
-
-    def rows(self, number: int) -> np.ndarray:
-        """The indices of the wanted runs that are in a cohort."""
-        found = [k for k, place in enumerate(self.place) if place and place[0] == number]
-        return np.array(found, int)
 
 
 class Session:
@@ -223,7 +153,7 @@ class Session:
 
     def _part(
         self, strategy: "Strategy", known: Any | None, cohorts: Mapping[int, Any]
-    ) -> _Part:
+    ) -> Part:
         """A strategy with its saved runs; raise if the folder holds another strategy."""
         document = known or {"hyperparameters": list(strategy.points[0]), "points": []}
         lines = []
@@ -252,7 +182,7 @@ class Session:
         }
         place = [at.get((run_key(p), seed)) for p, seed in wanted]
         outcome = self._saved(strategy.name, document, own, wanted)
-        return _Part(strategy, document, wanted, outcome, own, place)
+        return Part(strategy, document, wanted, outcome, own, place)
 
     def _saved(
         self,
@@ -300,10 +230,10 @@ class Session:
             }
         return False
 
-    def _prepared(self, interrupt: Interrupt) -> list[tuple[_Part, Work]]:
+    def _prepared(self, interrupt: Interrupt) -> list[tuple[Part, Work]]:
         """Choose how to run what is not begun yet, and save all choices at once; return the
         work to do, in order."""
-        work: list[tuple[_Part, int, Programs, Lanes]] = []
+        work: list[tuple[Part, int, Programs, Lanes]] = []
         documents: dict[str, Any] = {"study": self._document}
         for part in self._parts:
             if interrupt.asked:
@@ -337,7 +267,7 @@ class Session:
             return [self._origin]
         return [Origin(seed_key(seed)) for seed in self._study.seeds]
 
-    def _lanes(self, part: _Part) -> Lanes:
+    def _lanes(self, part: Part) -> Lanes:
         keys = {seed: k for k, seed in enumerate(self._study.seeds)}
         points = {run_key(p): k for k, p in enumerate(part.strategy.points)}
         return Lanes(
@@ -349,7 +279,7 @@ class Session:
             np.array([keys[seed] for _, seed in part.wanted]),
         )
 
-    def _check_code(self, part: _Part, programs: Programs) -> None:
+    def _check_code(self, part: Part, programs: Programs) -> None:
         """Raise if the code of the loss, the evaluation or the strategy has changed."""
         now = len(self._document["versions"]) - 1
         for cohort in part.cohorts.values():
@@ -367,7 +297,7 @@ class Session:
                     ["the code of the loss, the evaluation or the strategy: changed"],
                 )
 
-    def _begin(self, part: _Part, missing: list[int], programs: Programs) -> None:
+    def _begin(self, part: Part, missing: list[int], programs: Programs) -> None:
         """Make a cohort of the missing runs."""
         choice = self._choice(part, len(missing), programs)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
@@ -384,7 +314,7 @@ class Session:
             part.place[k] = self._next, number
         self._next += 1
 
-    def _choice(self, part: _Part, runs: int, programs: Programs) -> Choice:
+    def _choice(self, part: Part, runs: int, programs: Programs) -> Choice:
         """The choice of an earlier cohort, if the new runs fill a group: an added seed is
         then bit for bit what it would have been. Otherwise a new choice."""
         devices = len(self._execution.on())
@@ -402,79 +332,18 @@ class Session:
         choice = dataclasses.replace(choice, compile_seconds=programs.compile_seconds)
         return Choice(**broadcast(dataclasses.asdict(choice)))
 
-    def _work(self, part: _Part, number: int, programs: Programs, lanes: Lanes) -> Work:
+    def _work(self, part: Part, number: int, programs: Programs, lanes: Lanes) -> Work:
         choice = Choice(**part.cohorts[number]["choice"])
         check_devices(choice, self._execution)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-        return Work(
-            program,
-            choice,
-            part.records,
-            part.rows(number),
-            self._saver(part, number, lanes),
-            self._watch(part, number),
-        )
-
-    def _watch(self, part: _Part, number: int) -> Watch | None:
-        function, outcome = self._options.on_evaluation, part.outcome
-        if function is None:
-            return None
-        store, rows = self._store, part.rows(number).tolist()
-        marks = marks_of(part.records, number)
-        # Those of runs that are not wanted now are kept.
-        known = {key: (store and store.own(key)) or {} for key in marks}
-
-        def save() -> None:
-            if store is None:
-                return
-            found = {}
-            for key, values in marks.items():
-                steps = {part.place[k]: int(values[k]) for k in rows if values[k] >= 0}
-                own = {str(place[1]): step for place, step in steps.items() if place}
-                found[key] = known[key] | own
-            store.put({key: steps for key, steps in found.items() if steps})
-
-        return Watch(
-            function,
-            part.strategy.name,
-            outcome.points,
-            outcome.seeds,
-            part.records,
-            save,
-        )
-
-    def _saver(self, part: _Part, number: int, lanes: Lanes) -> Saver | None:
-        store, records, name = self._store, part.records, part.strategy.name
-        if store is None:
-            return None if self._origin is None else self._keeper(part)
-        layout = layout_of(lanes.first)
-
-        def save(pieces: Sequence[tuple[int, int, int, list]], seconds: float) -> None:
-            found = []
-            for k, first, last, state in pieces:
-                steps, evaluations = records.between(k, first, last)
-                place = part.place[k]
-                assert place is not None
-                found.append(Piece(place[1], first, last, steps, evaluations, state))
-            columns = {
-                "steps": found[0].steps.dtype.descr,
-                "evaluations": found[0].evaluations.dtype.descr,
-                "lane": layout,
-            }
-            documents = {f"layout/{name}": columns, f"seconds/{name}": seconds}
-            store.save(number, found, documents)
-
-        def state(k: int) -> list[np.ndarray]:
-            place = part.place[k]
-            assert place is not None
-            return unpacked(layout, store.state(*place))
-
-        return Saver(save, state, self._options.save_every)
-
-    def _keeper(self, part: _Part) -> Saver:
-        """Keeps the lanes of runs that end, in memory."""
-        keep = lambda pieces, seconds: part.states.update((k, x) for k, _, _, x in pieces)
-        return Saver(keep, part.states.__getitem__, math.inf)
+        store, options = self._store, self._options
+        saver = part.keeper() if self._origin is not None else None
+        if store is not None:
+            saver = part.saver(store, number, layout_of(lanes.first), options.save_every)
+        function = options.on_evaluation
+        watch = None if function is None else part.watch(store, number, function)
+        rows = part.rows(number)
+        return Work(program, choice, part.records, rows, saver, watch)
 
     def run(self, progress: Progress, interrupt: Interrupt) -> None:
         """Make the missing steps."""
@@ -508,7 +377,7 @@ class Session:
             seconds = run(own, before or part.outcome.seconds, progress, interrupt)
             part.outcome = dataclasses.replace(part.outcome, seconds=seconds)
 
-    def _price(self, part: _Part) -> None:
+    def _price(self, part: Part) -> None:
         """Set what a strategy's runs cost, and how they were run."""
         solver = part.strategy.at(part.strategy.points[0])
         costs = prices(self._study.problem, solver, part.records, part.outcome.costs)

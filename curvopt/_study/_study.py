@@ -23,7 +23,8 @@ from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from ._evaluation import OnEvaluation
 from ._execution import Execution
-from ._session import finished_session, Options
+from ._options import Options
+from ._session import finished_session
 
 
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
