@@ -17,7 +17,7 @@ from ._lane import Lane
 from ._records import FINITE, Rows
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """One evaluation of one run, as `on_evaluation` is told of it.
 
