@@ -174,6 +174,43 @@ def check_count(name: str, n: Any) -> int:
     return int(n)
 
 
+def check_function(name: str, value: Any) -> Any:
+    """Raise unless `value` is a function."""
+    if not callable(value) or isinstance(value, type):
+        raise ValueError(f"{name} must be a function, but it is {value!r}.")
+    return value
+
+
+def check_examples(name: str, given: PyTree) -> int:
+    """Raise unless data are arrays of numbers with as many examples each on the first axis.
+
+    **Returns:**
+
+    How many examples there are.
+    """
+    leaves = jtu.tree_leaves_with_path(given)
+    for path, x in leaves:
+        where = f"{name}{jtu.keystr(path)}"
+        if not isinstance(x, (jax.Array, np.ndarray)) or x.dtype.kind in "OSU":
+            raise ValueError(
+                f"{name} must be of arrays of numbers, but {where} is {type(x).__name__}. "
+                "Convert it: `numpy.asarray(..., dtype=...)`."
+            )
+        if x.ndim == 0:
+            raise ValueError(
+                f"{name} must have the examples on the first axis of each array, but "
+                f"{where} is one number."
+            )
+    sizes = {f"{name}{jtu.keystr(path)}": x.shape[0] for path, x in leaves}
+    if len(set(sizes.values())) != 1 or not all(sizes.values()):
+        listed = ", ".join(f"{n} in {where}" for where, n in sizes.items()) or "none"
+        raise ValueError(
+            f"{name} must have as many targets as inputs, at least one, on the first axis "
+            f"of each array, but there are {listed}."
+        )
+    return leaves[0][1].shape[0]
+
+
 def check_key(name: str, key: Any) -> None:
     """Refuse what is not one random key."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)

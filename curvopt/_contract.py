@@ -23,6 +23,7 @@ from ._checks import (
     is_reserved,
 )
 from ._curvature import check_loss
+from ._host_data import check_repeats, HostData
 from ._problem import AbstractProblem
 
 
@@ -84,7 +85,8 @@ def _traced_twice(problem: AbstractProblem, name: str, fn: Callable, *args: Any)
             "to call, such as an iterator, `numpy.random` or a clock. It is traced once, "
             "and the compiled program would use the first value for ever. Draw what is "
             "random from `key` by `jax.random`; choose batches from arrays by `key` and "
-            "`count`, for example with `curvopt.minibatch_indices`."
+            "`count`, for example with `curvopt.minibatch_indices`. Batches from the host "
+            "are a `curvopt.HostData`: see the guide on data, curvopt/guides/data.md."
         )
     return first
 
@@ -180,7 +182,12 @@ def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
             _check_batch(data)
         return data
 
-    data = _traced_twice(problem, "batch", batch, key, count).out
+    if problem.host_data is None:
+        data = _traced_twice(problem, "batch", batch, key, count).out
+    else:
+        check_instance("host_data", problem.host_data, HostData)
+        check_repeats(problem.host_data)
+        data = problem.example_batch(key)
 
     def loss(params: Any, data: Any, state: Any, key: Any) -> Any:
         out = problem.loss(params, (data, state, key))

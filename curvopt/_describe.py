@@ -51,6 +51,17 @@ def readable(tree: PyTree) -> str:
     return _without_addresses(text)
 
 
+def described(tree: Any) -> str:
+    """A pytree of arrays by dtype and shape."""
+    if hasattr(tree, "shape") and hasattr(tree, "dtype"):
+        return f"{tree.dtype}{list(tree.shape)}"
+    if isinstance(tree, (tuple, list)):
+        return f"({', '.join(map(described, tree))})"
+    if isinstance(tree, dict):
+        return f"{{{', '.join(f'{k}: {described(x)}' for k, x in tree.items())}}}"
+    return type(tree).__name__
+
+
 def digest(x: Any) -> str:
     """A digest of an array's dtype, shape and values."""
     array = np.ascontiguousarray(jax.device_get(x))

@@ -1,4 +1,5 @@
-from typing import Any
+import functools
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +9,34 @@ from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 from . import _compat
 from ._checks import check_count, check_key
+from ._keys import key_of, start_keys
 
 
 # Rounds of the Feistel network.
 _ROUNDS = 8
 
 
-def _mix(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
+# Arrays of uint32: of jax in a compiled program, of NumPy on the host. NumPy's scalars
+# serve both.
+_Words = TypeVar("_Words", Array, np.ndarray)
+
+
+def _mix(x: _Words) -> _Words:
     """The finaliser of MurmurHash3 (Appleby, public domain): every input bit changes
     every output bit with probability near one half."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
-def _permute(x: UInt32[Array, " n"], keys: UInt32[Array, " r"], half: int):
+def _permute(x: _Words, keys: _Words, half: int) -> _Words:
     """A Feistel network: a bijection of the numbers of `2 * half` bits."""
-    mask = jnp.uint32((1 << half) - 1)
+    mask = np.uint32((1 << half) - 1)
     left, right = x >> half, x & mask
     for k in range(_ROUNDS):
         left, right = right, left ^ (_mix(right ^ keys[k]) & mask)
-    return (left << half) | right
+    permuted: Any = (left << half) | right
+    return permuted
 
 
 def _is_count(x: Any) -> bool:
@@ -38,6 +46,14 @@ def _is_count(x: Any) -> bool:
         return False
     # In NumPy: within a trace jax would not say whether it is negative.
     return jnp.issubdtype(jnp.result_type(x), jnp.integer) and bool(np.asarray(x) >= 0)
+
+
+def _round_keys(key: PRNGKeyArray, epoch: Int[Array, ""] | int) -> UInt32[Array, " r"]:
+    return jr.bits(jr.fold_in(key, epoch), (_ROUNDS,), jnp.uint32)
+
+
+def _half_bits(size: int) -> int:
+    return max(1, ((size - 1).bit_length() + 1) // 2)
 
 
 def minibatch_indices(
@@ -83,8 +99,7 @@ def minibatch_indices(
         )
     steps_per_epoch = size // batch_size
     epoch, position = count // steps_per_epoch, count % steps_per_epoch
-    keys = jr.bits(jr.fold_in(key, epoch), (_ROUNDS,), jnp.uint32)
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    keys, half = _round_keys(key, epoch), _half_bits(size)
     start = jnp.asarray(position * batch_size, jnp.uint32)
     x = _permute(start + jnp.arange(batch_size, dtype=jnp.uint32), keys, half)
     # Cycle walking: a number outside the range is permuted again until it falls inside,
@@ -95,3 +110,24 @@ def minibatch_indices(
         x,
     )
     return x.astype(jnp.int32)
+
+
+@functools.lru_cache(maxsize=256)
+def _host_round_keys(seed: int, epoch: int) -> UInt32[np.ndarray, " r"]:
+    return np.asarray(_round_keys(start_keys(key_of(seed)).batch, epoch))
+
+
+def host_minibatch_indices(
+    seed: int, step: int, *, size: int, batch_size: int
+) -> Int[np.ndarray, " batch"]:
+    """[`curvopt.minibatch_indices`][] in NumPy: those of a run from `jax.random.key(seed)`.
+
+    jax is asked once an epoch, for the keys of the shuffle.
+    """
+    epoch, position = divmod(step, size // batch_size)
+    keys, half = _host_round_keys(seed, epoch), _half_bits(size)
+    start = np.arange(position * batch_size, (position + 1) * batch_size)
+    x: np.ndarray = np.asarray(_permute(start.astype(np.uint32), keys, half))
+    while (outside := x >= size).any():
+        x[outside] = _permute(x[outside], keys, half)
+    return x.astype(np.int64)

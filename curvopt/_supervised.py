@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -8,11 +9,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, Shaped
 
-from ._checks import check_count
+from ._checks import check_count, check_examples, check_function
 from ._curvature import tag_output
+from ._describe import described
+from ._host_data import HostData
 from ._minibatch import minibatch_indices
 from ._models import AbstractModel
-from ._problem import AbstractProblem, Metrics
+from ._problem import AbstractProblem, Metrics, no_batch
 
 
 # Arrays with the examples on the first axis.
@@ -50,7 +53,8 @@ class SupervisedProblem(AbstractProblem):
     puts out is tagged for [`curvopt.GaussNewtonCurvature`][].
 
     The data are on the device once, for all seeds, in the dtype that they come in. They are
-    shuffled anew in each epoch by [`curvopt.minibatch_indices`][].
+    shuffled anew in each epoch by [`curvopt.minibatch_indices`][]. Training data that are
+    too large for that stay on the host: `train` is then a [`curvopt.HostData`][].
 
     It records the metrics at every step, on the step's batch, as `batch_accuracy` and so
     on. A run is evaluated by `train_loss` and `train_accuracy`, `validation_loss`, ...,
@@ -64,16 +68,17 @@ class SupervisedProblem(AbstractProblem):
         example. With further axes, such as `(n, length)`, their mean is taken too:
         `optax.squared_error`.
     - `train`: the training data, a pair of inputs and targets: arrays, or pytrees of
-        arrays, of shapes `(examples, ...)`.
+        arrays, of shapes `(examples, ...)`. Or a [`curvopt.HostData`][] of such batches.
     - `validation`, `test`: data on which it is evaluated as well, of the same kind.
-    - `batch_size`: examples in a mini-batch.
+    - `batch_size`: examples in a mini-batch; left out for data from the host.
     - `metrics`: by name, functions like `loss`, of which the means are recorded.
     - `penalty`: $R$, a function of the parameters, such as a weight decay.
     - `prepare`: from a batch of the data to inputs and targets, where the data are not that
         already: `lambda batch: (batch[0] / 255, batch[1])` keeps images as bytes on the
         device.
     - `evaluated`: on how many of the training examples it is evaluated, always the same
-        ones, evenly spaced; default all.
+        ones, evenly spaced; default all. Of data from the host it is the examples that
+        seed 0 begins with; default none.
     - `evaluation_batch_size`: how many examples are evaluated at once; default all. With
         fewer, they go through a loop, which needs less memory. Means are over all examples.
 
@@ -87,12 +92,12 @@ class SupervisedProblem(AbstractProblem):
 
     model: AbstractModel
     loss_function: Measure
-    data: Examples
+    data: Examples | HostData
     held_out: dict[str, Examples]
     metrics: dict[str, Measure]
     penalty: Callable[[PyTree[Array]], Scalar] | None
     prepare: Callable[[Any], Any] | None
-    batch_size: int = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
     evaluated: int = eqx.field(static=True)
     evaluation_batch_size: int | None = eqx.field(static=True)
 
@@ -102,7 +107,7 @@ class SupervisedProblem(AbstractProblem):
         loss: Measure,
         train: Any,
         *,
-        batch_size: int,
+        batch_size: int | None = None,
         validation: Any = None,
         test: Any = None,
         metrics: Mapping[str, Measure] | None = None,
@@ -113,30 +118,42 @@ class SupervisedProblem(AbstractProblem):
     ):
         _check_model(model)
         self.model = model
-        self.loss_function = _function("loss", loss)
+        self.loss_function = check_function("loss", loss)
         self.metrics = {}
         for name, metric in (metrics or {}).items():
             if name == "loss":
                 raise ValueError("a metric cannot be called 'loss', which is recorded.")
-            self.metrics[name] = _function(f"metrics[{name!r}]", metric)
-        self.penalty = None if penalty is None else _function("penalty", penalty)
-        self.prepare = None if prepare is None else _function("prepare", prepare)
-        self.data = _examples("train", train, prepare is None)
+            self.metrics[name] = check_function(f"metrics[{name!r}]", metric)
+        self.penalty = None if penalty is None else check_function("penalty", penalty)
+        self.prepare = None if prepare is None else check_function("prepare", prepare)
+        held_out = {"validation": validation, "test": test}
+        if evaluated is not None:
+            check_count("evaluated", evaluated)
+        if isinstance(train, HostData):
+            like = _examples("a batch of train", train.first, prepare is None)
+            if batch_size is not None:
+                raise ValueError(
+                    f"batch_size must be left out, but it is {batch_size}: data from the "
+                    "host come in batches."
+                )
+            self.data, self.batch_size, self.evaluated = train, None, 0
+            if evaluated is not None:
+                held_out = {"train": _begin(train, evaluated), **held_out}
+        else:
+            self.data = like = _examples("train", train, prepare is None)
+            size = _size(like)
+            self.batch_size = check_count("batch_size", batch_size)
+            if self.batch_size > size:
+                raise ValueError(
+                    "batch_size must be at most the number of training examples, but it is "
+                    f"{batch_size} and there are {size}."
+                )
+            self.evaluated = min(size, evaluated or size)
         self.held_out = {
-            name: _alike(_examples(name, given, prepare is None), self.data, name)
-            for name, given in (("validation", validation), ("test", test))
+            name: _alike(_examples(name, given, prepare is None), like, name)
+            for name, given in held_out.items()
             if given is not None
         }
-        size = _size(self.data)
-        self.batch_size = check_count("batch_size", batch_size)
-        if self.batch_size > size:
-            raise ValueError(
-                "batch_size must be at most the number of training examples, but it is "
-                f"{batch_size} and there are {size}."
-            )
-        self.evaluated = size
-        if evaluated is not None:
-            self.evaluated = min(size, check_count("evaluated", evaluated))
         self.evaluation_batch_size = None
         if evaluation_batch_size is not None:
             count = check_count("evaluation_batch_size", evaluation_batch_size)
@@ -145,13 +162,24 @@ class SupervisedProblem(AbstractProblem):
     @property
     def steps_per_epoch(self) -> int:
         """How many batches go through the training data once."""
+        if isinstance(self.data, HostData):
+            return self.data.steps_per_epoch
+        assert self.batch_size is not None
         return _size(self.data) // self.batch_size
 
+    @property
+    def host_data(self) -> HostData | None:
+        return self.data if isinstance(self.data, HostData) else None
+
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:
-        inputs, _ = self._prepared(jtu.tree_map(lambda x: x[:1], self.data))
+        host = isinstance(self.data, HostData)
+        examples = self.example_batch(key) if host else self.data
+        inputs, _ = self._prepared(jtu.tree_map(lambda x: x[:1], examples))
         return self.model.init(key, inputs)
 
     def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> Examples:
+        if isinstance(self.data, HostData) or self.batch_size is None:
+            raise no_batch(self)
         chosen = minibatch_indices(
             key, count, size=_size(self.data), batch_size=self.batch_size
         )
@@ -168,7 +196,9 @@ class SupervisedProblem(AbstractProblem):
         return loss, (model_state, means)
 
     def evaluate(self, params: PyTree[Array], model_state: PyTree) -> Metrics:
-        parts = {"train": _spaced(self.data, self.evaluated), **self.held_out}
+        parts = self.held_out
+        if not isinstance(self.data, HostData):
+            parts = {"train": _spaced(self.data, self.evaluated), **parts}
         return {
             f"{part}_{name}": value
             for part, examples in parts.items()
@@ -181,7 +211,7 @@ class SupervisedProblem(AbstractProblem):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(
                 "prepare must return a pair of inputs and targets, but it returned "
-                f"{_described(pair)}."
+                f"{described(pair)}."
             )
         return pair[0], pair[1]
 
@@ -226,8 +256,21 @@ class SupervisedProblem(AbstractProblem):
         return jtu.tree_map(lambda x: x / size, totals)
 
 
-def _size(examples: Examples) -> int:
+def _size(examples: PyTree) -> int:
     return jtu.tree_leaves(examples)[0].shape[0]
+
+
+def _begin(data: HostData, count: int) -> Examples:
+    """So many of the examples that seed 0 begins with, at most an epoch."""
+    if not data.repeatable:
+        raise ValueError(
+            f"evaluated must be left out, but it is {count}: a stream cannot go back. Give "
+            "other examples as `validation`."
+        )
+    size = _size(data.first)
+    batches = min(-(-count // size), data.steps_per_epoch)
+    read = itertools.islice(data.batches(0, 0), batches)
+    return jtu.tree_map(lambda *xs: jnp.asarray(np.concatenate(xs)[:count]), *read)
 
 
 def _spaced(examples: Examples, count: int) -> Examples:
@@ -253,7 +296,7 @@ def _measured(
     def refused(how: str, remedy: str) -> ValueError:
         return ValueError(
             f"`{name}` must return numbers for each of the {size} examples, but of outputs "
-            f"{_described(outputs)} and targets {_described(targets)} it returned {how}. "
+            f"{described(outputs)} and targets {described(targets)} it returned {how}. "
             f"{remedy}"
         )
 
@@ -261,7 +304,7 @@ def _measured(
     shape = values.shape if hasattr(values, "shape") else None
     if not shape or shape[0] != size:
         remedy = "Leave the mean to the problem." if shape == () else ""
-        raise refused(_described(values), remedy)
+        raise refused(described(values), remedy)
     try:
         # Of one example more, the numbers of each are as many; or they are of pairs.
         alone = of(size + 1).shape == (size + 1, *shape[1:])
@@ -269,7 +312,7 @@ def _measured(
         alone = False
     if not alone:
         raise refused(
-            f"{_described(values)}, each example against the others",
+            f"{described(values)}, each example against the others",
             "Give outputs and targets the same shape, `targets[:, None]` for example.",
         )
     return values
@@ -279,24 +322,9 @@ def _scalar(value: Any) -> Scalar:
     value = jnp.asarray(value)
     if value.shape != ():
         raise ValueError(
-            f"penalty must return one number, but it returned {_described(value)}. Sum it "
+            f"penalty must return one number, but it returned {described(value)}. Sum it "
             "over all parameters, as `optax.tree.norm(params, squared=True)` does."
         )
-    return value
-
-
-def _described(tree: Any) -> str:
-    """A pytree of arrays in words."""
-    if hasattr(tree, "shape") and hasattr(tree, "dtype"):
-        return f"{tree.dtype}{list(tree.shape)}"
-    if isinstance(tree, tuple):
-        return f"({', '.join(map(_described, tree))})"
-    return type(tree).__name__
-
-
-def _function(name: str, value: Any) -> Any:
-    if not callable(value) or isinstance(value, type):
-        raise ValueError(f"{name} must be a function, but it is {value!r}.")
     return value
 
 
@@ -321,30 +349,11 @@ def _examples(name: str, given: Any, pair: bool) -> Examples:
     """Data as arrays of jax, with the examples on the first axis."""
     if pair and not (isinstance(given, (tuple, list)) and len(given) == 2):
         raise ValueError(
-            f"{name} must be a pair of inputs and targets, but it is {_described(given)}. "
+            f"{name} must be a pair of inputs and targets, but it is {described(given)}. "
             "Of other data, `prepare` makes a pair."
         )
     given = tuple(given) if pair else given
-    leaves = jtu.tree_leaves_with_path(given)
-    for path, x in leaves:
-        where = f"{name}{jtu.keystr(path)}"
-        if not isinstance(x, (jax.Array, np.ndarray)) or x.dtype.kind in "OSU":
-            raise ValueError(
-                f"{name} must be of arrays of numbers, but {where} is {type(x).__name__}. "
-                "Convert it: `numpy.asarray(..., dtype=...)`."
-            )
-        if x.ndim == 0:
-            raise ValueError(
-                f"{name} must have the examples on the first axis of each array, but "
-                f"{where} is one number."
-            )
-    sizes = {f"{name}{jtu.keystr(path)}": x.shape[0] for path, x in leaves}
-    if len(set(sizes.values())) != 1 or not all(sizes.values()):
-        listed = ", ".join(f"{n} in {where}" for where, n in sizes.items()) or "none"
-        raise ValueError(
-            f"{name} must have as many targets as inputs, at least one, on the first axis "
-            f"of each array, but there are {listed}."
-        )
+    check_examples(name, given)
     return jtu.tree_map(jnp.asarray, given)
 
 

@@ -80,7 +80,7 @@ def _check_step(
     def step(key: PyTree, count: PyTree) -> PyTree:
         params, model_state = problem.init(key)
         state = solver.init_strategy(params, key)
-        args = problem.batch(key, count), model_state, key
+        args = problem.example_batch(key, count), model_state, key
         return solver.update(problem.loss, params, args, count, state)[0]
 
     try:

@@ -99,7 +99,7 @@ def _gradient(problem: curvopt.AbstractProblem) -> Callable[[], None]:
         # The last gradient is not read: returning it keeps XLA from removing it.
         del running
         problem, params, state, key = fixed
-        args = problem.batch(key, count), state, key
+        args = problem.example_batch(key, count), state, key
         (value, _), gradient = jax.value_and_grad(problem.loss, has_aux=True)(params, args)
         return value, gradient
 
@@ -115,7 +115,7 @@ def _training(
 
     def update(fixed: Any, running: Any, count: Any) -> Any:
         (problem, solver, key), (params, state, strategy) = fixed, running
-        args = problem.batch(key, count), state, key
+        args = problem.example_batch(key, count), state, key
         params, strategy, _, (state, _) = solver.update(
             problem.loss, params, args, count, strategy
         )

@@ -53,7 +53,7 @@ def _programs(config: StepCost) -> dict[str, curvopt.cost.CompiledFunction]:
     problem = problem_named(config.problem, config.data_dir)
     key = jr.key(0)
     params, model_state = eqx.filter_jit(problem.init)(key)
-    batch = eqx.filter_jit(problem.batch)(key, jnp.array(0))
+    batch = eqx.filter_jit(problem.example_batch)(key)
     point = params, (batch, model_state, key)
 
     def gradient(y: Any, args: Any) -> Any:

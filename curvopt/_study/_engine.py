@@ -1,5 +1,6 @@
 """The loop on the host, which runs groups of lanes to their last step."""
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -125,6 +126,7 @@ class _Group:
         saver = work.saver if self.step else None
         saved = saver and [saver.state(run) for run in runs.tolist()]
         self._solver, self.lanes = work.program.place(runs, saved)
+        self._feed = work.program.feed(runs, self.step, work.records.length)
         self._pace = Pace(work.program.longest)
         clock.add(self._pace)
 
@@ -150,11 +152,12 @@ class _Group:
         """Make the next chunk of steps, at most until `last`; return the lowest loss at its
         end, infinity if none is finite."""
         work = self._work
-        n = self._pace(last - self.step)
-        until = self.step + n
+        until = self.step + self._pace(last - self.step)
+        self._await_data()
         self.lanes, history = work.program.advance(
-            self._solver, self.lanes, self.step, until
+            self._solver, self.lanes, self.step, until, self._feed
         )
+        n = len(history["loss"])  # fewer where the data end in an error
         self._pace.end(n)
         rows = {k: x.T[self._at] for k, x in history.items()}
         self._record(rows, n)
@@ -164,6 +167,15 @@ class _Group:
             self._give_up(rows)
         loss = rows["loss"][:, -1]
         return float(np.min(loss, where=np.isfinite(loss), initial=np.inf))
+
+    def _await_data(self) -> None:
+        """Wait for the next step's batch; save everything if it cannot be had."""
+        try:
+            if self._feed is not None:
+                self._feed(self.step)
+        except BaseException:
+            self.save()
+            raise
 
     def _give_up(self, rows: Rows) -> None:
         """Fill all further steps and evaluations with blanks: every lane has diverged."""
@@ -198,7 +210,8 @@ class _Group:
         [`Interrupted`][] after an interruption, once everything is saved.
         """
         try:
-            self._go(progress, interrupt)
+            with self._feed or contextlib.nullcontext():
+                self._go(progress, interrupt)
         except BaseException:
             interrupt.asked = True
             raise
@@ -232,7 +245,7 @@ def groups(work: Work) -> list[Int[np.ndarray, " n"]]:
     unfinished = work.runs[work.records.unfinished[work.runs]]
     found = []
     for step in np.unique(made[unfinished]).tolist():
-        together = unfinished[made[unfinished] == step]
+        together = work.program.by_seed(unfinished[made[unfinished] == step])
         found += [together[k : k + size] for k in range(0, len(together), size)]
     return found
 

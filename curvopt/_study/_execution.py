@@ -27,7 +27,7 @@ class Execution:
 
     - `loop`: `"scan"`, many steps in one call of the compiled program, or `"dispatch"`, a
         call for each step. XLA on CPU runs a convolution inside a loop many times slower
-        than a dispatched one.
+        than a dispatched one. With data from the host it is `"dispatch"`.
     - `lanes_at_once`: how many lanes a device runs at once, vmapped; 1 runs them one after
         another. Results of different choices differ by rounding.
     - `workers`: how many groups of lanes run side by side, each in its own thread. XLA on
@@ -293,11 +293,19 @@ def choose(
     budget = execution.memory or available_memory(devices)
     room = _Room(execution, programs, each, budget)
 
+    if programs.from_host and execution.loop == "scan":
+        raise ValueError(
+            "loop must be 'dispatch' or None, but it is 'scan': with data from the host "
+            "each step is a call of its own, which takes its batch."
+        )
+    called = slow or programs.from_host
     best = room.way(
-        execution.loop or ("dispatch" if slow else "scan"), workers, vmapped=not slow
+        execution.loop or ("dispatch" if called else "scan"), workers, vmapped=not slow
     )
     workers = best.workers
     reason = "convolutions on a CPU" if slow else "the default of the backend"
+    if programs.from_host and not slow:
+        reason = "data from the host"
     if execution.lanes_at_once is not None:
         reason = "as given"
     elif not slow and best.width < math.ceil(each / workers):

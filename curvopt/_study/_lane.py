@@ -1,5 +1,6 @@
 """A lane: the state of a run. How it starts, one step of it, and many of them stacked."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import check_model_state, check_parameters
+from .._keys import seed_of, start_keys
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
 from .._tree import pack_keys, unpack_keys
@@ -56,8 +58,8 @@ def seed_key(seed: int) -> PRNGKeyArray:
 
 def draw(problem: AbstractProblem, origin: Origin) -> Start:
     """Draw the initial parameters, batches and randomness that all strategies share."""
-    init_key, batch_key, loss_key, direction_key = jr.split(origin.key, 4)
-    params, model_state = problem.init(init_key)
+    keys = start_keys(origin.key)
+    params, model_state = problem.init(keys.init)
     params = params if origin.params is None else origin.params
     model_state = model_state if origin.model_state is None else origin.model_state
     check_parameters(params)
@@ -66,7 +68,7 @@ def draw(problem: AbstractProblem, origin: Origin) -> Start:
     # within the loop.
     strong = lambda x: jax.lax.convert_element_type(x, x.dtype)
     params = jtu.tree_map(strong, params)
-    return Start(params, model_state, batch_key, loss_key, direction_key)
+    return Start(params, model_state, keys.batch, keys.loss, keys.direction)
 
 
 def begin(solver: LineSearchMinimiser, start: Start) -> Lane:
@@ -86,15 +88,15 @@ def step(
     solver: LineSearchMinimiser,
     lane: Lane,
     count: Int[Array, ""],
+    data: PyTree[Array] | None = None,
 ) -> tuple[Lane, tuple[StepRecord, Metrics]]:
-    """Make one step of one lane; return the lane and its record."""
+    """Make one step of one lane, on a batch that came from the host or on the problem's
+    own; return the lane and its record."""
     # Data and randomness go by the batch: all steps on one batch see the same loss.
     batch = count // solver.line_search.steps_per_batch
-    args = (
-        problem.batch(lane.batch_key, batch),
-        lane.model_state,
-        jr.fold_in(lane.loss_key, batch),
-    )
+    if data is None:
+        data = problem.batch(lane.batch_key, batch)
+    args = data, lane.model_state, jr.fold_in(lane.loss_key, batch)
     params, strategy, record, (model_state, metrics) = solver.update(
         problem.loss, lane.params, args, count, lane.strategy
     )
@@ -159,6 +161,14 @@ class Lanes:
 
     def __len__(self) -> int:
         return len(self._seed)
+
+    def seeds(self, runs: Int[np.ndarray, " n"]) -> list[int]:
+        """The seed of each of some runs, as a number."""
+        return [self._numbers[k] for k in self._seed[runs].tolist()]
+
+    @functools.cached_property
+    def _numbers(self) -> list[int]:
+        return [seed_of(origin.key) for origin in self._origins]
 
     def solver_of(self, run: int) -> LineSearchMinimiser:
         """The solver of one run."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +19,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._problem import AbstractProblem
 from .._tree import join_static, split_static
+from ._feed import BATCHES, Feed
 from ._host import side_by_side
 from ._lane import begin, draw, Lane, Lanes, Origin, seed_key, to_device
 from ._steps import AXIS, dispatch, evaluate, Layout, Loop, scan, Static
@@ -94,7 +95,9 @@ class Program:
         self._solver, solver_rest = split_static(lanes.solver)
         self._lane, lane_rest = split_static(lanes.first)
         self._state_rest = split_static(lanes.first.model_state)[1]
-        self._lanes = lanes
+        self._lanes, self._data = lanes, lanes.problem.host_data
+        example = functools.partial(lanes.problem.example_batch, seed_key(0))
+        self._batch = None if self._data is None else jax.eval_shape(example)
         self._static = Static(problem_rest, solver_rest, lane_rest, layout, longest)
         self.layout, self.loop, self.longest = layout, loop, longest
 
@@ -126,10 +129,17 @@ class Program:
 
     @functools.cached_property
     def _lowered(self) -> Any:
-        bound = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.layout.everywhere)
+        layout = self.layout
+        bound = jax.ShapeDtypeStruct((), jnp.int32, sharding=layout.everywhere)
         if self.loop == "scan":
             return scan.lower(self._static, *self._structs(), bound, bound)
-        return dispatch.lower(self._static, *self._structs(), bound)
+
+        def batches(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            shape = (layout.lanes, *x.shape)
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=layout.over_lanes)
+
+        data = jtu.tree_map(batches, self._batch)
+        return dispatch.lower(self._static, *self._structs(), bound, data)
 
     @functools.cached_property
     def _compiled(self) -> tuple[Any, float]:
@@ -153,8 +163,11 @@ class Program:
     @property
     def bytes(self) -> float:
         """The memory that it needs on one device, by XLA's own analysis: inputs, outputs
-        and temporaries. `nan` if the backend reports none."""
-        return _bytes(self._compiled[0])
+        and temporaries; and that of batches that wait. `nan` if the backend reports
+        none."""
+        leaves = jtu.tree_leaves(self._batch)
+        batch = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
+        return _bytes(self._compiled[0]) + BATCHES * self.layout.width * batch
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -193,14 +206,48 @@ class Program:
             to_device(arrays, lanes.first, layout.over_lanes),
         )
 
+    def feed(self, runs: Int[np.ndarray, " n"], first: int, last: int) -> Feed | None:
+        """The batches from the host for steps `first .. last - 1` of a group of runs;
+        `None` if the data are on the device."""
+        if self._data is None:
+            return None
+        each = self._lanes.solver.line_search.steps_per_batch
+        seeds = self._lanes.seeds(np.resize(runs, self.layout.lanes))
+        batches = range(first // each, -(-last // each))
+        return Feed(self._data, seeds, self.layout, self._batch, batches, each)
+
+    def first_batch(self) -> Callable[[int], PyTree[Array]] | None:
+        """The same batch for all lanes and steps, to measure without loading any."""
+        if self._data is None:
+            return None
+        each = lambda x, s: np.broadcast_to(x, (self.layout.lanes, *x.shape)).astype(
+            s.dtype
+        )
+        stacked = jtu.tree_map(each, self._data.first, self._batch)
+        batch = jax.device_put(stacked, self.layout.over_lanes)
+        return lambda step: batch
+
+    def by_seed(self, runs: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Runs in the order in which they are grouped: with data from the host those of
+        a seed together, so that few groups ask for its batches."""
+        if self._data is None:
+            return runs
+        return runs[np.argsort(self._lanes.seeds(runs), kind="stable")]
+
     def advance(
-        self, solver: PyTree[Array], lanes: Lane, first: int, last: int
+        self,
+        solver: PyTree[Array],
+        lanes: Lane,
+        first: int,
+        last: int,
+        feed: Callable[[int], PyTree[Array]] | None = None,
     ) -> tuple[Lane, dict[str, np.ndarray]]:
         """Make steps `first .. last - 1`, at most `longest`. The lanes are donated.
 
         **Returns:**
 
-        The lanes, and the history as NumPy arrays of shape `(last - first, lanes)`.
+        The lanes, and the history as NumPy arrays of shape `(last - first, lanes)`. It ends
+        before a step whose batch cannot be had, unless that is the first one.
         """
         dynamic, rest = split_static(lanes)
         # Call the executable itself: another thread may have other jax settings (x64 and
@@ -214,8 +261,17 @@ class Program:
         else:
             rows = []
             for count in range(first, last):
-                dynamic, row = compiled(*fixed, dynamic, self._bound(count))
+                try:
+                    data = None if feed is None else feed(count)
+                except Exception:
+                    if not rows:
+                        raise
+                    break
+                dynamic, row = compiled(*fixed, dynamic, self._bound(count), data)
                 rows.append(row)
+                if feed is not None and len(rows) > 1:
+                    # Steps that only wait for the device would hold their batches.
+                    jax.block_until_ready(rows[-2])
             rows = jax.device_get(rows)
             history = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
         return join_static(jax.block_until_ready(dynamic), rest), history
@@ -276,10 +332,15 @@ class Programs:
     - `lanes`: the strategy's lanes.
     - `devices`: the devices on which they run side by side.
     - `longest`: the most steps in one chunk.
+
+    **Attributes:**
+
+    - `from_host`: whether the data come from the host.
     """
 
     def __init__(self, lanes: Lanes, devices: Sequence[Any], longest: int):
         self._lanes, self._devices, self._longest = lanes, tuple(devices), longest
+        self.from_host = lanes.problem.host_data is not None
         self._known: dict[tuple[Loop, int, int], Program] = {}
 
     def __call__(self, loop: Loop, width: int, longest: int | None = None) -> Program:
@@ -307,7 +368,8 @@ class Programs:
         for _ in range(workers):
             solver, group = program.place(runs, None)
             jax.block_until_ready(eqx.filter(group, eqx.is_array))
-            make = functools.partial(program.advance, solver, group, 0, steps)
+            batch = program.first_batch()
+            make = functools.partial(program.advance, solver, group, 0, steps, batch)
             tasks.append(make)
         began = time.perf_counter()
         side_by_side(tasks)

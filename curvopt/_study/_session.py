@@ -13,6 +13,7 @@ import xarray as xr
 
 from .._describe import differences, digest, fields, readable
 from .._environment import settings, versions
+from .._host_data import first_batch_fields
 from .._problem import AbstractProblem
 from .._solver import LineSearchMinimiser
 from ..cost import EvaluationCosts
@@ -117,7 +118,7 @@ class Session:
         if self._store is None:
             return document
         document |= {
-            "problem": fields(study.problem),
+            "problem": self._problem(),
             "initialisation": self._initialisation(),
             "origin": described(self._origin),
         }
@@ -139,6 +140,12 @@ class Session:
             "steps": max(known["steps"], document["steps"]),
             "schedule": schedule,
         }
+
+    def _problem(self) -> dict[str, str]:
+        """The problem by field, and what is compared of data on the host."""
+        problem = self._study.problem
+        data = problem.host_data
+        return fields(problem) | ({} if data is None else first_batch_fields(data))
 
     def _initialisation(self) -> str:
         """A digest of the problem's `init`."""
@@ -430,6 +437,22 @@ def described(origin: Origin | None) -> dict[str, str]:
     }
 
 
+def _check_stream(study: "Study", folder: str | os.PathLike | None) -> None:
+    """Refuse a stream where its batches would have to come twice."""
+    data = study.problem.host_data
+    if data is None or data.repeatable:
+        return
+    runs = sum(len(part.points) for part in study.parts())
+    if runs > 1 or folder is not None:
+        what = f"{runs} runs of each seed" if runs > 1 else f"the folder {str(folder)!r}"
+        raise ValueError(
+            f"a stream cannot go back, but there is {what}: other runs would see other "
+            "batches, and so would a run that resumes. Give batches by seed and step, "
+            "`curvopt.HostData(batch, ...)`; or, if the iterator of a seed begins again "
+            "with the same batches, say `repeatable=True`."
+        )
+
+
 @contextlib.contextmanager
 def _opened(folder: str | os.PathLike | None) -> Iterator[Store | None]:
     if folder is None:
@@ -453,6 +476,7 @@ def finished_session(
     origin: Origin | None = None,
 ) -> Iterator[Session]:
     """A context with a session that has run the missing part of a study."""
+    _check_stream(study, folder)
     total = study.steps * len(study.seeds) * sum(len(x.points) for x in study.parts())
     # Errors and signals outermost: when they take effect, the folder is already closed.
     with (

@@ -84,21 +84,30 @@ _LANES, _ALL = PartitionSpec(AXIS), PartitionSpec()
 
 
 def _local_step(static: Static) -> Callable:
-    """`(problem, solver, lanes, count) -> (lanes, row)` on the lanes of one device, all
-    pytrees of arrays. Without vmap, lanes have no axis."""
+    """`(problem, solver, lanes, count, data) -> (lanes, row)` on the lanes of one device,
+    all pytrees of arrays. Without vmap, lanes have no axis."""
 
-    def one(problem: Any, solver: Any, lane: Any, count: Int[Array, ""]) -> Any:
+    def one(
+        problem: Any, solver: Any, lane: Any, count: Int[Array, ""], data: Any = None
+    ) -> Any:
         new, row = step(
             join_static(problem, static.problem),
             join_static(solver, static.solver),
             join_static(lane, static.lanes),
             count,
+            data,
         )
         return eqx.filter(new, eqx.is_array), flat(*row)
 
     if static.layout.width == 1:
         return one
-    return jax.vmap(one, in_axes=(None, 0 if static.layout.per_lane else None, 0, None))
+    solver = 0 if static.layout.per_lane else None
+
+    def all_lanes(problem: Any, solvers: Any, lanes: Any, count: Any, data: Any = None):
+        fn = jax.vmap(one, in_axes=(None, solver, 0, None, 0))
+        return fn(problem, solvers, lanes, count, data)
+
+    return all_lanes
 
 
 def _without_axis(static: Static, solver: Any, lanes: Any) -> tuple[Any, Any]:
@@ -158,17 +167,34 @@ def scan(
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def dispatch(
-    static: Static, problem: Any, solver: Any, lanes: Any, count: Int[Array, ""]
+    static: Static,
+    problem: Any,
+    solver: Any,
+    lanes: Any,
+    count: Int[Array, ""],
+    data: Any = None,
 ) -> tuple[Any, dict[str, Array]]:
-    """Make one step; return the lanes and its row of the history."""
+    """Make one step, with `data` on the batches of the lanes that came from the host;
+    return the lanes and its row of the history."""
 
-    def local(problem: Any, solver: Any, lanes: Any, count: Any) -> Any:
+    def local(problem: Any, solver: Any, lanes: Any, count: Any, data: Any) -> Any:
         solver, lanes = _without_axis(static, solver, lanes)
-        out = _local_step(static)(problem, solver, lanes, count)
+        data = data if static.layout.width > 1 else _squeezed(data)
+        out = _local_step(static)(problem, solver, lanes, count, data)
         return _with_axis(static, out)
 
-    fn = _sharded(static.layout, local, _specs(static, _ALL), (_LANES, _LANES))
-    return fn(problem, solver, lanes, count)
+    fn = _sharded(static.layout, local, _specs(static, _ALL, _LANES), (_LANES, _LANES))
+    return fn(problem, solver, lanes, count, data)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def spread(layout: Layout, data: Any, which: Int[Array, " lanes"]) -> Any:
+    """The batch of each lane, from those of the seeds of each device."""
+
+    def local(data: Any, which: Any) -> Any:
+        return jtu.tree_map(lambda x: x[which], data)
+
+    return _sharded(layout, local, (_LANES, _LANES), _LANES)(data, which)
 
 
 # It sees only the parameters of a strategy, so that one program serves all strategies.

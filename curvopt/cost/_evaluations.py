@@ -93,7 +93,7 @@ class EvaluationCosts:
         """The parameters and the arguments of the loss, as shapes."""
         key = eqx.filter_eval_shape(jr.key, 0)
         params, model_state = eqx.filter_eval_shape(self._problem.init, key)
-        data = eqx.filter_eval_shape(self._problem.batch, key, jnp.array(0))
+        data = eqx.filter_eval_shape(self._problem.example_batch, key)
         return params, (data, model_state, key)
 
     def _counted(self, fn: Callable) -> float:

@@ -37,6 +37,10 @@ class EvaluatedElsewhere(curvopt.AbstractProblem):
     def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> PyTree[Array]:
         return self.problem.batch(key, count)
 
+    @property
+    def host_data(self) -> curvopt.HostData | None:
+        return self.problem.host_data
+
     def loss(
         self, params: Points, args: tuple[PyTree, Any, PRNGKeyArray]
     ) -> tuple[Scalar, tuple[PyTree, curvopt.Metrics]]:

@@ -130,6 +130,8 @@ class FakeProgram:
 
 
 class FakePrograms:
+    from_host = False
+
     def __init__(self, seconds):
         self.seconds = seconds
 
