@@ -17,6 +17,7 @@ _COMMANDS = (
     "compare",
     "cost",
     "deterministic",
+    "host-data",
     "report",
     "research",
     "run",
