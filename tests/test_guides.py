@@ -87,6 +87,23 @@ def check_problem(names):
     assert error[-1] < error[0]
 
 
+def check_data(names):
+    images, labels, seen = names["images"], names["labels"], names["data"]
+    on_device = curvopt.SupervisedProblem(
+        names["problem"].model,
+        names["problem"].loss_function,
+        (np.asarray(images), labels),
+        batch_size=50,
+        prepare=names["problem"].prepare,
+    )
+    run = curvopt.run_study(on_device, names["solvers"], seeds=4, steps=60)
+    np.testing.assert_allclose(seen.loss, run.loss, rtol=1e-3)
+    assert names["run"].history.loss[-1] < names["run"].history.loss[0]
+    repeated = names["repeated"]
+    first, second = (next(repeated.batches(3, step))[0] for step in (0, 1))
+    assert not np.array_equal(first, second)
+
+
 def check_training_loop(names):
     """What was killed and resumed is what was not, bit for bit."""
     again = names["fit"](2000, Path("again.eqx"))
