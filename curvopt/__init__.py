@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import cost as cost, statistics as statistics
+from ._averaged_parameters import AveragedParameters as AveragedParameters
 from ._checks import (
     check_count as check_count,
     check_instance as check_instance,
@@ -40,6 +41,7 @@ from ._environment import __version__ as __version__
 from ._host_data import HostData as HostData
 from ._line import Line as Line
 from ._line_search import AbstractLineSearch as AbstractLineSearch, StepInfo as StepInfo
+from ._micro_batched import MicroBatched as MicroBatched
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._models import (
     AbstractModel as AbstractModel,

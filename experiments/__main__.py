@@ -18,6 +18,7 @@ _COMMANDS = (
     "cost",
     "deterministic",
     "host-data",
+    "micro-batches",
     "report",
     "research",
     "run",

@@ -12,6 +12,7 @@ from .directions import (
     ForwardGradient as ForwardGradient,
     FromDescent as FromDescent,
     FromOptax as FromOptax,
+    GradientClipping as GradientClipping,
     HyperplaneSearch as HyperplaneSearch,
     INNAprop as INNAprop,
     LastStep as LastStep,
@@ -20,6 +21,7 @@ from .directions import (
     NonlinearCG as NonlinearCG,
     RMSProp as RMSProp,
     SGD as SGD,
+    WeightDecay as WeightDecay,
 )
 from .line_searches import (
     Backtracking as Backtracking,

@@ -13,29 +13,26 @@ class _State(eqx.Module):
 
 
 class Adam(curvopt.AbstractDirection):
-    r"""Adam, and AdamW: averaged gradients over their root mean square.
+    r"""Adam: averaged gradients over their root mean square.
 
     $m^+ = \beta_1 m + (1 - \beta_1) g$, $v^+ = \beta_2 v + (1 - \beta_2) g^2$, both
     corrected for their start at zero ($\hat m$, $\hat v$), and
-    $u = -\hat m / (\sqrt{\hat v} + \epsilon) - \lambda y$, element by element.
+    $u = -\hat m / (\sqrt{\hat v} + \epsilon)$, element by element.
 
-    Its fresh part is $-g / (\sqrt{\hat v} + \epsilon) - \lambda y$, which without weight
-    decay is a direction of descent.
+    Its fresh part is $-g / (\sqrt{\hat v} + \epsilon)$, a direction of descent. For AdamW
+    see [`strategies.WeightDecay`][].
 
     **Arguments:**
 
     - `decay`, `square_decay`: $\beta_1$ and $\beta_2$ in $[0, 1)$.
     - `epsilon`: $\epsilon \geq 0$.
-    - `weight_decay`: $\lambda \geq 0$, decoupled from the gradient.
 
-    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019 for the weight decay.
-    The fresh part is this project's notion.
+    Source: Kingma & Ba 2015, algorithm 1. The fresh part is this project's notion.
     """
 
     decay: curvopt.Number = curvopt.hyperparameter(0.9, at_least=0, below=1)
     square_decay: curvopt.Number = curvopt.hyperparameter(0.999, at_least=0, below=1)
     epsilon: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0)
-    weight_decay: curvopt.Number = curvopt.hyperparameter(0.0, at_least=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> _State:
         del key
@@ -45,6 +42,7 @@ class Adam(curvopt.AbstractDirection):
     def step(
         self, model: curvopt.QuadraticModel, y: PyTree[Array], state: _State
     ) -> tuple[curvopt.Descent, _State]:
+        del y
         count = state.count + 1
         means = jax.tree.map(
             lambda m, g: self.decay * m + (1 - self.decay) * g, state.means, model.grad
@@ -60,12 +58,12 @@ class Adam(curvopt.AbstractDirection):
         mean_correction = 1 - self.decay**count
         square_correction = 1 - self.square_decay**count
 
-        def precondition(m: Array, v: Array, y: Array) -> Array:
+        def precondition(m: Array, v: Array) -> Array:
             scale = jnp.sqrt(v / square_correction) + self.epsilon
             # With `epsilon` 0 an element whose gradient is always zero divides 0 by 0.
-            return curvopt.safe_divide(-m, scale) - self.weight_decay * y
+            return curvopt.safe_divide(-m, scale)
 
         corrected = jax.tree.map(lambda m: m / mean_correction, means)
-        direction = jax.tree.map(precondition, corrected, squares, y)
-        fresh = jax.tree.map(precondition, model.grad, squares, y)
+        direction = jax.tree.map(precondition, corrected, squares)
+        fresh = jax.tree.map(precondition, model.grad, squares)
         return curvopt.Descent(direction, fresh), _State(count, means, squares)

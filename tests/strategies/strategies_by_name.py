@@ -21,6 +21,7 @@ from strategies import (
     FromOptax,
     FromSearch,
     GeneralizedNewton,
+    GradientClipping,
     GrowthLimited,
     HessianAwareScaling,
     HyperplaneSearch,
@@ -39,6 +40,7 @@ from strategies import (
     Smoothed,
     StepTuned,
     StochasticArmijo,
+    WeightDecay,
 )
 
 
@@ -57,6 +59,8 @@ DIRECTIONS = {
     "FromOptax": FromOptax(optax.chain(optax.trace(0.5), optax.scale(-0.5))),
     "FromDescent": FromDescent(optx.SteepestDescent()),
     "DisplacementMomentum": DisplacementMomentum(SGD(), CurvatureRescaling(0.25), 0.5),
+    "GradientClipping": GradientClipping(Momentum(0.5), 2.0),
+    "WeightDecay": WeightDecay(SGD(), 1e-3),
 }
 
 LINE_SEARCHES = {

@@ -72,14 +72,18 @@ def stop_after(monkeypatch):
     yield after
 
 
-def test_a_study_goes_on_where_it_was(regression, tmp_path, stop_after, monkeypatch):
-    whole = study(regression)
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_study_goes_on_where_it_was(
+    regression, averaged, tmp_path, stop_after, monkeypatch
+):
+    problem = curvopt.AveragedParameters(regression, 0.9) if averaged else regression
+    whole = study(problem)
     for chunks in (1, 5, 9):
         with pytest.raises(Stop), monkeypatch.context():
             stop_after(chunks)
-            study(regression, tmp_path)
+            study(problem, tmp_path)
         monkeypatch.undo()
-    assert_same(study(regression, tmp_path), whole)
+    assert_same(study(problem, tmp_path), whole)
 
 
 def test_what_is_finished_is_not_run_again(regression, tmp_path, stop_after):

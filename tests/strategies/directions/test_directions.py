@@ -55,10 +55,7 @@ CASES = {
         optax.rmsprop(1.0, decay=0.99, bias_correction=True, eps=1e-8, eps_in_sqrt=False),
     ),
     "Adam": (Adam(), optax.adam(1.0)),
-    "Adam, decay": (
-        Adam(0.8, 0.99, 1e-6, weight_decay=0.1),
-        optax.adamw(1.0, 0.8, 0.99, 1e-6, weight_decay=0.1),
-    ),
+    "Adam, faster": (Adam(0.8, 0.99, 1e-6), optax.adam(1.0, 0.8, 0.99, 1e-6)),
 }
 
 
@@ -102,7 +99,6 @@ def test_a_zero_gradient_gives_a_finite_direction(direction):
         (lambda: RMSProp(-0.1), "decay must be"),
         (lambda: RMSProp(epsilon=-1e-8), "epsilon must be at least 0"),
         (lambda: Adam(square_decay=2), "square_decay must be"),
-        (lambda: Adam(weight_decay=-1), "weight_decay must be at least 0"),
         (lambda: Adam(decay=float("nan")), "decay must be"),
     ],
 )
