@@ -57,10 +57,12 @@ from ._study import (
     Execution as Execution,
     Family as Family,
     final_metric as final_metric,
+    FullySharded as FullySharded,
     load_run as load_run,
     load_study as load_study,
     LoadedRun as LoadedRun,
     run_study as run_study,
+    Sharding as Sharding,
     Study as Study,
     StudyError as StudyError,
 )

@@ -126,7 +126,7 @@ def train(
     steps = check_count("steps", steps)
     study = Study(problem, {"train": solver}, seeds=1, steps=steps, evaluations=evaluations)
     origin = Origin(key, *_like_init(study.problem, params, model_state))
-    with finished_session(study, folder, options.on_one_device(), origin) as session:
+    with finished_session(study, folder, options.of_one_lane(), origin) as session:
         lane, data = session.lane(), session.dataset()
     history = data.isel(strategy=0, seed=0, drop=True)
     return TrainResult(lane.params, lane.model_state, lane.strategy, history)

@@ -16,6 +16,7 @@ from ._load import (
     load_study as load_study,
     LoadedRun as LoadedRun,
 )
+from ._sharding import FullySharded as FullySharded, Sharding as Sharding
 from ._store import delete_study as delete_study, StudyError as StudyError
 from ._study import (
     Family as Family,

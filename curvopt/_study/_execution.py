@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import psutil
 
-from .._checks import check_choice, check_count
+from .._checks import check_choice, check_count, check_instance
 from ._program import Programs
+from ._sharding import Sharding
 from ._steps import Loop
 
 
@@ -39,6 +40,8 @@ class Execution:
         the results.
     - `memory`: how many bytes of each device's memory the lanes may use.
     - `devices`: which of `jax.local_devices()` to use; default all of them.
+    - `sharding`: how one model spans several devices, a [`curvopt.Sharding`][], whose
+        mesh has the devices. By default each lane runs on one device.
 
     **Raises:**
 
@@ -52,6 +55,7 @@ class Execution:
     chunk: int | None = None
     memory: int | None = None
     devices: Sequence[Any] | None = None
+    sharding: Sharding | None = None
 
     def __post_init__(self) -> None:
         if self.loop is not None:
@@ -66,6 +70,13 @@ class Execution:
             )
         if self.devices is not None:
             self._check_devices()
+        if self.sharding is not None:
+            check_instance("sharding", self.sharding, Sharding)
+            if self.devices is not None:
+                raise ValueError(
+                    "devices must be left out beside a sharding, whose mesh has them, but "
+                    f"they are {list(self.devices)}."
+                )
 
     def _check_devices(self) -> None:
         given = self.devices
@@ -80,7 +91,14 @@ class Execution:
 
     def on(self) -> tuple[Any, ...]:
         """The devices."""
+        if self.sharding is not None:
+            return tuple(self.sharding.mesh.devices.flat)
         return tuple(jax.local_devices() if self.devices is None else self.devices)
+
+    @property
+    def lanes_side_by_side(self) -> int:
+        """How many devices, or groups of devices, run lanes of their own."""
+        return len(self.on()) if self.sharding is None else self.sharding.lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +108,7 @@ class Choice:
     **Attributes:**
 
     - `loop`, `lanes_at_once`, `workers`: as in [`curvopt.Execution`][].
-    - `devices`: how many devices run lanes side by side.
+    - `devices`: how many devices, or groups of them, run lanes side by side.
     - `longest`: the most steps that the compiled program makes in one call.
     - `evaluate_at_once`: whether the metrics of a group's lanes are evaluated together.
     - `reason`: why this was chosen.
@@ -123,7 +141,7 @@ def check_devices(choice: Choice, execution: Execution) -> None:
 
     `ValueError` naming both.
     """
-    devices = len(execution.on())
+    devices = execution.lanes_side_by_side
     if devices != choice.devices:
         raise ValueError(
             f"the study was begun on {choice.devices} devices, but there are {devices}: "
@@ -287,7 +305,7 @@ def choose(
     cpu = devices[0].platform == "cpu"
     # XLA on CPU is slow at convolutions in a loop, and at vmapped (so grouped) ones.
     slow = cpu and convolutions
-    each = math.ceil(lanes / len(devices))
+    each = math.ceil(lanes / execution.lanes_side_by_side)
     cores = cpu_count() if cpu and len(devices) == 1 else 1
     workers = min(each, execution.workers or cores)
     budget = execution.memory or available_memory(devices)
@@ -319,12 +337,16 @@ def choose(
         measure = execution.measure and free
     if measure:
         best, reason = _measured(room, best, slow)
+    if execution.sharding is not None:
+        reason = (
+            f"each over {len(devices) // execution.lanes_side_by_side} devices; {reason}"
+        )
     program = programs(best.loop, best.width)
     return Choice(
         best.loop,
         best.width,
         best.workers,
-        len(devices),
+        execution.lanes_side_by_side,
         program.longest,
         not program.evaluation_bytes > budget / best.workers,  # true for nan as well
         reason,

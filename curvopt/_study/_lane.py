@@ -1,7 +1,7 @@
 """A lane: the state of a run. How it starts, one step of it, and many of them stacked."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +16,8 @@ from .._checks import check_model_state, check_parameters
 from .._keys import seed_of, start_keys
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
-from .._tree import pack_keys, unpack_keys
+from .._tree import join_static, pack_keys, split_static, unpack_keys
+from ._sharding import Sharding
 from ._store import StudyError
 
 
@@ -83,6 +84,25 @@ _draw = eqx.filter_jit(draw)
 _begin = eqx.filter_jit(begin)
 
 
+def _splitting(fn: Callable, sharding: Sharding, *args: Any) -> Callable:
+    """`fn`, compiled for such arguments, with what it returns split over devices: no device
+    ever holds a whole model."""
+    struct = eqx.filter_eval_shape(fn, *args)
+    shapes, rest = eqx.partition(struct, lambda x: hasattr(x, "dtype"))
+    _, static = split_static(args)
+
+    def arrays(dynamic: PyTree[Array]) -> list[Array]:
+        return jtu.tree_leaves(eqx.filter(fn(*join_static(dynamic, static)), eqx.is_array))
+
+    compiled = jax.jit(arrays, out_shardings=sharding.of_lane(struct.params, struct))
+
+    def split(*args: Any) -> Any:
+        leaves = compiled(split_static(args)[0])
+        return eqx.combine(jtu.tree_unflatten(jtu.tree_structure(shapes), leaves), rest)
+
+    return split
+
+
 def step(
     problem: AbstractProblem,
     solver: LineSearchMinimiser,
@@ -117,7 +137,8 @@ def to_device(leaves: Sequence[np.ndarray], like: PyTree, sharding: Any = None) 
 
     - `leaves`: the arrays, possibly with additional leading axes.
     - `like`: a pytree with its structure, from which everything but arrays is taken.
-    - `sharding`: where to put the arrays; on the default device if it is `None`.
+    - `sharding`: where to put the arrays, or each of them; on the default device if it is
+        `None`.
     """
     dynamic, static = eqx.partition(pack_keys(like), eqx.is_array)
     arrays = jax.device_put(list(leaves), sharding)
@@ -135,6 +156,7 @@ class Lanes:
     - `family`: whether it is a family.
     - `origins`: that of each seed.
     - `point`, `seed`: for each run, the index of its point and of its origin.
+    - `sharding`: how a lane spans several devices, if it does.
 
     **Attributes:**
 
@@ -149,15 +171,23 @@ class Lanes:
         origins: Sequence[Origin],
         point: Int[np.ndarray, " runs"],
         seed: Int[np.ndarray, " runs"],
+        sharding: Sharding | None = None,
     ):
         self.problem, self.solver, self.family = problem, solver, family
+        self.sharding = sharding
         self._origins, self._point, self._seed = origins, point, seed
         # Indexing host arrays is fast; on a device each index would be a dispatched call.
         self._on_host = jtu.tree_map(
             lambda x: np.asarray(x) if eqx.is_array(x) else x, solver
         )
-        self.start = _draw(problem, origins[int(seed[0])])
-        self.first = _begin(self.solver_of(0), self.start)
+        self._draw, self._begin = _draw, _begin
+        origin, own = origins[int(seed[0])], self.solver_of(0)
+        if sharding is not None:
+            self._draw = _splitting(draw, sharding, problem, origin)
+        self.start = self._draw(problem, origin)
+        if sharding is not None:
+            self._begin = _splitting(begin, sharding, own, self.start)
+        self.first = self._begin(own, self.start)
 
     def __len__(self) -> int:
         return len(self._seed)
@@ -188,9 +218,9 @@ class Lanes:
     def stacked(self, runs: Int[np.ndarray, " n"]) -> list[np.ndarray]:
         """The arrays of the lanes of some runs at their start, stacked."""
         seeds = np.unique(self._seed[runs]).tolist()
-        starts = {seed: _draw(self.problem, self._origins[seed]) for seed in seeds}
+        starts = {seed: self._draw(self.problem, self._origins[seed]) for seed in seeds}
         arrays = {
-            run: to_host(_begin(self.solver_of(run), starts[int(self._seed[run])]))
+            run: to_host(self._begin(self.solver_of(run), starts[int(self._seed[run])]))
             for run in np.unique(runs).tolist()
         }
         return [np.stack(xs) for xs in zip(*(arrays[run] for run in runs.tolist()))]

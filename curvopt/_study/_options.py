@@ -1,6 +1,7 @@
 """How a study is run and saved, as the user asks."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +35,11 @@ class Options:
                 f"{self.on_evaluation!r}."
             )
 
-    def on_one_device(self) -> "Options":
-        """For a single lane, which has no use for several workers or devices."""
-        one = {"lanes_at_once": None, "workers": 1, "devices": self.execution.on()[:1]}
+    def of_one_lane(self) -> "Options":
+        """For a single lane, which has no use for several workers, nor for several devices
+        unless it spans them."""
+        one: dict[str, Any] = {"lanes_at_once": None, "workers": 1}
+        if self.execution.sharding is None:
+            one["devices"] = self.execution.on()[:1]
         execution = dataclasses.replace(self.execution, **one)
         return dataclasses.replace(self, execution=execution)

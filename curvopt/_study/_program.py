@@ -22,7 +22,8 @@ from .._tree import join_static, split_static
 from ._feed import BATCHES, Feed
 from ._host import side_by_side
 from ._lane import begin, draw, Lane, Lanes, Origin, seed_key, to_device
-from ._steps import AXIS, dispatch, evaluate, Layout, Loop, scan, Static
+from ._sharding import AXIS
+from ._steps import dispatch, evaluate, Layout, Loop, scan, Static
 
 
 # The most bytes for the history of a chunk on the device, and the size of a row of it.
@@ -90,7 +91,10 @@ class Program:
     """
 
     def __init__(self, lanes: Lanes, layout: Layout, loop: Loop, longest: int):
-        dynamic, problem_rest = split_static(lanes.problem)
+        problem = lanes.problem
+        if layout.sharding is not None:
+            problem = layout.sharding.spread(problem)
+        dynamic, problem_rest = split_static(problem)
         self._problem = jax.device_put(dynamic, layout.everywhere)
         self._solver, solver_rest = split_static(lanes.solver)
         self._lane, lane_rest = split_static(lanes.first)
@@ -116,6 +120,7 @@ class Program:
             return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding, weak_type=weak)
 
         solver_at = layout.over_lanes if layout.per_lane else layout.everywhere
+        arrays = jtu.tree_leaves(self._lane)
         return (
             jtu.tree_map(lambda x: struct(x, layout.everywhere, False), self._problem),
             jtu.tree_map(
@@ -124,7 +129,13 @@ class Program:
                 ),
                 self._solver,
             ),
-            jtu.tree_map(lambda x: struct(x, layout.over_lanes, True), self._lane),
+            jtu.tree_unflatten(
+                jtu.tree_structure(self._lane),
+                [
+                    struct(x, sharding, True)
+                    for x, sharding in zip(arrays, layout.of_lanes(arrays))
+                ],
+            ),
         )
 
     @functools.cached_property
@@ -203,7 +214,7 @@ class Program:
         solver = eqx.filter(lanes.solvers(runs[full]), eqx.is_array)
         return (
             jax.device_put(solver, where),
-            to_device(arrays, lanes.first, layout.over_lanes),
+            to_device(arrays, lanes.first, layout.of_lanes(arrays)),
         )
 
     def feed(self, runs: Int[np.ndarray, " n"], first: int, last: int) -> Feed | None:
@@ -312,13 +323,14 @@ class Program:
         - `at_once`: whether to evaluate them together, or one after another.
         """
         arrays = lanes.params, eqx.filter(lanes.model_state, eqx.is_array)
-        layout, place = self.layout, self.layout.over_lanes
+        layout = self.layout
         if at_once:
             return jax.device_get(self._evaluate_all(self._problem, *arrays))
-        rows = []
+        leaves, structure = jtu.tree_flatten(arrays)
+        places, rows = layout.of_lanes(leaves), []
         for k in range(layout.width):  # the k-th lane of each device
-            each = lambda x, k=k: jax.device_put(x[k :: layout.width], place)
-            one = jtu.tree_map(each, arrays)
+            own = jax.device_put([x[k :: layout.width] for x in leaves], places)
+            one = jtu.tree_unflatten(structure, own)
             rows.append(jax.device_get(self._evaluate_one(self._problem, *one)))
         merge = lambda *xs: np.stack(xs, axis=1).reshape(layout.lanes, *xs[0].shape[1:])
         return jtu.tree_map(merge, *rows)
@@ -354,6 +366,14 @@ class Programs:
             only_default = self._devices == (jax.local_devices()[0],)
             mesh = None if only_default else Mesh(np.array(self._devices), (AXIS,))
             layout = Layout(width, self._lanes.family, mesh)
+            if (sharding := self._lanes.sharding) is not None:
+                first = self._lanes.first
+                layout = dataclasses.replace(
+                    layout,
+                    mesh=sharding.with_lanes,
+                    sharding=sharding,
+                    specs=sharding.specs(first.params, first),
+                )
             self._known[key] = Program(self._lanes, layout, loop, longest)
         return self._known[key]
 

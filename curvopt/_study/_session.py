@@ -284,6 +284,7 @@ class Session:
             self._origins(),
             np.array([points[run_key(p)] for p, _ in part.wanted]),
             np.array([keys[seed] for _, seed in part.wanted]),
+            self._execution.sharding,
         )
 
     def _check_code(self, part: Part, programs: Programs) -> None:
@@ -291,7 +292,7 @@ class Session:
         now = len(self._document["versions"]) - 1
         for cohort in part.cohorts.values():
             choice = Choice(**cohort["choice"])
-            if self._store is None or choice.devices != len(self._execution.on()):
+            if self._store is None or choice.devices != self._execution.lanes_side_by_side:
                 continue
             program = programs(choice.loop, choice.lanes_at_once, choice.longest)
             # Other versions lower to other text: the fingerprints cannot be compared.
@@ -324,7 +325,7 @@ class Session:
     def _choice(self, part: Part, runs: int, programs: Programs) -> Choice:
         """The choice of an earlier cohort, if the new runs fill a group: an added seed is
         then bit for bit what it would have been. Otherwise a new choice."""
-        devices = len(self._execution.on())
+        devices = self._execution.lanes_side_by_side
         for cohort in part.cohorts.values():
             before = Choice(**cohort["choice"])
             if before.devices == devices and runs >= before.lanes_at_once * devices:
@@ -416,7 +417,9 @@ class Session:
             arrays = unpacked(layout_of(lanes.first), self._store.state(*place))
         else:
             arrays = sent(part.states.get(0) or to_host(lanes.first))
-        return to_device(arrays, lanes.first)
+        sharding, first = self._execution.sharding, lanes.first
+        places = sharding and sharding.of_lane(first.params, first)
+        return to_device(arrays, first, places)
 
 
 def described(origin: Origin | None) -> dict[str, str]:

@@ -3,7 +3,7 @@ lanes on the devices."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
@@ -16,13 +16,11 @@ from jaxtyping import Array, Int, PyTree
 from .._tree import join_static
 from ._lane import step
 from ._records import finite_parameters, flat, storable
+from ._sharding import AXIS, Sharding
 
 
 # Many steps in a compiled loop, or a call for each step.
 Loop: TypeAlias = Literal["scan", "dispatch"]
-
-# The mesh axis of the lanes.
-AXIS = "lanes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,21 +32,34 @@ class Layout:
     - `width`: how many lanes a device runs at once, vmapped; 1 is no vmap at all.
     - `per_lane`: whether the solver's hyper-parameters differ between lanes.
     - `mesh`: the devices; `None` for the default device.
+    - `sharding`: how a lane spans several of them; `None` if it does not.
+    - `specs`: how each array of a lane is then split.
     """
 
     width: int
     per_lane: bool
     mesh: Mesh | None = None
+    sharding: Sharding | None = None
+    specs: tuple[PartitionSpec, ...] = ()
 
     @property
     def lanes(self) -> int:
         """How many lanes a group has."""
-        return self.width * (1 if self.mesh is None else self.mesh.size)
+        return self.width * (1 if self.mesh is None else self.mesh.shape[AXIS])
 
     @property
     def over_lanes(self) -> NamedSharding | None:
         """The sharding of arrays with an axis of lanes."""
         return self.mesh and NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    def of_lanes(self, arrays: Sequence[Any]) -> list[NamedSharding | None]:
+        """The shardings of the first arrays of lanes, with an axis of lanes each."""
+        if self.sharding is None or self.mesh is None:
+            return [self.over_lanes] * len(arrays)
+        return [
+            NamedSharding(self.mesh, PartitionSpec(AXIS, *spec))
+            for spec in self.specs[: len(arrays)]
+        ]
 
     @property
     def everywhere(self) -> NamedSharding | None:
@@ -75,8 +86,14 @@ def _sharded(layout: Layout, fn: Callable, in_specs: tuple, out_specs: Any) -> C
     """`fn` on each device's own lanes, so that no device waits for another."""
     if layout.mesh is None:
         return fn
+    # The other axes of the mesh, if there are any, are left to the compiler or the types.
     return jax.shard_map(
-        fn, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        fn,
+        mesh=layout.mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        axis_names={AXIS},
+        check_vma=False,
     )
 
 
@@ -97,7 +114,10 @@ def _local_step(static: Static) -> Callable:
             count,
             data,
         )
-        return eqx.filter(new, eqx.is_array), flat(*row)
+        new, sharding = eqx.filter(new, eqx.is_array), static.layout.sharding
+        if sharding is not None:
+            new = sharding.constrained(new, static.layout.specs)
+        return new, flat(*row)
 
     if static.layout.width == 1:
         return one
