@@ -18,6 +18,7 @@ _COMMANDS = (
     "cost",
     "deterministic",
     "host-data",
+    "large-model",
     "micro-batches",
     "report",
     "research",

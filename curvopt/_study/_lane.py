@@ -94,7 +94,7 @@ def _splitting(fn: Callable, sharding: Sharding, *args: Any) -> Callable:
     def arrays(dynamic: PyTree[Array]) -> list[Array]:
         return jtu.tree_leaves(eqx.filter(fn(*join_static(dynamic, static)), eqx.is_array))
 
-    compiled = jax.jit(arrays, out_shardings=sharding.of_lane(struct.params, struct))
+    compiled = jax.jit(arrays, out_shardings=sharding.shardings(struct.params, struct))
 
     def split(*args: Any) -> Any:
         leaves = compiled(split_static(args)[0])

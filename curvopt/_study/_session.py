@@ -418,7 +418,7 @@ class Session:
         else:
             arrays = sent(part.states.get(0) or to_host(lanes.first))
         sharding, first = self._execution.sharding, lanes.first
-        places = sharding and sharding.of_lane(first.params, first)
+        places = sharding and sharding.shardings(first.params, first)
         return to_device(arrays, first, places)
 
 

@@ -137,8 +137,41 @@ class Sharding:
         """How many lanes there are side by side."""
         return self.with_lanes.shape[AXIS]
 
-    def specs(self, params: PyTree, lane: PyTree) -> tuple[PartitionSpec, ...]:
-        """How each array of a lane is split: arrays, or their shapes."""
+    def put(self, tree: PyTree, params: PyTree) -> PyTree:
+        """Put arrays on the devices, for a loop of your own.
+
+        ```python
+        state = solver.init_strategy(params, key)
+        params, state = sharding.put((params, state), params)
+        ```
+
+        **Arguments:**
+
+        - `tree`: any pytree; what belongs to a parameter is split as that is.
+        - `params`: the parameters.
+
+        **Returns:**
+
+        `tree`, on the devices. A `jax.ShapeDtypeStruct` gets its sharding instead: enough
+        to compile a step, and to ask XLA for its memory.
+        """
+        is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)
+        dynamic, rest = eqx.partition(tree, lambda x: eqx.is_array(x) or is_struct(x))
+        leaves, structure = jtu.tree_flatten(dynamic)
+        placed = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+            if is_struct(x)
+            else jax.device_put(x, sharding)
+            for x, sharding in zip(leaves, self.shardings(params, tree))
+        ]
+        return eqx.combine(jtu.tree_unflatten(structure, placed), rest)
+
+    def shardings(self, params: PyTree, tree: PyTree) -> list[NamedSharding]:
+        """The sharding of each array of a pytree, in order."""
+        return [NamedSharding(self.mesh, spec) for spec in self.specs(params, tree)]
+
+    def specs(self, params: PyTree, tree: PyTree) -> tuple[PartitionSpec, ...]:
+        """How each array of a pytree is split, in order."""
         rule = self.params or (lambda path, shape: PartitionSpec())
         known = [
             (path, x.shape, self._checked(jtu.keystr(path), x.shape, rule))
@@ -153,12 +186,8 @@ class Sharding:
                     return PartitionSpec(*[None] * more, *found)
             return PartitionSpec()
 
-        arrays = jtu.tree_leaves_with_path(eqx.filter(lane, lambda x: hasattr(x, "dtype")))
+        arrays = jtu.tree_leaves_with_path(eqx.filter(tree, lambda x: hasattr(x, "dtype")))
         return tuple(spec(path, x.shape) for path, x in arrays)
-
-    def of_lane(self, params: PyTree, lane: PyTree) -> list[NamedSharding]:
-        """The sharding of each array of a lane."""
-        return [NamedSharding(self.mesh, spec) for spec in self.specs(params, lane)]
 
     def _checked(self, path: str, shape: tuple[int, ...], rule: Rule) -> PartitionSpec:
         found = rule(path, shape)
