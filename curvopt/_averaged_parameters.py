@@ -2,8 +2,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
 
+from ._around import AbstractAround
 from ._declared import hyperparameter, Number
 from ._problem import AbstractProblem, Metrics
 from ._tree import scalar_dtype, tree_cast, tree_zeros
@@ -18,7 +19,7 @@ class AveragedState(eqx.Module):
     weight: Scalar
 
 
-class AveragedParameters(AbstractProblem):
+class AveragedParameters(AbstractAround):
     r"""A problem whose parameters are averaged over the steps, and evaluated beside their
     average.
 
@@ -56,9 +57,6 @@ class AveragedParameters(AbstractProblem):
         zero = jnp.zeros((), scalar_dtype(params))
         return params, AveragedState(model_state, tree_zeros(params), zero)
 
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> PyTree[Array]:
-        return self.problem.batch(key, count)
-
     def loss(
         self, params: PyTree[Array], args: tuple[PyTree, AveragedState, PRNGKeyArray]
     ) -> tuple[Scalar, tuple[AveragedState, Metrics]]:
@@ -75,11 +73,6 @@ class AveragedParameters(AbstractProblem):
         again = jtu.tree_map(lambda x: x, model_state.model_state)
         averaged = self.problem.evaluate(average, again)
         return own | {f"averaged_{name}": x for name, x in averaged.items()}
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """That of the problem."""
-        return self.problem.steps_per_epoch
 
     def average(self, params: PyTree[Array], model_state: AveragedState) -> PyTree[Array]:
         """The average of all points up to the present one.

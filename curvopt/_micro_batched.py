@@ -5,15 +5,16 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
 
+from ._around import AbstractAround
 from ._averaged_parameters import AveragedParameters
 from ._declared import count
 from ._problem import AbstractProblem, Metrics
 from ._tree import at_least_float32, tree_cast
 
 
-class MicroBatched(AbstractProblem):
+class MicroBatched(AbstractAround):
     r"""A problem whose batches go through the model in parts, one after another: value,
     gradient and curvature of the large batch, at the memory of a micro-batch.
 
@@ -62,9 +63,6 @@ class MicroBatched(AbstractProblem):
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:
         return self.problem.init(key)
 
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> PyTree[Array]:
-        return self.problem.batch(key, count)
-
     def loss(
         self, params: PyTree[Array], args: tuple[PyTree, PyTree, PRNGKeyArray]
     ) -> tuple[Scalar, tuple[PyTree, Metrics]]:
@@ -93,17 +91,11 @@ class MicroBatched(AbstractProblem):
     def evaluate(self, params: PyTree[Array], model_state: PyTree) -> Metrics:
         return self.problem.evaluate(params, model_state)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """That of the problem."""
-        return self.problem.steps_per_epoch
-
     def _split(self, data: PyTree[Array]) -> PyTree[Array]:
         """The batch, with a leading axis of micro-batches."""
         shapes = [jnp.shape(x) for x in jtu.tree_leaves(data)]
-        sizes = {shape[0] if shape else None for shape in shapes}
-        n = self.micro_batches
-        if len(sizes) != 1 or None in sizes or (size := sizes.pop()) % n:
+        sizes, n = {shape[:1] for shape in shapes}, self.micro_batches
+        if len(sizes) != 1 or () in sizes or any(size % n for (size,) in sizes):
             raise ValueError(
                 "micro_batches must divide the number of examples, which all arrays of a "
                 f"batch have on their first axis, but it is {n} and the arrays have the "
@@ -112,6 +104,6 @@ class MicroBatched(AbstractProblem):
 
         # Strided: examples that are split over devices along this axis stay where they are.
         def split(x: Array) -> Array:
-            return jnp.moveaxis(x.reshape(size // n, n, *x.shape[1:]), 1, 0)
+            return jnp.moveaxis(x.reshape(x.shape[0] // n, n, *x.shape[1:]), 1, 0)
 
         return jtu.tree_map(split, data)

@@ -85,6 +85,9 @@ def check_problem(names):
     assert loss[-1] < loss[0] / 2
     error = names["run"].history.error
     assert error[-1] < error[0]
+    both = names["smoothed"].history
+    assert both.averaged_train_loss[0] == both.train_loss[0]
+    assert both.averaged_train_loss[-1] < both.train_loss[0]
 
 
 def check_data(names):
@@ -150,6 +153,13 @@ def check_format(names):
 def check_accelerators(names):
     assert names["data"].sizes["seed"] == 4
     assert json.loads(names["data"].execution.item())["lanes_at_once"] == 2
+
+
+def check_large_models(names):
+    for run in (names["result"], names["split"]):
+        assert run.history.train_loss[-1] < run.history.train_loss[0]
+    assert names["data"].sizes["seed"] == 2
+    assert names["record"].loss > 0 and int(names["count"]) == 2
 
 
 def check_first_steps(names):

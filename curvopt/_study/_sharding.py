@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
 
+from .._around import AbstractAround
 from .._checks import check_instance
 from .._problem import AbstractProblem, Metrics
 
@@ -224,7 +225,7 @@ class Sharding:
         return _Spread(problem, self)
 
 
-class _Spread(AbstractProblem):
+class _Spread(AbstractAround):
     """A problem whose loss splits each batch over the devices."""
 
     problem: AbstractProblem
@@ -232,9 +233,6 @@ class _Spread(AbstractProblem):
 
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:
         return self.problem.init(key)
-
-    def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> PyTree[Array]:
-        return self.problem.batch(key, count)
 
     def loss(
         self, params: PyTree[Array], args: tuple[PyTree, PyTree, PRNGKeyArray]
@@ -249,10 +247,6 @@ class _Spread(AbstractProblem):
 
     def evaluate(self, params: PyTree[Array], model_state: PyTree) -> Metrics:
         return self.problem.evaluate(params, model_state)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.problem.steps_per_epoch
 
 
 def _check_names(name: str, spec: PartitionSpec, mesh: Mesh) -> None:

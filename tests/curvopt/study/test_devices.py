@@ -80,17 +80,21 @@ _START = textwrap.dedent(
     sys.path[:0] = {tests!r}
     import jax
     if {address!r}:
-        jax.distributed.initialize({address!r}, 2, {index})
+        jax.distributed.initialize(
+            {address!r}, 2, {index}, heartbeat_timeout_seconds={heartbeat}
+        )
     from conftest import Regression, Stateful
-    from test_devices import in_each_of_two_processes, on_eight_devices
+    from test_devices import in_each_of_two_processes, on_eight_devices, study
     {call}
     """
 )
 
 
-def start(call, devices, address="", index=0):
+def start(call, devices, address="", index=0, heartbeat=100):
     tests = [str(path) for path in Path(__file__).parents[:2]]
-    code = _START.format(tests=tests, call=call, address=address, index=index)
+    code = _START.format(
+        tests=tests, call=call, address=address, index=index, heartbeat=heartbeat
+    )
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     # Errors of one process must be seen while the other waits for it.
     environment = os.environ | {"XLA_FLAGS": flags}
@@ -126,12 +130,19 @@ def test_eight_devices(alone, stateful, tmp_path):
                 assert '"devices": 8' in str(data.execution.values[0])
 
 
-def start_two(out, steps):
+def start_two(out, steps, heartbeat=100):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     call = f"in_each_of_two_processes({str(out)!r}, {steps}, Regression())"
-    return [start(call, 2, address, index) for index in range(2)]
+    return [start(call, 2, address, index, heartbeat) for index in range(2)]
+
+
+def wait_for_steps(folder, both):
+    """Until both of two processes have saved some."""
+    while not (folder / "study-1.sqlite").exists() or steps_made(folder) < 100:
+        assert [process.poll() for process in both] == [None, None]
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -142,9 +153,7 @@ def test_two_processes_of_which_one_is_interrupted(alone, regression, tmp_path):
     folder = tmp_path / "study"
     both = start_two(folder, 200_000)
     try:
-        while not (folder / "study-1.sqlite").exists() or steps_made(folder) < 100:
-            assert [process.poll() for process in both] == [None, None]
-            time.sleep(0.1)
+        wait_for_steps(folder, both)
         both[1].send_signal(signal.SIGTERM)
         assert [process.wait(timeout=60) != 0 for process in both[::-1]] == [True, True]
     finally:
@@ -180,6 +189,27 @@ def test_two_processes_of_which_one_is_interrupted(alone, regression, tmp_path):
     told = [*map(tuple, first["told"].tolist()), *map(tuple, second["told"].tolist())]
     assert len(told) == len(set(told)) == 3 * alone.loss[..., 0].size
     assert len(first["told"]) > 0 and len(second["told"]) > 0
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed(tmp_path):
+    """It says nothing, and the other one ends once jax misses its heartbeat. What both
+    saved is resumed by one process alone."""
+    folder = tmp_path / "study"
+    both = start_two(folder, 200_000, heartbeat=10)
+    try:
+        wait_for_steps(folder, both)
+        both[1].kill()
+        assert both[0].wait(timeout=60) != 0
+    finally:
+        for process in both:
+            process.kill()
+    longest = steps_made(folder)
+    call = f"study(Regression(), {str(folder)!r}, {longest}, lanes_at_once=1)"
+    assert start(call, 2).wait(timeout=200) == 0
+    loaded = curvopt.load_study(folder)
+    assert (loaded.steps_made == longest).all()
+    assert np.isfinite(loaded.loss[..., :longest]).all()
 
 
 def steps_made(folder):
