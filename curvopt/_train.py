@@ -94,7 +94,8 @@ def train(
         what is left out is drawn by it.
     - `evaluations`: how many times to evaluate the problem's metrics, not counting the
         start.
-    - `execution`: how to run the steps, a [`curvopt.Execution`][]; on a single device.
+    - `execution`: how to run the steps, a [`curvopt.Execution`][]; on a single device, if
+        it has no `sharding`.
     - `folder`: the folder to save to.
     - `save_every`: seconds between two saves; the end is always saved.
     - `progress`: whether to show a progress bar; without a terminal, an occasional line.

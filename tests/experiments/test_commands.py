@@ -368,6 +368,37 @@ def test_step_cost(capsys):
     assert 1.4 < adjoint < 1.9 < hvp
 
 
+@pytest.mark.slow
+def test_micro_batches(capsys):
+    """FLOPs rise by what is computed again, and memory falls."""
+    sizes = ["--batch-size", "64", "--length", "32", "--width", "64", "--layers", "1"]
+    assert main(["micro-batches", "--micro-batches", "8", *sizes]) == 0
+    rows = {
+        cells[1].strip(): [[float(x) for x in cell.split("/")] for cell in cells[2:4]]
+        for cells in (line.split("|") for line in capsys.readouterr().out.splitlines())
+        if len(cells) == 5 and "/" in cells[2]
+    }
+    assert set(rows) == {"gradient", "adjoint", "forward", "Gauss-Newton"}
+    for at_once, parts in rows.values():
+        assert parts[0] < at_once[0] / 2
+        assert at_once[1] < parts[1] < 2.2 * at_once[1]
+    assert main(["micro-batches", "--micro-batches", "3", *sizes]) == 2
+
+
+@pytest.mark.slow
+def test_large_model():
+    """On eight devices of a CPU; parameters and state fall to an eighth."""
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"}
+    sizes = ["--width", "128", "--layers", "2", "--symbols", "4096", "--length", "16"]
+    done = _own_process(["large-model", *sizes], env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if "device" in line]
+    held, _, needed = zip(*([float(x.replace(",", "")) for x in r[2:5]] for r in rows[1:]))
+    assert held[0] == held[1] > 0 and held[2] <= held[0] / 8 + 1
+    assert needed[0] > needed[1] > needed[2]
+
+
 def _own_process(arguments, **options):
     options = {"capture_output": True, "text": True, "timeout": 120} | options
     return subprocess.run([sys.executable, "-m", "experiments", *arguments], **options)
