@@ -148,13 +148,12 @@ def test_memory():
     assert small.temporary_bytes < large.temporary_bytes / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "direction, line_search",
     [
         (Adam(), CurvatureRescaling(0.5, average=0.9, along="fresh")),
-        pytest.param(
-            HyperplaneSearch((SGD(),)), BacktrackingArmijo(), marks=pytest.mark.slow
-        ),
+        (HyperplaneSearch((SGD(),)), BacktrackingArmijo()),
     ],
 )
 def test_in_a_study(regression, direction, line_search):
