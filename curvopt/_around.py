@@ -1,6 +1,7 @@
 import equinox as eqx
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from ._host_data import HostData
 from ._problem import AbstractProblem
 
 
@@ -16,6 +17,11 @@ class AbstractAround(AbstractProblem):
 
     def batch(self, key: PRNGKeyArray, count: Int[Array, ""]) -> PyTree[Array]:
         return self.problem.batch(key, count)
+
+    @property
+    def host_data(self) -> HostData | None:
+        """That of the problem."""
+        return self.problem.host_data
 
     @property
     def steps_per_epoch(self) -> int:

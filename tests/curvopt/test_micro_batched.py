@@ -169,6 +169,34 @@ def test_in_a_study(regression, direction, line_search):
     np.testing.assert_allclose(2 * small.batch_seen, large.batch_seen, rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_data_from_the_host():
+    """Around a problem whose batches come from the host, with an average around it."""
+    x = np.asarray(jr.normal(jr.key(0), (24, 3)))
+    z = np.asarray(jr.randint(jr.key(1), (24,), 0, 4))
+
+    def problem(train, **options):
+        return curvopt.SupervisedProblem(
+            curvopt.EquinoxModel(lambda key: eqx.nn.MLP(3, 4, 5, 1, key=key)),
+            loss=optax.softmax_cross_entropy_with_integer_labels,
+            train=train,
+            validation=(x, z),
+            **options,
+        )
+
+    host = problem(curvopt.HostData.from_arrays((x, z), batch_size=8))
+    device = problem((x, z), batch_size=8)
+    solver = curvopt.LineSearchMinimiser(Adam(), CurvatureRescaling(along="fresh"))
+
+    def losses(problem):
+        around = curvopt.AveragedParameters(curvopt.MicroBatched(problem, 2), 0.9)
+        run = curvopt.train(around, solver, jr.key(0), steps=5, progress=False)
+        return run.history.loss, run.history.averaged_validation_loss
+
+    for a, b in zip(losses(host), losses(device)):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def test_refused(regression, unchecked):
     args = regression.batch(jr.key(0), jnp.array(0)), None, jr.key(0)
     y, _ = regression.init(jr.key(0))
