@@ -10,6 +10,37 @@ import jax
 INLINED = {"jit": "jaxpr", "closed_call": "call_jaxpr", "eval_jaxpr": "call_jaxpr"}
 
 
+# With `jax_custom_jvp3`, `jax_custom_vjp3` and `jax_remat3` equations of these names are
+# all of the primitive `call_hi_primitive`, with an object of one of these classes.
+_HIGH_LEVEL = {
+    "CustomJVPTraced": "custom_jvp_call",
+    "CustomVJPTraced": "custom_vjp_call",
+    "RematTraced": "remat2",
+    "CheckpointName": "name",
+}
+
+
+def primitive_name(eqn: Any) -> str:
+    """The name of an equation's primitive, the same under all settings of jax."""
+    if eqn.primitive.name != "call_hi_primitive":
+        return eqn.primitive.name
+    prim = eqn.params["_prim"]
+    kind = type(prim).__name__
+    if kind == "VmapOf" and type(prim.prim).__name__ != "RematTraced":  # jax 0.10
+        kind = type(prim.prim).__name__
+    return _HIGH_LEVEL.get(kind, kind)
+
+
+def parameters(eqn: Any) -> dict[str, Any]:
+    """The parameters of an equation, under the same names under all settings of jax."""
+    if eqn.primitive.name != "call_hi_primitive":
+        return eqn.params
+    prim = eqn.params["_prim"]
+    params = {"prevent_cse": True} | getattr(prim, "prim", prim).params
+    traced = params.pop("traced", None)
+    return params if traced is None else params | {"call_jaxpr": traced.jaxpr}
+
+
 def is_traced(x: Any) -> bool:
     """Whether a value is a tracer, unknown inside a transformation."""
     return isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]

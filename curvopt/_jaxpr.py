@@ -42,7 +42,7 @@ def is_product(eqn: Any) -> bool:
 
 def is_remat(eqn: Any) -> bool:
     """Whether an equation is a `jax.checkpoint`."""
-    return eqn.primitive.name == "remat2"
+    return _compat.primitive_name(eqn) == "remat2"
 
 
 def as_array(x: Any) -> Array:
@@ -62,7 +62,7 @@ def bind(
     - `swapped`: whether to swap the factors of a matrix product.
     """
     params = eqn.primitive.get_bind_params(eqn.params)
-    if eqn.primitive.name.startswith("custom_"):
+    if _compat.primitive_name(eqn).startswith("custom_"):
         # The user's own rules receive these, and expect arrays as under `jax.grad`.
         operands = tuple(map(as_array, operands))
     if product_dtype is not None and is_product(eqn):
@@ -98,13 +98,13 @@ def _jaxprs_in(param: Any) -> Iterator[Any]:
 
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:
     """The jaxprs, without their constants, among the parameters of an equation."""
-    for param in eqn.params.values():
+    for param in _compat.parameters(eqn).values():
         yield from _jaxprs_in(param)
 
 
 def contains(eqn: Any, primitive: str) -> bool:
     """Whether an equation is, or contains at any depth, a primitive of that name."""
-    if eqn.primitive.name == primitive:
+    if _compat.primitive_name(eqn) == primitive:
         return True
     return any(jaxpr_contains(jaxpr, primitive) for jaxpr in inner_jaxprs(eqn))
 

@@ -126,8 +126,8 @@ class Operation(AbstractOperation):
     @property
     def primitive(self) -> str:
         """The name of jax's primitive, or the user's name for it where that says more."""
-        name = self.eqn.primitive.name
-        if name == "name" and self.eqn.params["name"] == OUTPUT:
+        name = _compat.primitive_name(self.eqn)
+        if name == "name" and _compat.parameters(self.eqn)["name"] == OUTPUT:
             return "tag_output"
         return "checkpoint" if _jaxpr.is_remat(self.eqn) else name
 

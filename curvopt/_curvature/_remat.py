@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, PyTree
 
 from .. import _sharding
+from .._compat import parameters
 from ._equation import (
     AbstractEquation,
     AbstractSweep,
@@ -41,7 +42,7 @@ class RematEquation(AbstractEquation):
 
     @property
     def _params(self) -> dict[str, Any]:
-        return self.primitive.operation.members[0].eqn.params
+        return parameters(self.primitive.operation.members[0].eqn)
 
     def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
         parts, _ = self.primitive.pullback(adjoint)

@@ -23,6 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._compat import parameters
 from ._program import (
     AbstractOperation,
     flatten,
@@ -139,7 +140,7 @@ def _is_elementwise(operation: Operation) -> bool:
     if not all(s == () or fits(s) for s in map(_shape, operation.invars)):
         return False
     if operation.primitive == "custom_jvp_call":  # its own jvp rule is still used
-        body = flatten(operation.eqn.params["call_jaxpr"])
+        body = flatten(parameters(operation.eqn)["call_jaxpr"])
         return all(map(is_elementwise, body.operations))
     return operation.primitive in _ELEMENTWISE and not operation.is_complex
 

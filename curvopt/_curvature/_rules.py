@@ -37,6 +37,7 @@ from jaxtyping import Array, PyTree, Scalar
 
 from .. import _sharding
 from .._checks import check_choice
+from .._compat import primitive_name
 from .._tree import at_least_float32, tree_dot
 from ._equation import Arrays
 from ._products import ProductRule, three_products, two_products
@@ -413,7 +414,7 @@ def find_rule(operation: AbstractOperation, active: Sequence[int]) -> AbstractRu
 
 
 def _rule_of_member(member: Operation, active: Sequence[int]) -> AbstractRule:
-    name = member.eqn.primitive.name
+    name = primitive_name(member.eqn)
     entry = _TABLE.get(name)
     if entry == "linear" and not (name in _REAL_ONLY and member.is_complex):
         return Linear()
