@@ -1,7 +1,6 @@
 """CIFAR-10, from a folder of the user's."""
 
 import io
-import lzma
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -50,18 +49,39 @@ def _members(path: Path) -> dict[PurePosixPath, bytes]:
     """The files in a compressed tar archive."""
     # All of it first: a tar archive in which something is damaged may seem to end there,
     # before the checksum at the end of the compressed stream has been met.
+    content = read_bytes(path)
+    found = {}
     try:
-        content = read_bytes(path)
-        if path.suffix == ".xz":
-            content = lzma.decompress(content)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            # What is no file has no content.
-            opened = ((member.name, archive.extractfile(member)) for member in archive)
-            return {PurePosixPath(name): file.read() for name, file in opened if file}
-    except (lzma.LZMAError, tarfile.TarError) as error:
+            for member in archive:
+                if member.isdir():
+                    continue
+                _check_member(path, member, len(content))
+                file = archive.extractfile(member)
+                assert file is not None
+                found[PurePosixPath(member.name)] = file.read()
+    except tarfile.TarError as error:
         raise DataError(
             f"{path} cannot be read: {error}. It may be truncated or corrupt; get it again."
         ) from error
+    return found
+
+
+def _check_member(path: Path, member: tarfile.TarInfo, size: int) -> None:
+    """Refuse a member that is no plain file inside the archive's own folder."""
+    name = PurePosixPath(member.name)
+    if not member.isfile():
+        why = "a link" if member.islnk() or member.issym() else "no plain file"
+    elif name.is_absolute() or ".." in name.parts or not name.parts:
+        why = "outside the archive's own folder"
+    elif member.size > size:  # a sparse file may promise any size
+        why = f"promised to have {member.size} bytes, more than the whole archive"
+    else:
+        return
+    raise DataError(
+        f"{path} is not the archive of CIFAR-10: its member {member.name!r} is {why}. Get "
+        "it again."
+    )
 
 
 def _official(folder: Path) -> dict[str, bytes] | None:
@@ -116,18 +136,19 @@ def _decoded(archive: Path, members: Mapping[PurePosixPath, bytes], part: str) -
     images = np.empty((len(chosen), *_SHAPE), np.uint8)
     for k, path in enumerate(chosen):
         try:
-            with Image.open(io.BytesIO(members[path])) as image:
-                pixels = np.asarray(image)
-        except OSError as error:
+            with Image.open(io.BytesIO(members[path]), formats=["JPEG"]) as image:
+                # Before it is decoded: a few bytes can promise a picture of any size.
+                if image.size != (32, 32) or image.mode != "RGB":
+                    raise DataError(
+                        f"{path} in {archive} is not an image of 32 x 32 pixels in colour: "
+                        f"its size is {image.size} and its mode {image.mode}. Get the "
+                        "archive again."
+                    )
+                images[k] = np.moveaxis(np.asarray(image), -1, 0)
+        except (OSError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"{path} in {archive} cannot be decoded: {error}. Get the archive again."
             ) from error
-        if pixels.shape != (32, 32, 3):
-            raise DataError(
-                f"{path} in {archive} is not an image of 32 x 32 pixels in colour: its "
-                f"shape is {pixels.shape}. Get the archive again."
-            )
-        images[k] = np.moveaxis(pixels, -1, 0)
     unknown = {path.parent.name for path in chosen} - set(CLASSES)
     if unknown:
         raise DataError(

@@ -1,11 +1,14 @@
+import gzip
 import io
+import lzma
+import struct
 import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import _cifar, DataError, load_cifar10
+from experiments.data import _cifar, _idx, DataError, load_cifar10
 
 
 pytestmark = pytest.mark.host
@@ -186,16 +189,32 @@ def test_a_damaged_archive(pictures, tmp_path, name):
             load_cifar10(tmp_path)
 
 
+def promising(content, height, width):
+    """A JPEG whose header says another size."""
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+
+
+def ppm(image):
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PPM")
+    return out.getvalue()
+
+
 BAD_PICTURES = {
     "no JPEG": (b"text", "bird/0003.jpg in .* cannot be decoded"),
     "truncated": (jpeg(picture(2))[:-300], "bird/0003.jpg in .* cannot be decoded"),
-    "grey": (jpeg(picture(2)[..., 0]), r"bird/0003.jpg in .* shape is \(32, 32\)"),
-    "large": (jpeg(np.zeros((33, 32, 3), np.uint8)), r"0003.jpg .* shape is \(33, 32, 3\)"),
+    "grey": (jpeg(picture(2)[..., 0]), r"bird/0003.jpg in .* 32 pixels .* its mode L"),
+    "large": (jpeg(np.zeros((33, 32, 3), np.uint8)), r"0003.jpg .* size is \(32, 33\)"),
+    "huge": (promising(jpeg(picture(2)), 10_000, 10_000), r"size is \(10000, 10000\)"),
+    "a bomb": (promising(jpeg(picture(2)), 65_000, 65_000), "not be decoded: Image size"),
+    "another format": (ppm(picture(2)), "bird/0003.jpg in .* cannot be decoded"),
     "missing": (None, r"re-encoded\) is incomplete.*train.*\[5, 5, 4, 5"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_PICTURES)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bad_pictures(pictures, tmp_path, case):
     content, message = BAD_PICTURES[case]
     del pictures["train/bird/0003.jpg"]
@@ -203,6 +222,52 @@ def test_bad_pictures(pictures, tmp_path, case):
         pictures["train/bird/0003.jpg"] = content
     archive(tmp_path / "cifar10_jpeg.tar.xz", pictures)
     with pytest.raises(DataError, match=message):
+        load_cifar10(tmp_path)
+
+
+def link(kind, target):
+    def change(member):
+        member.type, member.linkname, member.size = kind, target, 0
+
+    return change
+
+
+def sparse(member):
+    """A file of one byte that says it has 2^40, the others zeros."""
+    member.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": "0,1"}
+
+
+BAD_MEMBERS = {
+    "a symbolic link": ("train/bird/9.jpg", link(tarfile.SYMTYPE, "0001.jpg"), "a link"),
+    "one to nothing": ("train/bird/9.jpg", link(tarfile.SYMTYPE, "/etc/none"), "a link"),
+    "a hard link": ("train/bird/9.jpg", link(tarfile.LNKTYPE, "README.md"), "a link"),
+    "a device": ("train/bird/9.jpg", link(tarfile.CHRTYPE, ""), "no plain file"),
+    "its own folder": (".", lambda member: None, "outside the archive's own folder"),
+    "absolute": ("/train/bird/9.jpg", lambda member: None, "outside the archive's own"),
+    "above": ("train/../../9.jpg", lambda member: None, "outside the archive's own"),
+    "sparse": ("train/bird/9.jpg", sparse, "1099511627776 bytes, more than the whole"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MEMBERS)
+@pytest.mark.parametrize("name", ["cifar-10-binary.tar.gz", "cifar10_jpeg.tar.xz"])
+def test_bad_members(pictures, tmp_path, name, case):
+    path, change, message = BAD_MEMBERS[case]
+    with tarfile.open(tmp_path / name, f"w:{name[-2:]}", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo(path)
+        member.size = 1
+        change(member)
+        tar.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match=f"{name} is not .*{path!r} is .*{message}"):
+        load_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar-10-binary.tar.gz", "cifar10_jpeg.tar.xz"])
+def test_what_unpacks_to_too_much(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(_idx, "_LARGEST", 2**20)
+    pack = gzip.compress if name.endswith("gz") else lzma.compress
+    (tmp_path / name).write_bytes(pack(bytes(2**20 + 1)))
+    with pytest.raises(DataError, match=f"{name} has more than 1048576 bytes"):
         load_cifar10(tmp_path)
 
 

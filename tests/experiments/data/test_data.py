@@ -70,6 +70,9 @@ def test_parse_idx():
         (b"", "not an IDX file.*nothing"),
         (b"PK\x03\x04rest", "begins with 504b0304"),
         (idx(np.zeros((2, 2)))[:6], "ends within its header"),
+        # Dimensions whose product is 2^64, which wraps around to 0.
+        (b"\0\0\x08\4" + b"\0\1\0\0" * 4, r"promises 18446744073709551636 bytes"),
+        (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x", "promises 255 axes, where 1 to 4"),
         (idx(np.zeros((2, 2)))[:-1], r"promises 16 bytes for shape \(2, 2\).*it has 15"),
         (idx(np.zeros((2, 2))) + b"x", "it has 17"),
     ],
