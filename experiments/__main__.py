@@ -79,7 +79,7 @@ def _run(arguments: Sequence[str]) -> None:
         os.environ["COLUMNS"] = str(_NARROWEST)
     command, run = _parse(arguments)
     run(command)
-    sys.stdout.flush()
+    print(end="", flush=True)  # where there is no stdout, this does nothing
 
 
 def main(args: Sequence[str] | None = None) -> int:

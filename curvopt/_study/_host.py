@@ -122,6 +122,7 @@ class Progress:
     """
 
     def __init__(self, total: int, shown: bool):
+        shown = shown and sys.stderr is not None  # as in a process without a console
         # Without ipywidgets there is no bar in a notebook, and tqdm would raise an error.
         widgets = getattr(tqdm.notebook, "IProgress", None) is not None
         in_notebook = "ipykernel" in sys.modules and widgets
@@ -153,7 +154,8 @@ class Progress:
     def interrupted(self, remedy: str) -> None:
         """Say how far the runs have come, whether or not progress is shown."""
         made = f"{self._made:,} of {self._total:,} steps"
-        self._bar.write(f"interrupted after {made}{remedy}", file=sys.stderr)
+        if sys.stderr is not None:
+            self._bar.write(f"interrupted after {made}{remedy}", file=sys.stderr)
 
     def already(self, steps: int) -> None:
         """Count steps that were made before, or need not be made."""

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import curvopt
+from curvopt._study._host import Progress
 from experiments.__main__ import main
 
 
@@ -419,6 +420,17 @@ def test_nobody_reads_what_is_printed(results):
     )
     os.close(write)
     assert done.returncode == 141 and done.stderr == ""
+
+
+@pytest.mark.slow
+def test_nothing_to_print_to(results, monkeypatch):
+    """A process without a console has no `stdout` and no `stderr`."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["table", str(results)]) == 0
+    with Progress(2, True) as bar:
+        bar.say("nothing")
+        bar.advance(2, 1.0)
 
 
 @pytest.mark.slow
