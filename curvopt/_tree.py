@@ -63,7 +63,7 @@ def scalar_dtype(y: PyTree) -> Any:
 
 def at_least_float32(x: Array) -> Array:
     """`x`, widened to float32 if it is narrower."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(scalar_dtype(x))
 
 
 def _leaf_dot(a: Array, b: Array) -> Scalar:
@@ -110,12 +110,13 @@ def tree_norm(a: PyTree) -> Scalar:
     leaves = [at_least_float32(x) for x in _arrays("a", a) if x.size]
     if not leaves:
         return jnp.zeros((), jnp.float32)
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
-    usable = (largest > 0) & jnp.isfinite(largest)
-    # The norm does not depend on the scale, so its derivative is not needed.
-    scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1))
-    scaled = [x / scale for x in leaves]
-    return scale * jnp.sqrt(tree_dot(scaled, scaled))
+    with promotion():
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
+        usable = (largest > 0) & jnp.isfinite(largest)
+        # The norm does not depend on the scale, so its derivative is not needed.
+        scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1))
+        scaled = [x / scale for x in leaves]
+        return scale * jnp.sqrt(tree_dot(scaled, scaled))
 
 
 def tree_zeros(y: PyTree) -> PyTree:
@@ -142,7 +143,8 @@ def tree_allfinite(a: PyTree) -> Bool[Array, ""]:
 def safe_divide(a: Array, b: Array) -> Array:
     """`a / b`, and zero where `b` is zero."""
     # The inner `where` keeps the derivative finite: 0 * inf would be nan.
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+    with promotion():
+        return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def split_static(

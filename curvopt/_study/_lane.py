@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import check_model_state, check_parameters
+from .._jit import filter_jit
 from .._keys import seed_of, start_keys
 from .._problem import AbstractProblem, Metrics
 from .._solver import LineSearchMinimiser, StepRecord, StrategyState
@@ -80,8 +81,8 @@ def begin(solver: LineSearchMinimiser, start: Start) -> Lane:
 
 # Compiled once for all strategies and seeds, and never vmapped: a seed has the same start,
 # bit for bit, however its lane is run.
-_draw = eqx.filter_jit(draw)
-_begin = eqx.filter_jit(begin)
+_draw = filter_jit(draw)
+_begin = filter_jit(begin)
 
 
 def _splitting(fn: Callable, sharding: Sharding, *args: Any) -> Callable:
@@ -115,7 +116,7 @@ def step(
     # Data and randomness go by the batch: all steps on one batch see the same loss.
     batch = count // solver.line_search.steps_per_batch
     if data is None:
-        data = problem.batch(lane.batch_key, batch)
+        data = problem.batch(jr.clone(lane.batch_key), batch)
     args = data, lane.model_state, jr.fold_in(lane.loss_key, batch)
     params, strategy, record, (model_state, metrics) = solver.update(
         problem.loss, lane.params, args, count, lane.strategy
@@ -181,10 +182,10 @@ class Lanes:
             lambda x: np.asarray(x) if eqx.is_array(x) else x, solver
         )
         self._draw, self._begin = _draw, _begin
-        origin, own = origins[int(seed[0])], self.solver_of(0)
+        own = self.solver_of(0)
         if sharding is not None:
-            self._draw = _splitting(draw, sharding, problem, origin)
-        self.start = self._draw(problem, origin)
+            self._draw = _splitting(draw, sharding, problem, origins[int(seed[0])])
+        self.start = self._start(int(seed[0]))
         if sharding is not None:
             self._begin = _splitting(begin, sharding, own, self.start)
         self.first = self._begin(own, self.start)
@@ -199,6 +200,12 @@ class Lanes:
     @functools.cached_property
     def _numbers(self) -> list[int]:
         return [seed_of(origin.key) for origin in self._origins]
+
+    def _start(self, seed: int) -> Start:
+        # A clone: jax's check of key reuse may be on, and each draw is the same on purpose.
+        origin = self._origins[seed]
+        own = Origin(jr.clone(origin.key), origin.params, origin.model_state)
+        return self._draw(self.problem, own)
 
     def solver_of(self, run: int) -> LineSearchMinimiser:
         """The solver of one run."""
@@ -218,7 +225,7 @@ class Lanes:
     def stacked(self, runs: Int[np.ndarray, " n"]) -> list[np.ndarray]:
         """The arrays of the lanes of some runs at their start, stacked."""
         seeds = np.unique(self._seed[runs]).tolist()
-        starts = {seed: self._draw(self.problem, self._origins[seed]) for seed in seeds}
+        starts = {seed: self._start(seed) for seed in seeds}
         arrays = {
             run: to_host(self._begin(self.solver_of(run), starts[int(self._seed[run])]))
             for run in np.unique(runs).tolist()

@@ -143,14 +143,14 @@ class Program:
         layout = self.layout
         bound = jax.ShapeDtypeStruct((), jnp.int32, sharding=layout.everywhere)
         if self.loop == "scan":
-            return scan.lower(self._static, *self._structs(), bound, bound)
+            return scan(self._static).lower(*self._structs(), bound, bound)
 
         def batches(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             shape = (layout.lanes, *x.shape)
             return jax.ShapeDtypeStruct(shape, x.dtype, sharding=layout.over_lanes)
 
         data = jtu.tree_map(batches, self._batch)
-        return dispatch.lower(self._static, *self._structs(), bound, data)
+        return dispatch(self._static).lower(*self._structs(), bound, data)
 
     @functools.cached_property
     def _compiled(self) -> tuple[Any, float]:
@@ -291,7 +291,7 @@ class Program:
         """The evaluation of `width` lanes on each device, lowered."""
         problem, _, lanes = self._structs(width)
         static = self._static.problem, self._state_rest, self._with_width(width)
-        return evaluate.lower(static, problem, lanes.params, lanes.model_state)
+        return evaluate(static).lower(problem, lanes.params, lanes.model_state)
 
     def _evaluation(self, width: int) -> Any:
         return self._lowered_evaluation(width).compile()
@@ -351,6 +351,12 @@ class Programs:
     """
 
     def __init__(self, lanes: Lanes, devices: Sequence[Any], longest: int):
+        if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError(
+                "jax_disable_jit is on, but studies and `train` run compiled programs. "
+                "Turn it off for them. To look into a loss step by step, call "
+                "`problem.loss(params, (batch, model_state, key))` with it on."
+            )
         self._lanes, self._devices, self._longest = lanes, tuple(devices), longest
         self.from_host = lanes.problem.host_data is not None
         self._known: dict[tuple[Loop, int, int], Program] = {}

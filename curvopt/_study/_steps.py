@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
+from .._jit import jit_by_static
 from .._tree import join_static
 from ._lane import step
 from ._records import finite_parameters, flat, storable
@@ -147,7 +148,7 @@ def _specs(static: Static, *more: PartitionSpec) -> tuple[PartitionSpec, ...]:
     return (_ALL, _LANES if static.layout.per_lane else _ALL, _LANES, *more)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+@functools.partial(jit_by_static, donate_argnums=2)
 def scan(
     static: Static,
     problem: Any,
@@ -185,7 +186,7 @@ def scan(
     return fn(problem, solver, lanes, first, last)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+@functools.partial(jit_by_static, donate_argnums=2)
 def dispatch(
     static: Static,
     problem: Any,
@@ -218,7 +219,7 @@ def spread(layout: Layout, data: Any, which: Int[Array, " lanes"]) -> Any:
 
 
 # It sees only the parameters of a strategy, so that one program serves all strategies.
-@functools.partial(jax.jit, static_argnums=0)
+@jit_by_static
 def evaluate(static: Any, problem: Any, params: Any, model_state: Any) -> Any:
     problem_rest, state_rest, layout = static
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from .._jit import jit_by_static
 from .._tree import join_static, split_static
 from ._flops import counted_flops, uncounted_flops
 
@@ -41,8 +41,8 @@ class CompiledFunction:
     compile_seconds: float
 
 
-# One jitted function for all, so that jax's cache finds what was compiled before.
-@functools.partial(jax.jit, static_argnums=0)
+# One jitted function for the same, so that jax's cache finds what was compiled before.
+@jit_by_static
 def _called(static: Any, dynamic: Any) -> Any:
     fn, args = join_static(dynamic, static)
     return eqx.filter(fn(*args), eqx.is_array)
@@ -64,7 +64,7 @@ def compile_and_analyse(fn: Callable, *args: Any) -> CompiledFunction:
     is_dynamic = lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
     dynamic, static = split_static((fn, args), is_dynamic)
     began = time.perf_counter()
-    traced = _called.trace(static, dynamic)
+    traced = _called(static).trace(dynamic)
     program = traced.lower().compile()
     compile_seconds = time.perf_counter() - began
     memory = program.memory_analysis()
