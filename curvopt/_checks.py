@@ -105,6 +105,15 @@ def check_state(name: str, new: Any, old: Any) -> Any:
     return jtu.tree_map_with_path(kept, new, old)
 
 
+# Of a float.
+_LARGEST = int(np.finfo(float).max)
+
+
+def is_numeric(dtype: Any) -> bool:
+    """Whether jax knows arrays of a dtype: text and objects have others."""
+    return np.dtype(dtype).kind not in "OSUMmV" or jnp.issubdtype(dtype, jnp.number)
+
+
 def check_number(name: str, x: Any) -> None:
     """Raise unless `x` is a single real number. Traced numbers pass.
 
@@ -121,6 +130,12 @@ def check_number(name: str, x: Any) -> None:
     if not hasattr(x, "dtype") and not isinstance(x, (bool, int, float, complex)):
         what = "None" if x is None else f"{x!r} of type {type(x).__name__}"
         raise ValueError(f"{name} must be a number, but it is {what}.")
+    if hasattr(x, "dtype") and not is_numeric(x.dtype):
+        raise ValueError(f"{name} must be a number, but its dtype is {x.dtype}: {x!r}.")
+    if isinstance(x, int) and abs(x) > _LARGEST:
+        raise ValueError(
+            f"{name} must be below 1.8e308 in size, but it has {len(str(abs(x)))} digits."
+        )
     if np.shape(x) != ():
         raise ValueError(
             f"{name} must be one number, but it has shape {np.shape(x)}. For a grid, use "
@@ -167,10 +182,14 @@ def check_range(
         raise ValueError(f"{name} must be {range_}, but it is {value}.")
 
 
-def check_count(name: str, n: Any) -> int:
-    """Raise unless a count is an integer of at least one."""
+def check_count(name: str, n: Any, at_most: int = 2**31 - 1) -> int:
+    """Raise unless a count is an integer from one to what int32 can hold."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"{name} must be an integer of at least 1, but it is {n!r}.")
+    if n > at_most:
+        digits = len(str(n))
+        what = str(n) if digits <= 20 else f"a number of {digits} digits"
+        raise ValueError(f"{name} must be at most {at_most:,}, but it is {what}.")
     return int(n)
 
 

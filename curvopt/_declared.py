@@ -42,12 +42,15 @@ def as_hyperparameter(x: Any) -> Any:
     knows the name of the field."""
     if x is None or isinstance(x, complex) or not eqx.is_array_like(x):
         return x
-    dtype = jnp.result_type(x)
-    # Python numbers take jax's default dtype, but strongly typed.
-    weak = isinstance(x, (bool, int, float))
-    if weak or not jnp.issubdtype(dtype, jnp.floating):
-        dtype = jnp.result_type(float)
-    return jnp.asarray(x, dtype=dtype)
+    try:
+        dtype = jnp.result_type(x)
+        # Python numbers take jax's default dtype, but strongly typed.
+        weak = isinstance(x, (bool, int, float))
+        if weak or not jnp.issubdtype(dtype, jnp.floating):
+            dtype = jnp.result_type(float)
+        return jnp.asarray(x, dtype=dtype)
+    except (TypeError, OverflowError):  # an array of text, an integer of 400 digits
+        return x
 
 
 def cast_hyperparameters(module: PyTree, dtype: Any) -> PyTree:
@@ -85,7 +88,9 @@ class Hyperparameter:
 
 def _bound(bound: Bound | None, owner: Any) -> Any:
     if isinstance(bound, str):
-        return getattr(owner, bound)
+        other = getattr(owner, bound)
+        # What is no number fails its own check, by its own name.
+        return other if hasattr(other, "dtype") and np.shape(other) == () else None
     return bound(owner) if callable(bound) else bound
 
 

@@ -45,7 +45,8 @@ def _is_count(x: Any) -> bool:
     if not hasattr(x, "dtype") and not isinstance(x, int):
         return False
     # In NumPy: within a trace jax would not say whether it is negative.
-    return jnp.issubdtype(jnp.result_type(x), jnp.integer) and bool(np.asarray(x) >= 0)
+    value = np.asarray(x)
+    return value.dtype.kind in "iu" and bool((value >= 0) & (value < 2**31))
 
 
 def _round_keys(key: PRNGKeyArray, epoch: Int[Array, ""] | int) -> UInt32[Array, " r"]:
@@ -85,13 +86,8 @@ def minibatch_indices(
     """
     check_key("key", key)
     size, batch_size = check_count("size", size), check_count("batch_size", batch_size)
-    if size >= 2**31:
-        raise ValueError(
-            f"size must be below 2**31, but it is {size}: the examples are numbered in "
-            "int32. Draw from parts of the data."
-        )
     if not _is_count(count):
-        raise ValueError(f"count must be an integer of at least 0, but it is {count!r}.")
+        raise ValueError(f"count must be an integer from 0, in int32, but it is {count!r}.")
     if batch_size > size:
         raise ValueError(
             f"batch_size must be at most the number of examples, but it is {batch_size}"

@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree, Scalar
 
 from . import _sharding
+from ._checks import is_numeric
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def _keeping(setting: Any, fn: Callable) -> Callable:
 def _arrays(name: str, tree: PyTree) -> list[Any]:
     leaves = jtu.tree_leaves(tree)
     for leaf in leaves:
-        if not hasattr(leaf, "dtype"):
+        if not hasattr(leaf, "dtype") or not is_numeric(leaf.dtype):
             raise ValueError(
                 f"{name} must be a pytree of arrays, but a leaf of it is {leaf!r} of type "
                 f"{type(leaf).__name__}."
@@ -121,6 +122,7 @@ def tree_norm(a: PyTree) -> Scalar:
 
 def tree_zeros(y: PyTree) -> PyTree:
     """Zeros shaped like `y`, in float32 or wider: the start of an average over steps."""
+    _arrays("y", y)
     return jtu.tree_map(lambda x: _sharding.zeros_like(at_least_float32(x)), y)
 
 

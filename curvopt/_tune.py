@@ -72,8 +72,12 @@ def best_point(
     """
     data = as_study(data)
     final, ran, grids = final_metric(data, metric), was_run(data), _grids(data)
+    if not isinstance(strategies, (list, tuple, type(None))):
+        raise ValueError(
+            f"strategies must be a list of names, or None for all, but it is {strategies!r}."
+        )
     names = list(grids) if strategies is None else list(strategies)
-    unknown = [name for name in names if name not in grids]
+    unknown = [name for name in names if str(name) not in grids]
     if unknown or not names:
         what = f"no strategy {unknown[0]!r}" if unknown else "no strategy to choose among"
         raise ValueError(f"there is {what}; there are: {', '.join(map(repr, grids))}.")

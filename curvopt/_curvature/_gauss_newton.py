@@ -65,6 +65,13 @@ class CompositeLoss(eqx.Module):
     output: Callable[[PyTree, Any], PyTree]
     loss: Callable[[PyTree, Any], Any]
 
+    def __check_init__(self) -> None:
+        for name in ("output", "loss"):
+            if not callable(getattr(self, name)):
+                raise ValueError(
+                    f"{name} must be a function, but it is {getattr(self, name)!r}."
+                )
+
     def __call__(self, y: PyTree, args: Any) -> Any:
         return self.loss(tag_output(self.output(y, args)), args)
 

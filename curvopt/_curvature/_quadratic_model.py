@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
-from .._checks import check_instance, check_parameters
+from .._checks import check_choice, check_instance, check_parameters
 from .._tree import promotion
 from ._adjoint import AdjointCurvature
 from ._model import AbstractCurvatureMethod, ClosedLoss, Loss, QuadraticModel
@@ -118,6 +118,7 @@ def quadratic_model(
     """
     if not callable(fn):
         raise ValueError(f"fn must be the loss, fn(y, args), but it is {fn!r}.")
+    check_choice("has_aux", has_aux, (True, False))
     check_parameters(y)
     check_instance("curvature", curvature, AbstractCurvatureMethod)
     with promotion() as keeps_setting:

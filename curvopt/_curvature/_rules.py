@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree, Scalar
 
 from .. import _sharding
-from .._checks import check_choice
+from .._checks import check_choice, check_instance
 from .._compat import primitive_name
 from .._tree import at_least_float32, tree_dot
 from ._equation import Arrays
@@ -384,7 +384,12 @@ def register_rule(
     `ValueError` if a primitive of that name has another rule, if there is no such rule, or
     if a bilinear primitive is given an `operand`.
     """
+    check_instance("primitive", primitive, jex.Primitive)
     check_choice("rule", rule, ("linear", "bilinear"))
+    if operand is not None and (type(operand) is not int or operand < 0):
+        raise ValueError(
+            f"operand must be None or an operand's index from 0, but it is {operand!r}."
+        )
     if rule == "bilinear" and operand is not None:
         raise ValueError(
             f"operand must be None for a bilinear primitive, but it is {operand!r}."

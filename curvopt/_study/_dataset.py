@@ -298,7 +298,7 @@ def final_metric(data: xr.Dataset, name: str) -> xr.DataArray:
     if not isinstance(data, xr.Dataset):
         raise ValueError(f"data must be the dataset of a study, but it is {data!r}.")
     known = [str(k) for k, v in data.items() if "evaluation_step" in v.dims]
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"there is no metric {name!r}; there are: {', '.join(known)}.")
     first = data[name].isel(evaluation_step=0, drop=True)
     return _last(data, name).where(ended_well(data, name), first)

@@ -64,7 +64,7 @@ class Execution:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, check_count(name, value))
-        if self.measure not in (None, True, False):
+        if not isinstance(self.measure, (bool, type(None))):
             raise ValueError(
                 f"measure must be True, False or None, but it is {self.measure!r}."
             )

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Int, PyTree
 
+from .._checks import check_instance
 from .._problem import AbstractProblem
 from ._dataset import dataset, final_metric, Outcome, Point
 from ._lane import lane_tree, start_like, unpacked
@@ -219,6 +220,8 @@ def load_run(
     `ValueError` if there is no such run, or more than one; [`curvopt.StudyError`][] as
     [`curvopt.load_study`][].
     """
+    if problem is not None:
+        check_instance("problem", problem, AbstractProblem)
     data = load_study(folder)
     asked = {"strategy": strategy, "seed": seed, **hyperparameters}
     at = _which(data, {k: x for k, x in asked.items() if x is not None})

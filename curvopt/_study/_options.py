@@ -1,6 +1,7 @@
 """How a study is run and saved, as the user asks."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ class Options:
                 f"save_every must be a number of seconds, at least 0, but it is "
                 f"{self.save_every!r}."
             )
+        # An integer may be larger than any float.
+        seconds = float(min(self.save_every, sys.float_info.max))
+        object.__setattr__(self, "save_every", seconds)
         if self.on_evaluation is not None and not callable(self.on_evaluation):
             raise ValueError(
                 "on_evaluation must be a function of a curvopt.Evaluation, but it is "

@@ -27,6 +27,9 @@ from ._options import Options
 from ._session import finished_session
 
 
+_MOST_SEEDS = 1_000_000
+
+
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     """The seeds as a list: `0 .. n - 1` for an integer `n`.
 
@@ -35,7 +38,7 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     `ValueError` if they are not distinct integers in the range of seeds.
     """
     if isinstance(seeds, (int, np.integer)):
-        return list(range(check_count("seeds", seeds)))
+        return list(range(check_count("seeds", seeds, at_most=_MOST_SEEDS)))
     try:
         found = np.asarray(seeds if hasattr(seeds, "dtype") else list(seeds))
     except (TypeError, ValueError, OverflowError):
@@ -62,7 +65,7 @@ def _check_values(name: Any, values: Any) -> tuple[float, ...]:
         )
     try:
         array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.asarray(np.nan)
     # In the dtype in which they will run: distinct values may coincide in float32.
     with np.errstate(over="ignore"):
@@ -429,6 +432,11 @@ def run_study(
     [`curvopt.StudyError`][] if the folder is not writable, is damaged, or holds another
     study; the error lists the differences.
     """
+    if not isinstance(hyperparameters, (Mapping, type(None))):
+        raise ValueError(
+            "hyperparameters must be values by name, {'learning_rate': [0.1, 1.0]}, but "
+            f"they are {hyperparameters!r}."
+        )
     made = strategies
     if hyperparameters and isinstance(strategies, Mapping):
         ready = LineSearchMinimiser, Family

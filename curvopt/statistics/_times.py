@@ -40,6 +40,13 @@ def time_to_target(
         )
     if np.isnan(numbers("target", target)).any():
         raise ValueError("target must be a number, but it is nan.")
+    try:
+        np.broadcast_to(target, curves.shape)
+    except ValueError:
+        raise ValueError(
+            f"target must be one number, or one for each of the curves, of shape "
+            f"{curves.shape}, but it has shape {np.shape(target)}."
+        ) from None
     clock = np.arange(curves.shape[-1], dtype=float)
     if times is not None:
         clock = numbers("times", times, ..., "time")
