@@ -18,7 +18,9 @@ from .._jaxpr import inner_jaxprs, open_jaxpr
 
 def counted_flops(program: Any) -> float:
     """XLA's count of a compiled program; `nan` where the backend gives none."""
-    return float((program.cost_analysis() or {}).get("flops", math.nan))
+    costs = program.cost_analysis()
+    # What only moves data has costs, but no entry for the operations that it lacks.
+    return float(costs.get("flops", 0.0)) if costs else math.nan
 
 
 def uncounted_flops(jaxpr: Any) -> float:
