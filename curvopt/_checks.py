@@ -130,8 +130,9 @@ def check_number(name: str, x: Any) -> None:
     if not hasattr(x, "dtype") and not isinstance(x, (bool, int, float, complex)):
         what = "None" if x is None else f"{x!r} of type {type(x).__name__}"
         raise ValueError(f"{name} must be a number, but it is {what}.")
-    if hasattr(x, "dtype") and not is_numeric(x.dtype):
-        raise ValueError(f"{name} must be a number, but its dtype is {x.dtype}: {x!r}.")
+    dtype = getattr(x, "dtype", None)
+    if dtype is not None and not is_numeric(dtype):
+        raise ValueError(f"{name} must be a number, but its dtype is {dtype}: {x!r}.")
     if isinstance(x, int) and abs(x) > _LARGEST:
         raise ValueError(
             f"{name} must be below 1.8e308 in size, but it has {len(str(abs(x)))} digits."

@@ -74,7 +74,8 @@ def best_point(
     final, ran, grids = final_metric(data, metric), was_run(data), _grids(data)
     if not isinstance(strategies, (list, tuple, type(None))):
         raise ValueError(
-            f"strategies must be a list of names, or None for all, but it is {strategies!r}."
+            "strategies must be a list of names, or None for all, but it is "
+            f"{strategies!r}."
         )
     names = list(grids) if strategies is None else list(strategies)
     unknown = [name for name in names if str(name) not in grids]
