@@ -98,6 +98,7 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize("question", CLAIMS)
+@pytest.mark.slow
 def test_sentences_have_the_numbers_of_the_results(question):
     numbers = {k: plain(x) for k, x in findings(question).numbers.items()}
     for name, claim in CLAIMS[question]:

@@ -42,6 +42,7 @@ def test_it_is_the_weighted_mean_of_all_points(regression, decay):
 
 
 @pytest.mark.parametrize("wrapped", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_steps_do_not_see_it(regression, wrapped):
     """Neither its value nor its derivative; in lanes and around micro-batches too."""
     solver = curvopt.LineSearchMinimiser(SGD(), BacktrackingArmijo())
@@ -56,6 +57,7 @@ def test_the_steps_do_not_see_it(regression, wrapped):
     assert not np.isclose(later, both.train_loss.values[..., 1:].T).any()
 
 
+@pytest.mark.slow
 def test_a_model_with_a_state(stateful):
     """Batch norm's state is passed on; an `equinox.nn.State` is used only once."""
     problem = curvopt.AveragedParameters(stateful, 0.5)

@@ -133,6 +133,7 @@ def test_gradients_in_half_precision_add_up():
     assert grad.dtype == jnp.bfloat16 and grad == 1
 
 
+@pytest.mark.slow
 def test_memory():
     """A loop that kept its activations would need as much as the batch at once."""
     problem = supervised(width=16, depth=6, batch_size=4096)

@@ -340,6 +340,7 @@ def test_gradient_of_the_minimiser_with_respect_to_args(x64):
     np.testing.assert_allclose(jax.grad(minimiser)(centre), 2 * centre, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_through_the_steps_with_respect_to_a_hyper_parameter(x64):
     """Guards the limits: an infinite one must not make the derivative nan."""
 
@@ -517,14 +518,10 @@ SEARCHES = {
 }
 
 
-# One that halves its step, and one that can lengthen it.
-FEW = {"Backtracking", "forward"}
-
-
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in FEW else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "Backtracking" else pytest.mark.slow)
         for name in SEARCHES
     ],
 )

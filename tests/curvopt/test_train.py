@@ -108,7 +108,10 @@ def test_chunks_do_not_change_the_numbers(regression):
     np.testing.assert_array_equal(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("rule", [BacktrackingArmijo(), CurvatureRescaling()])
+@pytest.mark.parametrize(
+    "rule",
+    [BacktrackingArmijo(), pytest.param(CurvatureRescaling(), marks=pytest.mark.slow)],
+)
 def test_batch_norm_and_dropout(rule, stateful):
     """The state moves once a step, however many trials the search makes; the
     randomness is new at each step, and the same within it."""

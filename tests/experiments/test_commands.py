@@ -405,6 +405,7 @@ def _own_process(arguments, **options):
     return subprocess.run([sys.executable, "-m", "experiments", *arguments], **options)
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal():
     """Guards against a layout that never ends, and takes all memory."""
     done = _own_process(["step-cost", "--help"], env={**os.environ, "COLUMNS": "5"})

@@ -59,6 +59,7 @@ def test_states_of_strategies(rule, direction):
 
 
 @pytest.mark.parametrize("name", LINE_SEARCHES)
+@pytest.mark.slow
 def test_states_of_optax(name):
     rule = LINE_SEARCHES[name]
     tx, y = optax.chain(optax.sgd(1.0), scale_by_line_search(rule)), start()

@@ -517,6 +517,7 @@ def test_flax():
     assert values[-1] < 0.3 * values[0]
 
 
+@pytest.mark.slow
 def test_equinox():
     x = jr.normal(jr.key(0), (32, 3))
     model = eqx.nn.MLP(3, "scalar", 8, 1, key=jr.key(0))

@@ -45,8 +45,15 @@ def start(dtype, other):
     return {"a": jnp.full(3, 2.0, dtype), "b": jnp.full(2, 0.5, other)}
 
 
-@pytest.mark.parametrize("rule, direction, method", CASES)
-@pytest.mark.parametrize("setting", SETTINGS)
+# Each under one setting in the tests that are always run.
+ROWS = [
+    pytest.param(setting, *case, marks=() if (i + k) % 2 else pytest.mark.slow)
+    for i, setting in enumerate(SETTINGS)
+    for k, case in enumerate(CASES)
+]
+
+
+@pytest.mark.parametrize("setting, rule, direction, method", ROWS)
 def test_a_healthy_problem_runs(setting, rule, direction, method):
     rule, direction = LINE_SEARCHES[rule], DIRECTIONS[direction]
     solver = curvopt.LineSearchMinimiser(direction, rule, curvature=method)

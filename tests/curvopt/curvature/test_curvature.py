@@ -85,7 +85,12 @@ def attention_loss():
 
 
 @pytest.mark.parametrize(
-    "make", [mlp_loss, cnn_loss, pytest.param(attention_loss, marks=pytest.mark.slow)]
+    "make",
+    [
+        mlp_loss,
+        pytest.param(cnn_loss, marks=pytest.mark.slow),
+        pytest.param(attention_loss, marks=pytest.mark.slow),
+    ],
 )
 def test_networks_against_the_dense_hessian(make, x64):
     check(*make())

@@ -125,7 +125,12 @@ def test_two_products_are_accurate_in_float32(which):
 
 
 @pytest.mark.parametrize(
-    "dtype, limit", [("float64", 1e-12), ("float16", 0.02), ("bfloat16", 0.1)]
+    "dtype, limit",
+    [
+        pytest.param("float64", 1e-12, marks=pytest.mark.slow),
+        ("float16", 0.02),
+        ("bfloat16", 0.1),
+    ],
 )
 def test_each_dtype(dtype, limit):
     with jax.enable_x64(dtype == "float64"):

@@ -48,6 +48,7 @@ def test_the_batch_is_where_it_is_said_to_be():
     assert model.report().equations[0].primitive == "dot_general"
 
 
+@pytest.mark.slow
 def test_it_is_in_a_study(regression):
     from strategies import CurvatureRescaling, SGD
 

@@ -751,6 +751,7 @@ class TestBadInput:
                 plots.learning_curves(data, width=width)
 
 
+@pytest.mark.slow
 def test_plots_are_loaded_when_they_are_asked_for():
     code = (
         "import sys, curvopt; assert 'matplotlib' not in sys.modules; "

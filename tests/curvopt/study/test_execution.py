@@ -23,11 +23,11 @@ STRATEGIES = {
 }
 
 
-def study(problem, **how):
+def study(problem, names=tuple(STRATEGIES), **how):
     how = {"workers": 1} | how
     return curvopt.run_study(
         problem,
-        STRATEGIES,
+        {name: STRATEGIES[name] for name in names},
         seeds=5,
         steps=11,
         evaluations=2,
@@ -42,13 +42,13 @@ def chosen(data):
 
 def test_no_choice_changes_a_result(regression, stateful):
     """Two at once leave one lane over: its group is filled up."""
-    for problem, *ways in (
-        (regression, ("scan", 1, 1), ("dispatch", 2, 1)),
-        (stateful, ("scan", 2, 2)),
+    for problem, name, *ways in (
+        (regression, "searched", ("scan", 1, 1), ("dispatch", 2, 1)),
+        (stateful, "rescaled", ("scan", 2, 2)),
     ):
-        expected = study(problem)
+        expected = study(problem, [name])
         for loop, lanes, workers in ways:
-            data = study(problem, loop=loop, lanes_at_once=lanes, workers=workers)
+            data = study(problem, [name], loop=loop, lanes_at_once=lanes, workers=workers)
             assert {(c["loop"], c["lanes_at_once"]) for c in chosen(data)} == {
                 (loop, lanes)
             }
@@ -82,6 +82,7 @@ class Convolutions(curvopt.AbstractProblem):
         return 1
 
 
+@pytest.mark.slow
 def test_convolutions_on_a_cpu_are_dispatched(regression):
     for choice in chosen(study(Convolutions())):
         assert (choice["loop"], choice["lanes_at_once"]) == ("dispatch", 1)
@@ -90,6 +91,7 @@ def test_convolutions_on_a_cpu_are_dispatched(regression):
         assert (choice["loop"], choice["lanes_at_once"]) == ("scan", 5)
 
 
+@pytest.mark.slow
 def test_lanes_are_split_by_the_memory_of_the_compiled_program(regression):
     whole = study(regression)
     origins = [_lane.Origin(_lane.seed_key(k)) for k in range(5)]
@@ -212,6 +214,7 @@ def test_metrics_one_lane_after_another(regression, monkeypatch):
     np.testing.assert_allclose(data.train_loss, expected.train_loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_choice_is_said(regression, capsys, monkeypatch):
     import tqdm
 

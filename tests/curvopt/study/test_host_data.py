@@ -165,6 +165,7 @@ def test_a_measurement_loads_nothing(batch, monkeypatch):
     assert len(batch.asked) == 9 and set(batch.asked.values()) == {1}
 
 
+@pytest.mark.slow
 def test_training(batch):
     """The seed is the one that the key was made from."""
     how = {"steps": 7, "progress": False}
@@ -239,6 +240,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_resumes(batch, tmp_path):
     folder, one = tmp_path / "study", {"two": STRATEGIES["two"]}
     tests = [str(path) for path in Path(__file__).parents[:2]]
@@ -401,6 +403,7 @@ def in_order(batch, **options):
     return Own(curvopt.HostData.from_iterator(batch, steps_per_epoch=3, **options))
 
 
+@pytest.mark.slow
 def test_iterators_that_repeat(batch, tmp_path):
     """Strategies see the same batches, and a study that is extended goes on."""
     endless = lambda seed: (batch(seed, step) for step in itertools.count())

@@ -72,7 +72,7 @@ def stop_after(monkeypatch):
     yield after
 
 
-@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_study_goes_on_where_it_was(
     regression, averaged, tmp_path, stop_after, monkeypatch
 ):
@@ -112,6 +112,7 @@ def test_lanes_that_have_all_diverged(regression, tmp_path, stop_after, monkeypa
     assert_same(study(regression, tmp_path, strategies=wild, steps=100), whole)
 
 
+@pytest.mark.slow
 def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
     """NumPy's files know no bfloat16, and no typed random keys."""
 
@@ -208,6 +209,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_kill_9(regression, tmp_path, request):
     """At whatever moment: moments are drawn from the time that a run takes, counted from
     when it has saved something. `--kills 20` kills it twenty times."""
@@ -273,7 +275,9 @@ class TestErrors:
         with pytest.raises(curvopt.StudyError, match="another study:\n  poison: inf → 3.0"):
             study(type(regression)(poison=3.0), tmp_path)
 
-    @pytest.mark.parametrize("finished", [True, False])
+    @pytest.mark.parametrize(
+        "finished", [pytest.param(True, marks=pytest.mark.slow), False]
+    )
     @pytest.mark.parametrize("method", ["loss", "evaluate", "init"])
     def test_code_that_changed(
         self, regression, tmp_path, stop_after, monkeypatch, method, finished
@@ -297,6 +301,7 @@ class TestErrors:
             study(regression, tmp_path, strategies=only)
         jax.clear_caches()
 
+    @pytest.mark.slow
     def test_the_code_of_a_strategys_init(self, regression, tmp_path):
         """Guards against runs of two strategies under one name."""
 

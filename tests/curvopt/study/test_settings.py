@@ -49,6 +49,7 @@ SETTINGS = {
     "setting",
     ["checks", *(pytest.param(k, marks=pytest.mark.slow) for k in ("strict", "rbg"))],
 )
+@pytest.mark.slow
 def test_all_works(setting, regression, tmp_path):
     expected = study(regression, seeds=3)
     with configured(**SETTINGS[setting]):

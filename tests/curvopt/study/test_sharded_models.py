@@ -247,6 +247,7 @@ def check_rows(found, rows):
 FEW = [covering("explicit")[9]]
 
 
+@pytest.mark.slow
 def test_a_few():
     """Guards against an engine or strategies that gather, or that mix the devices' parts:
     in one process of four devices."""

@@ -158,6 +158,7 @@ def test_a_grid_is_one_program_and_equals_single_runs(regression, traces):
         )
 
 
+@pytest.mark.slow
 def test_two_hyperparameters(regression):
     """All combinations, each where its coordinates say."""
     family = lambda rate, beta: curvopt.LineSearchMinimiser(
@@ -176,6 +177,7 @@ def test_two_hyperparameters(regression):
     np.testing.assert_allclose(chosen.train_loss, single.train_loss, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_norm_of_the_gradient(regression):
     """Recorded where the direction reads the gradient, and not computed where not."""
     strategies = {
@@ -315,6 +317,7 @@ def test_a_diverged_run_counts_as_its_start_whatever_its_metric_says(regression)
         curvopt.final_metric(data, "loss")
 
 
+@pytest.mark.slow
 def test_numbers_that_are_equal_and_of_other_types(regression):
     """Guards against the compiled program of `1` for `1.0`."""
 
@@ -347,6 +350,7 @@ def test_numbers_that_are_equal_and_of_other_types(regression):
     assert first[0] == 2 * first[1] == 2 * first[2]
 
 
+@pytest.mark.slow
 def test_costs_of_directions_that_look_alike(regression):
     """Guards against the price of one optax transformation for another."""
     solver = lambda tx: curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0))

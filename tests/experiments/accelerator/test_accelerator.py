@@ -69,6 +69,7 @@ def test_values_are_those_of_float64(measured):
     assert len(lanes) == 1 and lanes[0]["relative_error"] < 1e-5
 
 
+@pytest.mark.slow
 def test_costs_are_over_one_gradient(measured):
     rows = measured("cost")
     assert [(row["precision"], row["method"]) for row in rows] == [
@@ -270,6 +271,7 @@ sys.exit(main(["compare"]))
 """
 
 
+@pytest.mark.slow
 def test_it_needs_no_optional_package(tmp_path):
     """Nor does it import one; other commands say what they need."""
     root = Path(__file__).parents[3]

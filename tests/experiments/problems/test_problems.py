@@ -111,7 +111,10 @@ def _trained(problem, params):
     return before, _evaluate(problem, params), losses
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    ["autoencoder", "lenet", pytest.param("lenet, not smooth", marks=pytest.mark.slow)],
+)
 def test_shapes_and_training(case, few):
     make, untrained, shapes, names = CASES[case]
     problem = make(few, batch_size=32, evaluated=60)

@@ -70,6 +70,7 @@ def test_colours_are_standardised_each_by_itself(colourful):
     np.testing.assert_allclose(x.std(axis=(0, 2, 3)), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_state_is_updated_and_evaluated_with(colourful):
     problem = tiny(colourful)
     params, before = _init(problem, jr.key(0))

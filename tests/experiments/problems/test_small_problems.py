@@ -235,6 +235,7 @@ def test_blocks_of_the_hessian(x64):
     np.testing.assert_allclose(found, dense, rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_pendulum_swings_up():
     """Not in the unknowns alone: with the controls that are found, in the simulation."""
     problem = Pendulum()

@@ -114,7 +114,10 @@ def test_an_epoch_goes_through_all_windows_once():
     assert list(first) != list(second), "shuffled anew"
 
 
-@pytest.mark.parametrize("evaluated, train, test", [(None, 40, 9), (7, 7, 7), (10, 10, 9)])
+@pytest.mark.parametrize(
+    "evaluated, train, test",
+    [pytest.param(None, 40, 9, marks=pytest.mark.slow), (7, 7, 7), (10, 10, 9)],
+)
 def test_what_is_evaluated(evaluated, train, test):
     problem = GRUCharacters(PLACES, width=2, length=4, batch_size=6, evaluated=evaluated)
     problem, seen = problem.problem, []

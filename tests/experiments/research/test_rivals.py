@@ -253,6 +253,7 @@ def test_polynomial_average():
     assert float(average) == pytest.approx(by_hand)
 
 
+@pytest.mark.slow
 def test_what_is_reported(tmp_path):
     """And schedule-free is evaluated at its average, which by hand is, at a constant rate,
     the mean of all `z`."""

@@ -167,6 +167,7 @@ def test_a_file_to_a_folder(finished):
         assert (out / "figures" / f"{name}.pdf").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_run_again(finished, capsys):
     out = finished.parent / "out"
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/study.sqlite")}
