@@ -177,7 +177,9 @@ def test_ctrl_c_ends_with_everything_saved(
 def test_what_schedulers_send(regression, tmp_path, number):
     """Saved as by Ctrl-C, and then the process ends as it would have ended."""
     code = KILLED.format(tests=TESTS, folder=str(tmp_path), steps=100_000, every=1e9)
-    process = subprocess.Popen([sys.executable, "-c", code])
+    # A signal that is ignored here, as under nohup, would be ignored there.
+    default = f"import signal; signal.signal({number:d}, signal.SIG_DFL)"
+    process = subprocess.Popen([sys.executable, "-c", f"{default}\n{code}"])
     while not (tmp_path / "study.sqlite").exists() or not saved(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)

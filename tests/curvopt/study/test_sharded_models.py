@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec as P
-from strategies_by_name import covering, DIRECTIONS, LINE_SEARCHES, product
+from strategies_by_name import covering, DIRECTIONS, LINE_SEARCHES
 
 import curvopt
 from strategies import Adam, CurvatureRescaling, Momentum
@@ -259,21 +259,9 @@ def test_a_few():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_strategy(kind):
-    """Each direction and each line search; the product is marked."""
+    """Each direction and each line search."""
     rows = covering(kind)
     check_rows(run("steps", *map(named, rows), devices=4), rows)
-
-
-@pytest.mark.parametrize(
-    "direction, rule, kind",
-    [
-        pytest.param(*row.values, marks=[*row.marks, pytest.mark.slow])
-        for row in product(*KINDS)
-    ],
-)
-def test_every_pair(direction, rule, kind):
-    row = direction, rule, kind
-    check_rows(run("steps", named(row), devices=4), [row])
 
 
 class TestSharding:
