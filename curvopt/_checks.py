@@ -12,7 +12,7 @@ from . import _compat
 
 
 def _described(path: Any, leaf: Any) -> str:
-    where = jtu.keystr(path) or "the parameters"
+    where = jtu.keystr(path) or "the array"
     if hasattr(leaf, "dtype"):
         return f"{where} has dtype {leaf.dtype} and shape {leaf.shape}"
     return f"{where} is {leaf!r} of type {type(leaf).__name__}"

@@ -123,7 +123,13 @@ def tree_norm(a: PyTree) -> Scalar:
 def tree_zeros(y: PyTree) -> PyTree:
     """Zeros shaped like `y`, in float32 or wider: the start of an average over steps."""
     _arrays("y", y)
-    return jtu.tree_map(lambda x: _sharding.zeros_like(at_least_float32(x)), y)
+
+    # From the types: `y` may be abstract, as where shardings are made of an optax state.
+    def zeros(x: Array) -> Array:
+        struct = _sharding.struct_of(x)
+        return _sharding.zeros(struct._replace(dtype=scalar_dtype(x)))
+
+    return jtu.tree_map(zeros, y)
 
 
 def tree_copy(a: PyTree) -> PyTree:

@@ -39,13 +39,14 @@ class ScaleByLineSearchState(NamedTuple):
     **Attributes:**
 
     - `count`: the number of updates so far.
-    - `line_search`: the arrays of the line search's own state.
+    - `line_search`: the arrays of the line search's own state; those shaped like the
+        parameters are together, as a pytree, so that `optax.tree.map_params` finds them.
     - `step_size`: the last $\tau$.
     - `info`: the [`curvopt.StepInfo`][] of the last update: slope, curvature, guards.
     """
 
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
-    line_search: tuple[Array, ...]
+    line_search: tuple[PyTree[Array], ...]
     step_size: Scalar
     info: Any
 
@@ -96,7 +97,7 @@ def scale_by_line_search(
         own = line_search.checked_init(params)
         return ScaleByLineSearchState(
             count=jnp.array(0, jnp.int32),
-            line_search=tuple(jax.tree.leaves(own)),
+            line_search=_parts(own, params),
             step_size=jnp.zeros((), dtype),
             info=_named(curvopt.StepInfo().astype(dtype)),
         )
@@ -107,7 +108,7 @@ def scale_by_line_search(
         state = jax.tree.map(jnp.asarray, state)  # a restored checkpoint has NumPy arrays
         line = curvopt.Line(params, updates, updates, model)
         structure = jax.tree.structure(jax.eval_shape(line_search.checked_init, params))
-        before = jax.tree.unflatten(structure, state.line_search)
+        before = jax.tree.unflatten(structure, jax.tree.leaves(state.line_search))
         step_size, info, own = line_search.checked_step(line, state.count, before)
         # The check must be on a value that is used, or it is removed as dead code.
         step_size = eqx.error_if(
@@ -124,9 +125,8 @@ def scale_by_line_search(
             ).astype(u.dtype),
             updates,
         )
-        leaves = tuple(jax.tree.leaves(own))
         return scaled, ScaleByLineSearchState(
-            state.count + 1, leaves, step_size, _named(info)
+            state.count + 1, _parts(own, params), step_size, _named(info)
         )
 
     def update(
@@ -205,6 +205,13 @@ def scale_by_cdat(
     The arguments are those of [`strategies.CDAT`][] and
     [`strategies.scale_by_line_search`][]."""
     return scale_by_line_search(CDAT(sigma, average, epsilon), curvature=curvature)
+
+
+def _parts(state: PyTree, params: PyTree) -> tuple[PyTree, ...]:
+    """The arrays of a state, those shaped like the parameters together."""
+    like = jax.tree.structure(params)
+    is_part = lambda x: jax.tree.structure(x) == like
+    return tuple(jax.tree.leaves(state, is_leaf=is_part))
 
 
 # Cached: two types of the same name would be different tree structures.

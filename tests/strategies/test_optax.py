@@ -543,6 +543,21 @@ def test_tools_of_optax_and_flax_see_the_state(name):
     tx.update(jax.grad(loss)(y), read, y, value_fn=loss)
 
 
+@pytest.mark.parametrize("name", LINE_SEARCHES)
+def test_what_is_shaped_like_the_parameters_is_found(name, unchecked):
+    """Guards against a state without structure, of which no shardings can be made."""
+    tx = optax.chain(optax.trace(0.9), scale_by_line_search(LINE_SEARCHES[name]))
+    y = {"a": jnp.ones((2, 3)), "b": jnp.ones(2)}
+    # Abstract parameters, as where shardings are made before the arrays.
+    state = tx.init(jax.eval_shape(lambda: y))
+    assert jax.tree.structure(state) == jax.tree.structure(tx.init(y))
+    marked = optax.tree.map_params(
+        tx, lambda x: "a parameter", state, transform_non_params=lambda x: "another"
+    )
+    for part, mark in zip(jax.tree.leaves(state), jax.tree.leaves(marked), strict=True):
+        assert (mark == "a parameter") == (part.shape in [(2, 3), (2,)])
+
+
 @pytest.mark.parametrize("name", ["model", "grad", "value", "curvature"])
 def test_a_keyword_of_a_loss_that_is_taken(name):
     tx, y = scale_by_curvature(), jnp.ones(2)
