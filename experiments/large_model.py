@@ -1,4 +1,4 @@
-"""The memory of one model over several devices, by XLA's analysis of a compiled step."""
+"""One model over several devices: the memory of each, and the losses of one device."""
 
 import dataclasses
 import functools
@@ -9,11 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding
 
 import curvopt
-from strategies import Adam, CurvatureRescaling
+from strategies import Adam, recipes
 
 from ._formatting import markdown
 from .problems import TransformerNetwork
@@ -22,8 +23,9 @@ from .problems import TransformerNetwork
 @dataclasses.dataclass(frozen=True)
 class LargeModel:
     """Compile a step of a transformer over all devices, and print the bytes of each device
-    by XLA's analysis: with the model on every device, and fully sharded. Nothing is run,
-    and no parameter is made. Adam is rescaled by the curvature.
+    by XLA's analysis: with the model on every device, and fully sharded. Adam is rescaled
+    by the curvature. With --steps these programs run, and their losses are compared with
+    those of one device; without, no parameter is made.
 
     Devices of a CPU: `XLA_FLAGS=--xla_force_host_platform_device_count=8`.
     """
@@ -43,52 +45,77 @@ class LargeModel:
     batch_size: int = 8
     """Sequences in a batch."""
 
+    steps: int = 0
+    """Steps to run. Each symbol of a sequence is the successor of the one before."""
 
-def _network(config: LargeModel, key: Any) -> TransformerNetwork:
-    return TransformerNetwork(
+
+def _start(config: LargeModel) -> tuple[Any, Any]:
+    """The network, and the state of the strategy."""
+    network = TransformerNetwork(
         config.width,
         config.layers,
         max(1, config.width // 64),
         config.length,
         config.symbols,
         scanned=True,
-        key=key,
+        key=jr.key(0),
     )
+    params = eqx.filter(network, eqx.is_array)
+    return network, _solver(config).init_strategy(params, jr.key(1))
 
 
-def _analysed(config: LargeModel, sharding: curvopt.Sharding) -> Any:
-    """XLA's memory analysis of a step."""
-    network = eqx.filter_eval_shape(functools.partial(_network, config), jr.key(0))
+def _solver(config: LargeModel) -> curvopt.LineSearchMinimiser:
+    return recipes.rescaled(Adam(), steps=max(1, config.steps))
+
+
+def _text(config: LargeModel, step: int) -> Any:
+    """A batch: sequences with one symbol more than the network reads."""
+    key = jr.fold_in(jr.key(2), step)
+    first = jr.randint(key, (config.batch_size, 1), 0, config.symbols)
+    return (first + jnp.arange(config.length + 1)) % config.symbols
+
+
+def _compiled(config: LargeModel, sharding: curvopt.Sharding) -> Any:
+    """A step, compiled for shapes alone."""
+    network, state = eqx.filter_eval_shape(_start, config)
     is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)
     params, static = eqx.partition(network, is_struct)
-    solver = curvopt.LineSearchMinimiser(Adam(), CurvatureRescaling(along="fresh"))
-    state = eqx.filter_eval_shape(solver.init_strategy, params, jr.key(0))
-    params, state = sharding.put((params, state), params)
-    text = jax.ShapeDtypeStruct(
-        (config.batch_size, config.length),
-        jnp.int32,
-        sharding=NamedSharding(sharding.mesh, sharding.batch),
-    )
+    placed = sharding.put((params, state), params)
+    at = NamedSharding(sharding.mesh, sharding.batch)
+    text = eqx.filter_eval_shape(_text, config, 0)
+    text = jax.ShapeDtypeStruct(text.shape, text.dtype, sharding=at)
+    solver = _solver(config)
 
     def loss(params: Any, text: Any) -> Any:
-        logits = jax.vmap(eqx.combine(params, static))(text)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, text)
+        logits = jax.vmap(eqx.combine(params, static))(text[:, :-1])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, text[:, 1:])
         return jnp.mean(losses), None
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, state: Any, text: Any) -> Any:
-        count = jnp.array(0, jnp.int32)
-        new, after, record, _ = solver.update(loss, params, text, count, state)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(carry: Any, text: Any, count: Any) -> Any:
+        params, state, record, _ = solver.update(loss, carry[0], text, count, carry[1])
         place = lambda old, x: jax.lax.with_sharding_constraint(x, old.sharding)
-        new, after = jax.tree.map(place, (placed, placed_state), (new, after))
-        return new, after, record
+        return jax.tree.map(place, placed, (params, state)), record.loss
 
-    placed, placed_state = params, state
-    return step.lower(params, state, text).compile().memory_analysis()
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return step.lower(placed, text, count).compile()
+
+
+def _losses(config: LargeModel, sharding: curvopt.Sharding, step: Any) -> list[float]:
+    """The losses of the first steps."""
+    network, state = _start(config)
+    params = eqx.filter(network, eqx.is_array)
+    carry, losses = sharding.put((params, state), params), []
+    at = NamedSharding(sharding.mesh, sharding.batch)
+    for count in range(config.steps):
+        text = jax.device_put(_text(config, count), at)
+        carry, loss = step(carry, text, jnp.asarray(count, jnp.int32))
+        losses.append(float(loss))
+    return losses
 
 
 def large_model(config: LargeModel) -> None:
-    """Print the table.
+    """Print the tables.
 
     **Raises:**
 
@@ -110,17 +137,26 @@ def large_model(config: LargeModel) -> None:
             f"--batch-size must be a multiple of the {len(devices)} devices, but it is "
             f"{config.batch_size}."
         )
-    network = eqx.filter_eval_shape(functools.partial(_network, config), jr.key(0))
+    network, _ = eqx.filter_eval_shape(_start, config)
     shapes = [x.shape for x in jax.tree.leaves(network) if hasattr(x, "shape")]
     print(
         f"{sum(map(math.prod, shapes)) / 1e6:,.1f} million parameters; a step of Adam, "
         f"rescaled, on {config.batch_size} x {config.length}. MB on each device:\n"
     )
     rows = [["", "parameters and state", "temporaries", "all"]]
-    for name, sharding in placements.items():
-        memory = _analysed(config, sharding)
+    steps = {name: _compiled(config, sharding) for name, sharding in placements.items()}
+    for name, step in steps.items():
+        memory = step.memory_analysis()
         held, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
         more = memory.output_size_in_bytes - memory.alias_size_in_bytes
         sizes = (held, temporary, held + temporary + more)
         rows.append([name, *(f"{x / 1e6:,.0f}" for x in sizes)])
     print(markdown(rows))
+    if config.steps:
+        losses = {name: _losses(config, placements[name], steps[name]) for name in steps}
+        one = np.array(losses["one device"])
+        rows = [["", "first loss", "last loss", "largest relative difference"]]
+        for name, own in losses.items():
+            apart = np.max(np.abs(own - one) / one)
+            rows.append([name, f"{own[0]:.6f}", f"{own[-1]:.6f}", f"{apart:.1e}"])
+        print(f"\n{config.steps} steps:\n\n{markdown(rows)}")

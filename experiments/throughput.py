@@ -111,6 +111,13 @@ def throughput(config: Throughput) -> None:
     for name in ("seeds", "steps", "rates", "repeats"):
         curvopt.check_count(f"--{name}", getattr(config, name))
     problems = {name: problem_named(name, config.data_dir) for name in config.problems}
+    for name, problem in problems.items():
+        if problem.host_data is not None:
+            raise ValueError(
+                f"--problems must have their data on the device, but {name} has them on "
+                "the host: the rivals are compiled loops, which cannot wait for a batch. "
+                "`host-data` measures what waiting costs."
+            )
     runs = Runs(config.seeds, config.rates, config.steps)
     asked = [
         (f"{name}: {strategy}", problem, strategy, _ways(runs, problem, strategy))

@@ -388,16 +388,23 @@ def test_micro_batches(capsys):
 
 @pytest.mark.slow
 def test_large_model():
-    """On eight devices of a CPU; parameters and state fall to an eighth."""
+    """On eight devices of a CPU: parameters and state fall to an eighth, and the losses are
+    those of one device."""
     flags = "--xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"}
     sizes = ["--width", "128", "--layers", "2", "--symbols", "4096", "--length", "16"]
-    done = _own_process(["large-model", *sizes], env=environment, timeout=600)
+    arguments = ["large-model", *sizes, "--steps", "5"]
+    done = _own_process(arguments, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
-    rows = [line.split("|") for line in done.stdout.splitlines() if "device" in line]
-    held, _, needed = zip(*([float(x.replace(",", "")) for x in r[2:5]] for r in rows[1:]))
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    rows = [line.split("|")[2:5] for line in lines if "device" in line]
+    numbers = [[float(x.replace(",", "")) for x in row] for row in rows]
+    held, _, needed = zip(*numbers[:3])
     assert held[0] == held[1] > 0 and held[2] <= held[0] / 8 + 1
     assert needed[0] > needed[1] > needed[2]
+    first, last, apart = zip(*numbers[3:])
+    assert len(first) == 3 and np.isfinite(last).all()
+    assert apart[0] == 0 and max(apart) < 1e-5
 
 
 def _own_process(arguments, **options):
@@ -459,6 +466,30 @@ def test_what_curvopt_refuses_is_a_message(tmp_path, capsys):
     (tmp_path / "experiment.json").write_text("[]")
     assert main(["report", str(tmp_path)]) == 2
     assert "there is no study in" in capsys.readouterr().err
+
+
+def test_throughput_of_data_on_the_host(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "from_host.py").write_text(FROM_HOST)
+    arguments = ["--problems", "quadratic", "from_host:problem", "--steps", "2"]
+    assert main(["throughput", *arguments]) == 2
+    assert "but from_host:problem has them on the host" in capsys.readouterr().err
+
+
+FROM_HOST = """
+import equinox as eqx
+import numpy as np
+import optax
+
+import curvopt
+
+x = np.ones((8, 3), np.float32)
+problem = curvopt.SupervisedProblem(
+    curvopt.EquinoxModel(lambda key: eqx.nn.MLP(3, 2, 4, 1, key=key)),
+    loss=optax.squared_error,
+    train=curvopt.HostData.from_arrays((x, x[:, :2]), batch_size=4),
+)
+"""
 
 
 def test_throughput_of_a_way_that_there_is_not(capsys):
