@@ -122,26 +122,31 @@ class Watch:
             # Saved first: a process that is killed meanwhile does not report it again.
             records.reported[runs[new]] = step
             self._save()
-            before = records.stopped_at[runs].copy()
+            before, errors = records.stopped_at[runs].copy(), list[Exception]()
             try:
                 for k in new.tolist():
                     run = int(runs[k])
                     own = {name: float(x[k]) for name, x in metrics.items()}
                     del own[FINITE]
-                    answer = self._function(
-                        Evaluation(
-                            self._strategy,
-                            outcome.points[run],
-                            outcome.seeds[run],
-                            step,
-                            own,
-                            lanes,
-                            int(at[k]),
-                        )
+                    evaluation = Evaluation(
+                        self._strategy,
+                        outcome.points[run],
+                        outcome.seeds[run],
+                        step,
+                        own,
+                        lanes,
+                        int(at[k]),
                     )
+                    try:
+                        answer = self._function(evaluation)
+                    except Exception as error:  # the other runs are told now or never
+                        errors.append(error)
+                        continue
                     # A run that has not made a step cannot be stopped.
                     if step and _is_true(answer):
                         records.stopped_at[run] = step
             finally:
                 if (records.stopped_at[runs] != before).any():
                     self._save()
+            if errors:
+                raise errors[0]

@@ -378,7 +378,7 @@ def run_study(
 
     With a `folder`, records and states are saved along the way. **The same study in the
     same folder resumes**, whenever it was killed, and ends with the same numbers, bit for
-    bit on the same machine. **A larger study extends it**: more seeds, values, strategies
+    bit on the same devices. **A larger study extends it**: more seeds, values, strategies
     or steps (if the strategies do not depend on the number of steps); only the missing runs
     and steps are made. An added seed equals the same seed of one larger study up to
     rounding, and bit for bit if it runs at the same width. If `evaluations` grows, a run
@@ -392,8 +392,9 @@ def run_study(
     these steps again. If it returns `True` after at least one step, that run stops: its
     later records are nan, `stopped_at` has the step, and it stays stopped when the study is
     resumed or extended. The other runs do not change. Runs that have all diverged for good
-    are not evaluated any more. An error of the function ends the study with everything
-    saved. Of several processes, the one that makes a run calls it.
+    are not evaluated any more. An error of the function ends the study, once the runs that
+    are evaluated together have all been reported, with everything saved. Of several
+    processes, the one that makes a run calls it.
 
     **Arguments:**
 

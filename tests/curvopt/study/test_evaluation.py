@@ -112,7 +112,11 @@ def test_a_study_ends_when_all_are_stopped(regression, stop_after):
 
 
 def test_an_error_in_one_of_two_groups(regression, tmp_path):
+    """Of two lanes that are evaluated together, the second one is told as well."""
+    told = Told()
+
     def on_evaluation(evaluation):
+        told(evaluation)
         if evaluation.strategy == "b" and evaluation.step == 20:
             raise ZeroDivisionError("mine")
 
@@ -121,7 +125,9 @@ def test_an_error_in_one_of_two_groups(regression, tmp_path):
     made = curvopt.load_study(tmp_path).steps_made
     assert (made.sel(strategy="a") == 40).all()
     assert made.sel(strategy="b").max() == 20
-    assert_same(study(regression, tmp_path), study(regression))
+    assert_same(study(regression, tmp_path, on_evaluation=told), study(regression))
+    runs = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+    assert told.counts == Counter((*r, k) for r in runs for k in (0, 10, 20, 30, 40))
 
 
 def test_a_damaged_run_that_was_stopped(regression, tmp_path):
