@@ -34,7 +34,8 @@ class TrainResult(eqx.Module):
     ```
 
     where `count` is the number of steps so far, as an array. (If the line search makes two
-    steps on a batch, `batch` and `fold_in` take half of it.)
+    steps on a batch, `batch` and `fold_in` take half of it.) Data on the host come from
+    `data = next(problem.host_data.batches(seed, count))`, for the key of that seed.
 
     **Attributes:**
 
@@ -79,7 +80,7 @@ def train(
     With a `folder` the run is saved as it goes, like a study of one run. **The same call
     resumes it**, whenever it was killed. **More `steps` extend it**, if the solver does not
     depend on their number. Either way it ends with the numbers of a run without a break,
-    bit for bit on the same machine. Ctrl-C, SIGTERM and SIGHUP stop it with everything
+    bit for bit on the same devices. Ctrl-C, SIGTERM and SIGHUP stop it with everything
     saved; in an interactive session, such as a notebook, Ctrl-C returns what there is.
     [`curvopt.load_study`][] and [`curvopt.load_run`][] read the folder. Of several
     processes of `jax.distributed` the first makes the run, and all return its result.

@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import time
+import types
+import unittest.mock
 from pathlib import Path
 
 import jax
@@ -117,7 +120,48 @@ def check_training_loop(names):
     assert after < before / 2
 
 
+class Logged:
+    """In place of a library for logging: keeps what it is told."""
+
+    def __init__(self, *_, **__):
+        self.rows = []
+
+    def add_scalar(self, tag, scalar_value, global_step):  # as a SummaryWriter
+        self.rows.append((global_step, tag, scalar_value))
+
+    def log(self, data, step):  # as a run of wandb
+        self.rows += [(step, name, value) for name, value in data.items()]
+
+
+def check_logging(names):
+    """The blocks for libraries that are not installed pass on each metric once."""
+    text = (GUIDES / "long_runs.md").read_text("utf-8")
+    indented = re.findall(r"(?:^(?: {4}.*)?\n)+", text, re.M)
+    found = [textwrap.dedent(block) for block in indented if "import" in block]
+    loggers = ("tensorboardX", "SummaryWriter", "writer"), ("wandb", "init", "run")
+    for block, (library, maker, kept) in zip(found, loggers, strict=True):
+        module, own = types.SimpleNamespace(**{maker: Logged}), {}
+        with unittest.mock.patch.dict(sys.modules, {library: module}):
+            exec(block, own)
+        history = curvopt.train(
+            names["problem"],
+            names["solver"],
+            names["key"],
+            steps=4,
+            evaluations=2,
+            on_evaluation=own["log"],
+        ).history
+        metrics = [k for k, x in history.items() if "evaluation_step" in x.dims]
+        expected = [
+            (step, name, float(history[name].sel(evaluation_step=step)))
+            for step in (0, 2, 4)
+            for name in metrics
+        ]
+        assert len(metrics) > 1 and sorted(own[kept].rows) == sorted(expected)
+
+
 def check_long_runs(names):
+    check_logging(names)
     whole = curvopt.train(
         names["problem"], names["solver"], names["key"], steps=300, evaluations=20
     )
