@@ -266,7 +266,7 @@ class _File:
         row = (*span, steps, evaluations, _sum(*span, steps, evaluations))
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM state WHERE cohort = ? AND run = ?", at)
-        data = b"".join(np.ascontiguousarray(x).tobytes() for x in piece.state)
+        data = b"".join(np.ravel(x).view(np.uint8).data for x in piece.state)
         # Rounded up; an empty state has one part too.
         for part in range(max(1, -(-len(data) // _PART))):
             own = data[part * _PART : (part + 1) * _PART]
