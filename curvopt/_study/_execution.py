@@ -22,7 +22,8 @@ class Execution:
 
     A field that is `None` is chosen automatically: by the backend, by XLA's memory analysis
     of the compiled program and, if it pays, by a short measurement. A study resumed from
-    its folder runs as it was begun, whatever is given here.
+    its folder runs as it was begun, whatever is given here, except for `devices` and
+    `sharding`: on others its numbers are the same to rounding, and the change is recorded.
 
     **Arguments:**
 
@@ -72,6 +73,13 @@ class Execution:
             self._check_devices()
         if self.sharding is not None:
             check_instance("sharding", self.sharding, Sharding)
+            if not set(self.sharding.mesh.devices.flat) <= set(jax.local_devices()):
+                raise ValueError(
+                    "sharding must have a mesh of this process's devices, "
+                    "`jax.local_devices()`: in `train` and studies several processes share "
+                    "the lanes, not one model. A loop of your own runs one model over "
+                    "processes: `sharding.put` places its arrays."
+                )
             if self.devices is not None:
                 raise ValueError(
                     "devices must be left out beside a sharding, whose mesh has them, but "
@@ -112,6 +120,7 @@ class Choice:
     - `longest`: the most steps that the compiled program makes in one call.
     - `evaluate_at_once`: whether the metrics of a group's lanes are evaluated together.
     - `reason`: why this was chosen.
+    - `places`: on which devices, and how split over them: at last, and before.
     - `compile_seconds`: the time to compile the program, and those that it was measured
         against.
     """
@@ -124,6 +133,7 @@ class Choice:
     evaluate_at_once: bool
     reason: str
     compile_seconds: float = 0.0
+    places: Sequence[str] = ()
 
     def __str__(self) -> str:
         many = self.lanes_at_once > 1
@@ -131,22 +141,8 @@ class Choice:
         loop = "steps in a compiled loop" if self.loop == "scan" else "a call for each step"
         on = f" on each of {self.devices} devices" if self.devices > 1 else ""
         side = f", {self.workers} groups side by side" if self.workers > 1 else ""
-        return f"{lanes}{on}{side}, {loop} ({self.reason})"
-
-
-def check_devices(choice: Choice, execution: Execution) -> None:
-    """Raise if a study would resume on another number of devices.
-
-    **Raises:**
-
-    `ValueError` naming both.
-    """
-    devices = execution.lanes_side_by_side
-    if devices != choice.devices:
-        raise ValueError(
-            f"the study was begun on {choice.devices} devices, but there are {devices}: "
-            "its numbers would differ. Resume with as many, or choose another folder."
-        )
+        before = f"; before on {' and '.join(self.places[1:])}" if self.places[1:] else ""
+        return f"{lanes}{on}{side}, {loop} ({self.reason}{before})"
 
 
 # The rest is left to allocators and to other programs.

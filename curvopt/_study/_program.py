@@ -64,7 +64,12 @@ def _lowered_begin(lanes: Lanes) -> Any:
     def lane(dynamic: Any) -> Any:
         return eqx.filter(begin(*join_static(dynamic, static)), eqx.is_array)
 
-    return jax.jit(lane).lower(dynamic)
+    def struct(x: Any) -> jax.ShapeDtypeStruct:
+        # Without the devices that an array is on.
+        weak = getattr(x, "weak_type", False)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=weak)
+
+    return jax.jit(lane).lower(jtu.tree_map(struct, dynamic))
 
 
 def _bytes(compiled: Any) -> float:
@@ -103,7 +108,8 @@ class Program:
         example = functools.partial(lanes.problem.example_batch, seed_key(0))
         self._batch = None if self._data is None else jax.eval_shape(example)
         self._static = Static(problem_rest, solver_rest, lane_rest, layout, longest)
-        self.layout, self.loop, self.longest = layout, loop, longest
+        self.layout, self.longest = layout, longest
+        self.loop: Loop = loop
 
     def _with_width(self, width: int) -> Layout:
         return dataclasses.replace(self.layout, width=width)
@@ -182,7 +188,11 @@ class Program:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of a strategy's start, its steps and the evaluation."""
+        """A digest of a strategy's start, its steps and the evaluation, for any number of
+        devices."""
+        layout = self.layout.on_one_device
+        if layout != self.layout:
+            return Program(self._lanes, layout, self.loop, self.longest).fingerprint
         evaluation = self._lowered_evaluation(self.layout.width)
         return fingerprint(_lowered_begin(self._lanes), self._lowered, evaluation)
 

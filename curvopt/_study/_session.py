@@ -19,7 +19,7 @@ from .._solver import LineSearchMinimiser
 from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
 from ._engine import run, Work
-from ._execution import check_devices, Choice, choose
+from ._execution import Choice, choose
 from ._host import (
     broadcast,
     company,
@@ -37,7 +37,7 @@ from ._lane import Lane, Lanes, layout_of, Origin, seed_key, to_device, to_host,
 from ._load import attributes_of, cohort_runs, outcome_of, run_key
 from ._options import Options
 from ._part import Part
-from ._program import fingerprint, lowered_draw, Programs
+from ._program import fingerprint, lowered_draw, Program, Programs
 from ._records import COUNTS, Records
 from ._store import DamagedRun, FORMAT, Store, StudyError
 
@@ -250,7 +250,8 @@ class Session:
             lanes = self._lanes(part)
             devices, chunk = self._execution.on(), self._execution.chunk
             programs = Programs(lanes, devices, min(chunk or LONGEST, self._study.steps))
-            self._check_code(part, programs)
+            for number, cohort in part.cohorts.items():
+                self._resume(part, number, cohort, programs)
             missing = [k for k, place in enumerate(part.place) if place is None]
             if missing:
                 self._begin(part, missing, programs)
@@ -287,23 +288,39 @@ class Session:
             self._execution.sharding,
         )
 
-    def _check_code(self, part: Part, programs: Programs) -> None:
-        """Raise if the code of the loss, the evaluation or the strategy has changed."""
+    def _resume(
+        self, part: Part, number: int, cohort: dict[str, Any], programs: Programs
+    ) -> None:
+        """Note where the runs of a cohort go on, if it is elsewhere; raise if the code of
+        the loss, the evaluation or the strategy has changed."""
+        choice = Choice(**cohort["choice"])
+        program = programs(choice.loop, choice.lanes_at_once, choice.longest)
+        goes_on = part.records.unfinished[part.rows(number)].any()
         now = len(self._document["versions"]) - 1
-        for cohort in part.cohorts.values():
-            choice = Choice(**cohort["choice"])
-            if self._store is None or choice.devices != self._execution.lanes_side_by_side:
-                continue
-            program = programs(choice.loop, choice.lanes_at_once, choice.longest)
-            # Other versions lower to other text: the fingerprints cannot be compared.
-            if cohort["versions"] != now:
-                if not self._same_versions:
-                    cohort |= {"program": program.fingerprint, "versions": now}
-            elif program.fingerprint != cohort["program"]:
+        # Under other versions, or split otherwise, the same code lowers to other text.
+        same_split = cohort.get("split", "") == program.layout.split
+        if cohort["versions"] == now and same_split:
+            if program.fingerprint != cohort["program"]:
                 raise self._refused(
                     f"another program of {part.strategy.name!r}",
                     ["the code of the loss, the evaluation or the strategy: changed"],
                 )
+        elif goes_on or not self._same_versions:
+            cohort |= self._identity(program)
+        place = program.layout.place
+        if goes_on and choice.places[:1] != [place]:
+            places = [place, *choice.places]
+            devices = self._execution.lanes_side_by_side
+            choice = dataclasses.replace(choice, devices=devices, places=places)
+            cohort["choice"] = dataclasses.asdict(choice)
+
+    def _identity(self, program: Program) -> dict[str, Any]:
+        """What tells whether the code of a cohort has changed."""
+        return {
+            "program": program.fingerprint if self._store else "",
+            "split": program.layout.split,
+            "versions": len(self._document["versions"]) - 1,
+        }
 
     def _begin(self, part: Part, missing: list[int], programs: Programs) -> None:
         """Make a cohort of the missing runs."""
@@ -314,9 +331,8 @@ class Session:
         part.cohorts[self._next] = {
             "strategy": part.strategy.name,
             "runs": runs,
-            "choice": dataclasses.asdict(choice),
-            "program": program.fingerprint if self._store else "",
-            "versions": len(self._document["versions"]) - 1,
+            "choice": dataclasses.asdict(choice) | {"places": [program.layout.place]},
+            **self._identity(program),
         }
         for number, k in enumerate(missing):
             part.place[k] = self._next, number
@@ -342,7 +358,6 @@ class Session:
 
     def _work(self, part: Part, number: int, programs: Programs, lanes: Lanes) -> Work:
         choice = Choice(**part.cohorts[number]["choice"])
-        check_devices(choice, self._execution)
         program = programs(choice.loop, choice.lanes_at_once, choice.longest)
         store, options = self._store, self._options
         saver = part.keeper() if self._origin is not None else None

@@ -83,7 +83,8 @@ class Sharding:
 
     **Arguments:**
 
-    - `mesh`: devices of this process, with named axes: all automatic, or all explicit.
+    - `mesh`: devices with named axes: all automatic, or all explicit. In `train` and
+        studies they are those of this process; in a loop of your own, of any processes.
     - `params`: a rule, from the path (`".layers[0].weight"`) and the shape of a parameter
         to a `jax.sharding.PartitionSpec`: [`curvopt.FullySharded`][], for example. `None`
         (the default) has all of them on all devices.
@@ -105,12 +106,6 @@ class Sharding:
             raise ValueError(
                 "mesh must have axes that are all automatic or all explicit, but they are "
                 f"{self.mesh.axis_types}: `jax.make_mesh(..., axis_types=...)`."
-            )
-        local = set(jax.local_devices())
-        if not set(self.mesh.devices.flat) <= local:
-            raise ValueError(
-                "mesh must be of devices of this process, `jax.local_devices()`: several "
-                "processes share the lanes of a study, not one model."
             )
         if self.params is not None and not callable(self.params):
             raise ValueError(
@@ -137,6 +132,14 @@ class Sharding:
     def lanes(self) -> int:
         """How many lanes there are side by side."""
         return self.with_lanes.shape[AXIS]
+
+    @property
+    def on_one_device(self) -> "Sharding":
+        """The same on a mesh of a single device."""
+        names, ones = self.mesh.axis_names, (1,) * self.mesh.devices.ndim
+        first = self.mesh.devices.ravel()[:1].reshape(ones)
+        mesh = Mesh(first, names, axis_types=self.mesh.axis_types)
+        return dataclasses.replace(self, mesh=mesh)
 
     def put(self, tree: PyTree, params: PyTree) -> PyTree:
         """Put arrays on the devices, for a loop of your own.
@@ -207,18 +210,33 @@ class Sharding:
             ) from error
         return found
 
-    def constrained(self, tree: PyTree, specs: Sequence[PartitionSpec]) -> PyTree:
+    def constrained(self, tree: PyTree, specs: Sequence[Any]) -> PyTree:
         """Arrays within a traced function, split as the specs say."""
         explicit = self._type is AxisType.Explicit
         place = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
 
-        def placed(x: Array, spec: PartitionSpec) -> Array:
+        def placed(x: Array, spec: Any) -> Array:
             # Random keys are on all devices, and stay there.
             is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
             return x if is_key else place(x, spec)
 
         leaves, structure = jtu.tree_flatten(tree)
         return jtu.tree_unflatten(structure, list(map(placed, leaves, specs)))
+
+    def with_split_data(self, problem: AbstractProblem) -> AbstractProblem:
+        """A problem within a traced function, whose arrays are split as a batch is, where
+        they can be: with automatic axes this changes no number. Explicit ones change types,
+        which is left to the problem."""
+        if self._type is AxisType.Explicit:
+            return problem
+        arrays, rest = eqx.partition(problem, eqx.is_array)
+
+        def spec(x: Array) -> PartitionSpec:
+            own = PartitionSpec(*self.batch[: x.ndim])
+            return own if _divides(self.mesh, own, x.shape) else PartitionSpec()
+
+        specs = list(map(spec, jtu.tree_leaves(arrays)))
+        return eqx.combine(self.constrained(arrays, specs), rest)
 
     def spread(self, problem: AbstractProblem) -> AbstractProblem:
         """A problem whose batches are split."""
@@ -246,7 +264,16 @@ class _Spread(AbstractAround):
         return self.problem.loss(params, (data, model_state, key))
 
     def evaluate(self, params: PyTree[Array], model_state: PyTree) -> Metrics:
-        return self.problem.evaluate(params, model_state)
+        return self.sharding.with_split_data(self.problem).evaluate(params, model_state)
+
+
+def _divides(mesh: Mesh, spec: PartitionSpec, shape: tuple[int, ...]) -> bool:
+    """Whether the devices divide the axes that they split."""
+    try:
+        NamedSharding(mesh, spec).shard_shape(shape)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_names(name: str, spec: PartitionSpec, mesh: Mesh) -> None:

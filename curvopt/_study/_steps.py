@@ -3,6 +3,7 @@ lanes on the devices."""
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -61,6 +62,45 @@ class Layout:
             NamedSharding(self.mesh, PartitionSpec(AXIS, *spec))
             for spec in self.specs[: len(arrays)]
         ]
+
+    def placed(self, lanes: PyTree[Array]) -> PyTree[Array]:
+        """Lanes that a traced function returns, split as those that it takes: left free,
+        the compiler would split arrays that are on all devices."""
+        if self.sharding is None:
+            return lanes
+        leaves, structure = jtu.tree_flatten(lanes)
+        places = self.of_lanes(leaves)
+        return jtu.tree_unflatten(structure, self.sharding.constrained(leaves, places))
+
+    @property
+    def on_one_device(self) -> "Layout":
+        """The same lanes of a device, on a single one."""
+        if self.sharding is None:
+            return dataclasses.replace(self, mesh=None)
+        sharding = self.sharding.on_one_device
+        return dataclasses.replace(self, mesh=sharding.with_lanes, sharding=sharding)
+
+    @property
+    def split(self) -> str:
+        """How arrays are split, whatever the number of devices."""
+        if self.sharding is None:
+            return ""
+        mesh = self.sharding.mesh
+        own = mesh.axis_names, mesh.axis_types, self.sharding.batch, self.specs
+        return hashlib.sha256(repr(own).encode()).hexdigest()
+
+    @property
+    def place(self) -> str:
+        """Where the lanes are, in words."""
+        count = 1 if self.mesh is None else self.mesh.devices.size
+        devices = f"{count} device{'s' if count > 1 else ''}"
+        if self.sharding is None:
+            return devices
+        mesh = self.sharding.mesh
+        axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
+        parts = sum(any(x is not None for x in spec) for spec in self.specs)
+        kind = mesh.axis_types[0].name.lower()
+        return f"{devices} ({kind} axes: {axes}; {parts} of {len(self.specs)} arrays split)"
 
     @property
     def everywhere(self) -> NamedSharding | None:
@@ -183,7 +223,8 @@ def scan(
 
     out_specs = _LANES, PartitionSpec(None, AXIS)
     fn = _sharded(static.layout, local, _specs(static, _ALL, _ALL), out_specs)
-    return fn(problem, solver, lanes, first, last)
+    lanes, history = fn(problem, solver, lanes, first, last)
+    return static.layout.placed(lanes), history
 
 
 @functools.partial(jit_by_static, donate_argnums=2)
@@ -205,7 +246,8 @@ def dispatch(
         return _with_axis(static, out)
 
     fn = _sharded(static.layout, local, _specs(static, _ALL, _LANES), (_LANES, _LANES))
-    return fn(problem, solver, lanes, count, data)
+    lanes, row = fn(problem, solver, lanes, count, data)
+    return static.layout.placed(lanes), row
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,5 +1,6 @@
 """Nothing that was computed is lost: a study that is broken off goes on where it was."""
 
+import json
 import os
 import signal
 import subprocess
@@ -371,17 +372,25 @@ class TestErrors:
         monkeypatch.setattr(_session, "versions", lambda: known | {"jax": "0.0.2"})
         assert_same(study(regression, tmp_path), whole)
 
-    def test_another_number_of_devices(self, regression, tmp_path, stop_after, monkeypatch):
-        with monkeypatch.context():
-            stop_after(1)
-            with pytest.raises(Stop):
-                study(regression, tmp_path)
-        monkeypatch.undo()
-        with _session.Store(tmp_path, 0) as store:
-            cohort = store.cohorts()[0]
-            store.put({"cohort/0": cohort | {"choice": cohort["choice"] | {"devices": 2}}})
-        with pytest.raises(ValueError, match="begun on 2 devices, but there are 1"):
-            study(regression, tmp_path)
+    def test_another_sharding(self, regression, tmp_path, monkeypatch):
+        """Goes on with the same numbers, to rounding, and is recorded. Code that changed is
+        noticed once it was run under that sharding."""
+        mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        split = curvopt.Execution(sharding=curvopt.Sharding(mesh))
+        only = {"strategies": {"a": STRATEGIES["a"]}, "seeds": 2}
+        study(regression, tmp_path, steps=10, **only)
+        data = study(regression, tmp_path, steps=20, execution=split, **only)
+        whole = study(regression, steps=20, **only)
+        np.testing.assert_allclose(data.loss, whole.loss, rtol=1e-5)
+        now, before = json.loads(data.execution.item())["places"]
+        assert before == "1 device" and "auto axes: data 1" in now
+        known = type(regression).loss
+        twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
+        monkeypatch.setattr(type(regression), "loss", twice)
+        jax.clear_caches()
+        with pytest.raises(curvopt.StudyError, match="the code of .*: changed"):
+            study(regression, tmp_path, steps=30, execution=split, **only)
+        jax.clear_caches()
 
     @pytest.mark.parametrize("seconds", [-1.0, float("nan"), "x"])
     def test_save_every(self, regression, tmp_path, seconds, unchecked):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from jax.sharding import AxisType, PartitionSpec as P
 from strategies_by_name import covering, DIRECTIONS, LINE_SEARCHES
 
 import curvopt
+from experiments.problems import TransformerNetwork
 from strategies import Adam, CurvatureRescaling, Momentum
 
 
@@ -40,6 +42,33 @@ def supervised():
         loss=optax.softmax_cross_entropy_with_integer_labels,
         train=(x, jr.randint(jr.key(1), (64,), 0, 4)),
         batch_size=32,
+    )
+
+
+class OneHot(eqx.Module):
+    """An embedding as a product. Along explicit axes, indexing has to be told how its
+    result is split."""
+
+    weight: jax.Array
+
+    def __call__(self, x):
+        return jax.nn.one_hot(x, len(self.weight)) @ self.weight
+
+
+def transformer():
+    """The next symbol, each of which is the successor of the one before."""
+
+    def model(key):
+        net = TransformerNetwork(16, 2, 2, 8, 32, scanned=True, key=key)
+        embedding = OneHot(net.characters.weight)
+        return eqx.tree_at(lambda net: net.characters, net, embedding)
+
+    text = (jr.randint(jr.key(0), (32, 1), 0, 32) + jnp.arange(9)) % 32
+    return curvopt.SupervisedProblem(
+        curvopt.EquinoxModel(model),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        train=(text[:, :-1], text[:, 1:]),
+        batch_size=16,
     )
 
 
@@ -81,18 +110,19 @@ def mesh_of(kind, *, lanes=None):
 
 
 def fully(mesh):
-    return curvopt.Sharding(mesh, curvopt.FullySharded(mesh, at_least=2))
+    """With weights that are split, and biases that are not."""
+    return curvopt.Sharding(mesh, curvopt.FullySharded(mesh, at_least=20))
 
 
-def adam():
-    rule = CurvatureRescaling(0.5, average=0.9, along="fresh")
+def adam(rate=0.5):
+    rule = CurvatureRescaling(rate, average=0.9, along="fresh")
     return curvopt.LineSearchMinimiser(Adam(), rule)
 
 
-def trained(execution, problem=None):
+def trained(execution, problem=None, rate=0.5):
     problem = Gathered(supervised()) if problem is None else problem
     options = {"steps": 4, "evaluations": 2, "progress": False}
-    result = curvopt.train(problem, adam(), jr.key(0), execution=execution, **options)
+    result = curvopt.train(problem, adam(rate), jr.key(0), execution=execution, **options)
     history = result.history
     numbers = [history.loss.values, history.train_loss.values, history.step_size.values]
     leaves = jax.tree.leaves(result.params)
@@ -126,6 +156,19 @@ def check_split(result, n):
         assert weight.addressable_shards[0].data.size == weight.size // n, weight.sharding
 
 
+def check_evaluation_is_split():
+    """Along automatic axes each device evaluates its part of the examples."""
+    problem, sharding = supervised(), curvopt.Sharding(mesh_of("auto"))
+    params, state = problem.init(jr.key(0))
+
+    def flops(problem):
+        evaluate = jax.jit(lambda params: problem.evaluate(params, state))
+        return evaluate.lower(params).compile().cost_analysis()["flops"]
+
+    with jax.set_mesh(sharding.mesh):
+        assert flops(sharding.spread(problem)) < 2 / jax.device_count() * flops(problem)
+
+
 def placed(kind):
     """Everything that runs through the engine, by name."""
     n, mesh = jax.device_count(), mesh_of(kind)
@@ -154,6 +197,95 @@ def few_placed(kind):
     result, found = trained(curvopt.Execution(sharding=fully(mesh_of(kind))))
     check_split(result, jax.device_count())
     return {"fully sharded": found}
+
+
+def transformers(kind):
+    """Steps of a transformer, fully sharded."""
+    execution = curvopt.Execution(sharding=fully(mesh_of(kind)))
+    with jax.enable_x64(True):
+        result, found = trained(execution, Gathered(transformer()), 0.05)
+    state = result.solver_state.direction
+    for tree in (result.params, state.means, state.squares):
+        for weight in (tree.blocks.up.weight, tree.blocks.attention.query_proj.weight):
+            n = jax.device_count()
+            assert weight.addressable_shards[0].data.size == weight.size // n
+    return found
+
+
+def resumed(kind, folder):
+    """A run that is extended under other shardings."""
+    n = jax.device_count()
+    half = jax.make_mesh(
+        (n // 2,), ("data",), (KINDS[kind],), devices=jax.devices()[: n // 2]
+    )
+    shardings = {8: fully(mesh_of(kind)), 4: fully(half), 1: None}
+    for steps, (devices, sharding) in enumerate(shardings.items(), 2):
+        result = curvopt.train(
+            Gathered(supervised()),
+            adam(),
+            jr.key(0),
+            steps=steps,
+            folder=f"{folder}/{kind}",
+            execution=curvopt.Execution(sharding=sharding),
+            progress=False,
+        )
+        places = json.loads(result.history.execution.item())["places"]
+        assert len(places) == steps - 1 and places[0].startswith(f"{devices} device")
+    leaves = map(np.asarray, jax.tree.leaves(result.params))
+    return [x.tolist() for x in (result.history.loss.values, *leaves)]
+
+
+def studied_elsewhere(folder):
+    """A study without a sharding, begun on all devices, on three, and on one."""
+    for steps, devices in ((2, 8), (4, 3), (6, 1)):
+        execution = curvopt.Execution(devices=jax.devices()[:devices], lanes_at_once=1)
+        data = curvopt.run_study(
+            supervised(),
+            {"a": family},
+            hyperparameters={"rate": [0.1, 0.5]},
+            seeds=3,
+            steps=steps,
+            folder=f"{folder}/lanes",
+            execution=execution,
+            progress=False,
+        )
+    assert json.loads(data.execution.values[0])["places"] == [
+        "1 device",
+        "3 devices",
+        "8 devices",
+    ]
+    return [data.loss.values.tolist()]
+
+
+def in_one_of_two_processes():
+    """A loop of one's own, on one model over the devices of both processes."""
+    assert jax.device_count() == 2 * jax.local_device_count()
+    problem, solver, sharding = supervised(), adam(), fully(mesh_of("auto"))
+    with pytest.raises(ValueError, match="a mesh of this process's devices"):
+        curvopt.Execution(sharding=sharding)
+    return looped(problem, solver, sharding)
+
+
+def looped(problem, solver, sharding=None):
+    """The losses of a loop of one's own."""
+    params, model_state = problem.init(jr.key(0))
+    state, losses = solver.init_strategy(params, jr.key(1)), []
+    if sharding is not None:
+        params, state = sharding.put((params, state), params)
+
+    @jax.jit
+    def step(params, state, count):
+        args = problem.batch(jr.key(2), count), model_state, jr.key(3)
+        return solver.update(problem.loss, params, args, count, state)[:3]
+
+    for count in range(4):
+        params, state, record = step(params, state, np.int32(count))
+        losses.append(float(record.loss))
+    if sharding is not None:
+        weight = params.mlp.layers[1].weight
+        part = weight.addressable_shards[0].data
+        assert not weight.is_fully_addressable and 4 * part.size == weight.size
+    return losses
 
 
 def steps_of(direction, rule, kind):
@@ -189,7 +321,16 @@ def steps_of(direction, rule, kind):
 
 def main(what, *rows):
     if what == "engine":
+        check_evaluation_is_split()
         results = {kind: placed(kind) for kind in KINDS}
+    elif what == "resumed":
+        (folder,) = rows
+        results = {kind: resumed(kind, folder) for kind in KINDS}
+        results["lanes"] = studied_elsewhere(folder)
+    elif what == "process":
+        results = in_one_of_two_processes()
+    elif what == "transformer":
+        results = {kind: transformers(kind) for kind in KINDS}
     else:
         results = {row: steps_of(*row.split(" | ")) for row in rows}
         if what == "few":
@@ -197,23 +338,29 @@ def main(what, *rows):
     print(json.dumps([jax.device_count(), results]))
 
 
-def run(what, *rows, devices=8):
+def start(what, *rows, devices=8, first=""):
+    """In a process of its own; `first` runs before anything else of jax."""
+    code = f"{first}\nimport test_sharded_models as t\nt.main({what!r}, *{rows!r})"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {
         "XLA_FLAGS": flags,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    child = subprocess.run(
-        [sys.executable, __file__, what, *rows],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, child.stderr
-    count, results = json.loads(child.stdout)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+
+
+def results_of(child, devices):
+    out, errors = child.communicate(timeout=900)
+    assert child.returncode == 0, errors
+    count, results = json.loads(out.splitlines()[-1])  # others are those of gloo
     assert count == devices
     return results
+
+
+def run(what, *rows, devices=8):
+    return results_of(start(what, *rows, devices=devices), devices)
 
 
 def assert_close(a, b, rtol=1e-4):
@@ -230,6 +377,59 @@ def test_all_that_the_engine_runs():
     for results in run("engine").values():
         for name, found in results.items():
             assert_close(found, study if "lanes" in name else one)
+
+
+@pytest.mark.slow
+def test_two_processes():
+    """A loop of one's own, of two devices in each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    first = f"import jax; jax.distributed.initialize({address!r}, 2, {{}})"
+    both = [start("process", devices=2, first=first.format(k)) for k in range(2)]
+    try:
+        for child in both:
+            losses = results_of(child, 4)
+            np.testing.assert_allclose(losses, looped(supervised(), adam()), rtol=1e-4)
+    finally:
+        for child in both:
+            child.kill()
+
+
+@pytest.mark.slow
+def test_a_transformer(x64):
+    """In float64: Adam divides a gradient that is zero but for rounding, as that of the
+    keys' biases is, by its own size."""
+    one, numbers = trained(curvopt.Execution(), Gathered(transformer()), 0.05)
+    assert one.history.train_loss[-1] < one.history.train_loss[0] / 1.3
+    for found in run("transformer").values():
+        for x, z in zip(found, numbers, strict=True):
+            np.testing.assert_allclose(x, z, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_resumes_elsewhere(tmp_path):
+    """On fewer devices, and on one without a sharding; lanes too. The numbers are those of
+    one run."""
+    found = run("resumed", str(tmp_path))
+    result, _ = trained(curvopt.Execution())
+    expected = [
+        result.history.loss.values,
+        *map(np.asarray, jax.tree.leaves(result.params)),
+    ]
+    for kind in KINDS:
+        assert_close(found[kind], expected)
+    whole = curvopt.run_study(
+        supervised(),
+        {"a": family},
+        hyperparameters={"rate": [0.1, 0.5]},
+        seeds=3,
+        steps=6,
+        progress=False,
+    )
+    assert_close(found["lanes"], [whole.loss.values])
+    loaded = curvopt.load_study(tmp_path / "auto").loss.isel(strategy=0, seed=0)
+    np.testing.assert_allclose(loaded, result.history.loss, rtol=1e-4)
 
 
 def named(row):
@@ -321,7 +521,3 @@ class TestSharding:
         mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(AUTO, EXPLICIT))
         with pytest.raises(ValueError, match="all automatic or all explicit"):
             curvopt.Sharding(mesh)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
