@@ -49,7 +49,11 @@ class Line(eqx.Module):
     def fresh(self) -> "Line":
         """The line along the fresh part of `u`, which this gradient alone contributes (see
         [`curvopt.Descent`][])."""
-        return Line(self.y, self._fresh, self._fresh, self._model)
+        return self.along(self._fresh)
+
+    def along(self, u: PyTree[Array]) -> "Line":
+        """The line from `y` along another vector, a pytree like `y`."""
+        return Line(self.y, u, u, self._model)
 
     def point(self, t: Scalar) -> PyTree[Array]:
         """$y + t u$, computed in float32 or wider and cast back to the dtypes of `y`; at

@@ -35,6 +35,7 @@ from .line_searches import (
     GeneralizedNewton as GeneralizedNewton,
     GrowthLimited as GrowthLimited,
     HessianAwareScaling as HessianAwareScaling,
+    HindsightRescaling as HindsightRescaling,
     LearningRate as LearningRate,
     Polyak as Polyak,
     Restarted as Restarted,

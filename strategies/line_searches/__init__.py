@@ -11,6 +11,7 @@ from .from_search import FromSearch as FromSearch
 from .generalized_newton import GeneralizedNewton as GeneralizedNewton
 from .growth_limited import GrowthLimited as GrowthLimited
 from .hessian_aware_scaling import HessianAwareScaling as HessianAwareScaling
+from .hindsight_rescaling import HindsightRescaling as HindsightRescaling
 from .learning_rate import LearningRate as LearningRate
 from .polyak import Polyak as Polyak
 from .restarted import Restarted as Restarted

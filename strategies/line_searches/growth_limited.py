@@ -4,6 +4,8 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
+from ._measure import first_step_size
+
 
 class GrowthLimitedState(eqx.Module):
     """The last positive step size (zero before the first), and the inner state."""
@@ -50,5 +52,4 @@ class GrowthLimited(curvopt.AbstractLineSearch):
     def _first(self, line: curvopt.Line) -> Scalar:
         if self.first is None:
             return jnp.array(jnp.inf)
-        size, length = curvopt.tree_norm(line.y), curvopt.tree_norm(line.u)
-        return self.first * jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)
+        return first_step_size(line, self.first)

@@ -35,6 +35,12 @@ def test_the_fresh_line():
     assert line.fresh.fresh.slope == -6
 
 
+def test_the_line_along_another_vector():
+    line = make_line(jnp.array([1.0]), jnp.array([-1.0])).along(jnp.array([2.0]))
+    assert line.slope == line.fresh.slope == 6
+    assert line.curvature() == 24
+
+
 def test_points_are_computed_in_float32_and_cast_back():
     """In bfloat16 the sum itself would be rounded at each operation."""
     y = {"a": jnp.array(1.0, jnp.bfloat16), "b": jnp.array(1.0, jnp.float32)}
