@@ -39,8 +39,12 @@ from ._declared import (
 from ._direction import AbstractDirection as AbstractDirection, Descent as Descent
 from ._environment import __version__ as __version__
 from ._host_data import HostData as HostData
-from ._line import Line as Line
-from ._line_search import AbstractLineSearch as AbstractLineSearch, StepInfo as StepInfo
+from ._line import Line as Line, Trial as Trial
+from ._line_search import (
+    AbstractGradientSearch as AbstractGradientSearch,
+    AbstractLineSearch as AbstractLineSearch,
+    StepInfo as StepInfo,
+)
 from ._micro_batched import MicroBatched as MicroBatched
 from ._minibatch import minibatch_indices as minibatch_indices
 from ._models import (

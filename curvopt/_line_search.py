@@ -3,22 +3,14 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Int, PyTree, Scalar, ScalarLike
 
 from ._checks import check_state
 from ._declared import cast_hyperparameters, Declared
-from ._line import Line
+from ._line import Line, not_measured, Trial
 from ._tree import promotion, scalar_dtype, tree_copy
-
-
-def not_measured() -> float:
-    """The placeholder for a number that was not measured: nan, or infinity if
-    `jax_debug_nans` is on, which raises on any nan."""
-    forbidden = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
-    return jnp.inf if forbidden else jnp.nan
 
 
 _COUNTS = ("curvatures", "losses", "slopes", "gradients")
@@ -180,19 +172,74 @@ class AbstractLineSearch(Declared):
 
         `ValueError` naming the class and what it returned.
         """
-        name, dtype = type(self).__name__, scalar_dtype(line.y)
+        dtype = scalar_dtype(line.y)
         with promotion():
             out = cast_hyperparameters(self, dtype).step(line, count, state)
-        if not (isinstance(out, tuple) and len(out) == 3 and isinstance(out[1], StepInfo)):
-            raise ValueError(
-                f"{name}.step must return (step size, curvopt.StepInfo, state), but it "
-                f"returned {out!r}."
-            )
-        step_size, info, new_state = out
+        step_size, info, new_state = _checked_out(self, "step", "step size", out)
         if jnp.shape(step_size) != ():
             raise ValueError(
-                f"{name}.step must return one number as the step size, but it has shape "
-                f"{jnp.shape(step_size)}."
+                f"{type(self).__name__}.step must return one number as the step size, but "
+                f"it has shape {jnp.shape(step_size)}."
             )
-        new_state = check_state(name, new_state, state)
+        new_state = check_state(type(self).__name__, new_state, state)
         return jnp.asarray(step_size, dtype), info.astype(dtype), new_state
+
+
+class AbstractGradientSearch(AbstractLineSearch):
+    """A line search that ends where it has evaluated the gradient.
+
+    `optx.minimise` begins the next step with that loss and that gradient, instead of
+    evaluating them once more. (The sweeps are not handed on: a curvature there costs a
+    gradient more.) On mini-batches, where the next step has another loss, it is a line
+    search like any other, and so it is inside a wrapper.
+
+    It implements `search` instead of `step`.
+    """
+
+    @abc.abstractmethod
+    def search(
+        self, line: Line, count: Int[Array, ""], state: Any
+    ) -> tuple[Trial, StepInfo, Any]:
+        """Choose the point at which the step ends.
+
+        **Arguments:**
+
+        As for `step`.
+
+        **Returns:**
+
+        The [`curvopt.Trial`][] there, with its gradient, from `line.trial` or `line.start`;
+        a [`curvopt.StepInfo`][], in which a trial counts as a gradient, or as a loss if its
+        gradient was not wanted; and the new state.
+        """
+
+    def step(
+        self, line: Line, count: Int[Array, ""], state: Any
+    ) -> tuple[Scalar, StepInfo, Any]:
+        trial, info, state = self.search(line, count, state)
+        return trial.step_size, info, state
+
+    def checked_search(
+        self, line: Line, count: Int[Array, ""], state: Any
+    ) -> tuple[Trial, StepInfo, Any]:
+        """`search` as a solver calls it: see `checked_step`."""
+        dtype = scalar_dtype(line.y)
+        with promotion():
+            out = cast_hyperparameters(self, dtype).search(line, count, state)
+        trial, info, new_state = _checked_out(self, "search", "curvopt.Trial", out)
+        if not isinstance(trial, Trial):
+            raise ValueError(
+                f"{type(self).__name__}.search must return a curvopt.Trial, from "
+                f"`line.trial(t)` or `line.start`, but it returned {trial!r}."
+            )
+        return trial, info.astype(dtype), check_state(type(self).__name__, new_state, state)
+
+
+def _checked_out(rule: AbstractLineSearch, method: str, first: str, out: Any) -> tuple:
+    """What a rule returned, checked to be three things."""
+    if not (isinstance(out, tuple) and len(out) == 3 and isinstance(out[1], StepInfo)):
+        raise ValueError(
+            f"{type(rule).__name__}.{method} must return ({first}, curvopt.StepInfo, "
+            f"state), but it returned {out!r}."
+        )
+    return out

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -21,8 +21,8 @@ from ._curvature import (
 from ._declared import cast_hyperparameters
 from ._describe import readable
 from ._direction import AbstractDirection
-from ._line import Line
-from ._line_search import AbstractLineSearch, not_measured, StepInfo
+from ._line import Line, not_measured
+from ._line_search import AbstractGradientSearch, AbstractLineSearch, StepInfo
 from ._tree import (
     at_least_float32,
     pack_keys,
@@ -60,11 +60,15 @@ class StepRecord(eqx.Module):
     info: StepInfo
 
 
+_Known: TypeAlias = tuple[Scalar, PyTree[Array]]
+
+
 class _SolverState(eqx.Module):
     count: Int[Array, ""]
     strategy: StrategyState
     record: StepRecord
     previous: PyTree[Array]  # the point at which the last step started
+    known: _Known | None  # loss and gradient where it ended, from its line search
     y_converged: Bool[Array, ""]  # whether the last update was within tolerance
     terminate: Bool[Array, ""]
     finite: Bool[Array, ""]  # whether all values of the last step were finite
@@ -225,7 +229,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         with promotion() as keeps_setting:
             fn = keeps_setting(fn)
             new = self._update(fn, y, args, count, state, self.curvature)
-        y, state, record, aux, _ = new
+        y, state, record, aux, *_ = new
         return y, state, record, aux
 
     def _update(
@@ -236,16 +240,25 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         count: Int[Array, ""],
         state: StrategyState,
         curvature: AbstractCurvatureMethod,
-    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line]:
-        """`update` with a given curvature method, which also returns the line."""
+        known: _Known | None = None,
+    ) -> tuple[PyTree[Array], StrategyState, StepRecord, Any, Line, _Known | None]:
+        """`update` with a given curvature method, and with loss and gradient at `y` where
+        these are known; it also returns the line, and what is known where it ended."""
         dtype = scalar_dtype(y)
         curvature = cast_hyperparameters(curvature, dtype)
         model = quadratic_model(fn, y, args, curvature, has_aux=True)
+        if known is not None:
+            model = model.knowing(*known)
         descent, direction = self.direction.checked_step(model, y, state.direction)
         line = Line(y, descent.u, descent.fresh, model)
-        step_size, info, line_search = self.line_search.checked_step(
-            line, count, state.line_search
-        )
+        search, known = self.line_search, None
+        if isinstance(search, AbstractGradientSearch):
+            trial, info, line_search = search.checked_search(line, count, state.line_search)
+            step_size, known = trial.step_size, (trial.value, trial.grad)
+        else:
+            step_size, info, line_search = search.checked_step(
+                line, count, state.line_search
+            )
         read = self.direction.reads_gradient
         gradient_norm = tree_norm(model.grad) if read else jnp.array(not_measured())
         record = StepRecord(
@@ -255,7 +268,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             info=info,
         )
         state = StrategyState(direction, line_search)
-        return line.point(step_size), state, record, model.aux, line
+        return line.point(step_size), state, record, model.aux, line, known
 
     def init(
         self,
@@ -267,8 +280,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         aux_struct: PyTree[jax.ShapeDtypeStruct],
         tags: frozenset[object],
     ) -> _SolverState:
-        del fn, args, f_struct, aux_struct, tags
-        self._curvature_method(options)
+        del f_struct, aux_struct, tags
+        curvature = self._curvature_method(options)
         key = options.get("key", None)
         if key is not None:
             check_key("options['key']", key)
@@ -284,6 +297,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
                 info=StepInfo().astype(dtype),
             ),
             previous=tree_copy(y),
+            known=self._evaluated(fn, y, args, curvature),
             y_converged=jnp.array(False),
             terminate=jnp.array(False),
             finite=jnp.array(True),
@@ -302,6 +316,15 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         curvature = self._curvature_method(options)
         with promotion() as keeps_setting:
             return self._step(keeps_setting(fn), y, args, state, curvature)
+
+    def _evaluated(
+        self, fn: Callable, y: PyTree[Array], args: Any, curvature: AbstractCurvatureMethod
+    ) -> _Known | None:
+        """Loss and gradient at `y`, for a line search that hands on those of each step."""
+        if not isinstance(self.line_search, AbstractGradientSearch):
+            return None
+        model = quadratic_model(fn, y, args, curvature, has_aux=True)
+        return at_least_float32(model.value).astype(scalar_dtype(y)), model.grad
 
     def _curvature_method(self, options: dict[str, Any]) -> AbstractCurvatureMethod:
         """The curvature method for the requested mode of differentiation."""
@@ -324,8 +347,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         state: _SolverState,
         curvature: AbstractCurvatureMethod,
     ) -> tuple[PyTree[Array], _SolverState, Any]:
-        new_y, strategy, record, aux, line = self._update(
-            fn, y, args, state.count, unpack_keys(state.strategy), curvature
+        strategy = unpack_keys(state.strategy)
+        new_y, strategy, record, aux, line, known = self._update(
+            fn, y, args, state.count, strategy, curvature, state.known
         )
         self.verbose(
             num_steps=("Step", state.count),
@@ -362,6 +386,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             strategy=pack_keys(strategy),
             record=record,
             previous=y,
+            known=known,
             # Multiplied out: the alignment to divide by may be zero.
             y_converged=moved & (self.norm(scaled) < _alignment(line)),
             terminate=state.y_converged & f_converged,

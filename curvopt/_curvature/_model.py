@@ -25,6 +25,8 @@ from ._refs import check_refs_of_scans
 # closed over.
 Loss: TypeAlias = Callable[[PyTree, PyTree], tuple[Scalar, PyTree]]
 ClosedLoss: TypeAlias = Callable[[PyTree], tuple[Scalar, PyTree]]
+# The loss at a point, and a function that goes on to the gradient there.
+LossAndGradient: TypeAlias = Callable[[PyTree], tuple[Scalar, Callable[[], PyTree]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ class QuadraticModel(eqx.Module):
     grad: PyTree[Array]
     aux: PyTree
     _loss: Callable[[PyTree], Scalar]
+    _loss_and_gradient: LossAndGradient
     _slope: Callable[[PyTree], Scalar]
     _curvature: Callable[[PyTree], Scalar]
     _curvature_matrix: Callable[[Sequence[PyTree]], Array]
@@ -102,6 +105,7 @@ class QuadraticModel(eqx.Module):
         value: ScalarLike | None = None,
         aux: PyTree = None,
         loss: Callable[[PyTree], Scalar] | None = None,
+        loss_and_gradient: LossAndGradient | None = None,
         slope: Callable[[PyTree], Scalar] | None = None,
         curvature_matrix: Callable[[Sequence[PyTree]], Array] | None = None,
         report: Callable[[], CurvatureReport] | None = None,
@@ -114,6 +118,8 @@ class QuadraticModel(eqx.Module):
         - `value`: the loss. `None`: not measured (`nan`).
         - `aux`: its auxiliary output.
         - `loss`: `loss(y)`, the loss at another point. `None`: evaluating it is an error.
+        - `loss_and_gradient`: `loss_and_gradient(y)`, as the method of that name. `None`:
+            by reverse mode of `loss`.
         - `slope`: `slope(u)`. `None`: the inner product with the gradient.
         - `curvature_matrix`: `curvature_matrix(us)`. `None`: by the curvature along sums,
             $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$.
@@ -124,6 +130,11 @@ class QuadraticModel(eqx.Module):
         self.grad = grad
         self.aux = aux
         self._loss = _unknown_loss if loss is None else loss
+        self._loss_and_gradient = (
+            partial(_by_reverse_mode, self._loss)
+            if loss_and_gradient is None
+            else loss_and_gradient
+        )
         self._slope = partial(tree_dot, grad) if slope is None else slope
         self._curvature = curvature
         self._curvature_matrix = (
@@ -158,6 +169,37 @@ class QuadraticModel(eqx.Module):
             the model was made.
         """
         return self._loss(y)
+
+    def loss_and_gradient(
+        self, y: PyTree[Array]
+    ) -> tuple[Scalar, Callable[[], PyTree[Array]]]:
+        """The loss at another point, and a function that returns its gradient there. One
+        forward sweep; the function adds one backward sweep.
+
+        **Arguments:**
+
+        - `y`: as for `loss`.
+        """
+        return self._loss_and_gradient(y)
+
+    def knowing(self, value: Scalar, grad: PyTree[Array]) -> "QuadraticModel":
+        """This model with a value and a gradient that were computed before: its own are not
+        read any more, and under `jax.jit` cost nothing.
+
+        **Arguments:**
+
+        - `value`, `grad`: those of the loss at `y`, on the same data.
+        """
+        return QuadraticModel(
+            value=value.astype(self.value.dtype),
+            grad=tree_cast(grad, self.grad),
+            aux=self.aux,
+            loss=self._loss,
+            loss_and_gradient=self._loss_and_gradient,
+            curvature=self._curvature,
+            curvature_matrix=self._curvature_matrix,
+            report=self._report,
+        )
 
     def slope(self, u: PyTree[Array]) -> Scalar:
         r"""The slope $\langle g, u \rangle$ along `u`.
@@ -239,6 +281,13 @@ def _unknown_loss(y: PyTree) -> Scalar:
         "elsewhere. Make the model with `curvopt.quadratic_model(loss, y)`, or with "
         "`curvopt.QuadraticModel(..., loss=...)`."
     )
+
+
+def _by_reverse_mode(
+    loss: Callable[[PyTree], Scalar], y: PyTree
+) -> tuple[Scalar, Callable[[], PyTree]]:
+    value, pull_back = jax.vjp(loss, y)
+    return value, lambda: pull_back(jnp.ones_like(value))[0]
 
 
 def _polarised(curvature: Callable[[PyTree], Scalar], us: Sequence[PyTree[Array]]) -> Array:

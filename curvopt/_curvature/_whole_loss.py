@@ -67,6 +67,7 @@ class JvpCurvature(AbstractCurvatureMethod):
             grad=jax.jacfwd(loss)(y),
             aux=aux,
             loss=loss,
+            loss_and_gradient=lambda y: (loss(y), lambda: jax.jacfwd(loss)(y)),
             slope=lambda u: at_least_float32(slope_at(y, u)),
             curvature=curvature,
         )

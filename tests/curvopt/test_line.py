@@ -29,6 +29,25 @@ def test_a_line_is_the_loss_along_the_direction(dtype):
     assert line.at(t).dtype == line.slope.dtype == dtype
 
 
+def test_a_trial_has_the_gradient_where_it_is_wanted(dtype):
+    y, u = jnp.array([1.0, 2.0], dtype), jnp.array([-1.0, 0.5], dtype)
+    line = make_line(y, u)
+    at = lambda t, least: line.trial(jnp.array(t), lambda value: value > least)
+    wanted, unwanted = at(0.3, 0.0), at(0.3, 100.0)
+    assert wanted.value == unwanted.value == line.at(jnp.array(0.3, dtype))
+    np.testing.assert_array_equal(wanted.grad, line.grad_at(jnp.array(0.3, dtype)))
+    np.testing.assert_allclose(wanted.slope, wanted.grad @ u, rtol=1e-6)
+    assert np.isnan(unwanted.slope) and not unwanted.grad.any()
+    assert jax.tree.map(jnp.shape, line.start) == jax.tree.map(jnp.shape, wanted)
+    assert line.start.slope == line.slope and line.start.step_size == 0
+    assert {x.dtype for x in jax.tree.leaves((line.start, wanted))} == {jnp.dtype(dtype)}
+
+
+def test_the_size_of_a_rounding_error(dtype):
+    line = make_line(jnp.array([-10.0], dtype), jnp.ones(1, dtype))
+    assert line.rounding == 1000 * jnp.finfo(dtype).eps
+
+
 def test_the_fresh_line():
     line = make_line(jnp.ones(2), jnp.array([-1.0, 0.0]), jnp.array([0.0, -2.0]))
     assert line.slope == -3 and line.fresh.slope == -6

@@ -31,6 +31,7 @@ from strategies import (
     Polyak,
     SGD,
     StochasticArmijo,
+    StrongWolfe,
 )
 
 
@@ -244,6 +245,30 @@ def test_one_bad_batch_does_not_end_a_run(direction, bad):
         y, state = update(y, jnp.where(k == 2, bad, 1.0), jnp.array(k), state)
         assert jnp.isfinite(y).all()
     assert jnp.linalg.norm(y) < 1.0
+
+
+def test_a_search_that_ends_at_a_gradient_hands_it_on():
+    """Guards the price of an accepted step: the next one does not evaluate it again."""
+    matrix, y = jnp.eye(50), jnp.ones(50)
+    fn = lambda y, args: (0.5 * y @ args @ y, None)
+    flops = lambda fn, *args: curvopt.cost.compile_and_analyse(fn, *args).flops
+    gradient = flops(jax.value_and_grad(lambda y, args: fn(y, args)[0]), y, matrix)
+
+    def step_of(rule):
+        solver = curvopt.LineSearchMinimiser(SGD(), rule)
+        value = jax.ShapeDtypeStruct((), jnp.float32)
+        state = solver.init(fn, y, matrix, {}, value, None, frozenset())
+        step = lambda y, state, args: solver.step(fn, y, args, {}, state, frozenset())
+        new_y, new, _ = step(y, state, matrix)
+        return flops(step, y, state, matrix) / gradient, new_y, new
+
+    # XLA counts the body of a loop once.
+    cost, new_y, new = step_of(StrongWolfe(LearningRate(1.0)))
+    np.testing.assert_array_equal(new.known[0], fn(new_y, matrix)[0])
+    np.testing.assert_array_equal(new.known[1], matrix @ new_y)
+    assert cost < 1.3
+    evaluates_again, _, new = step_of(BacktrackingArmijo(1.0))
+    assert new.known is None and evaluates_again > 1.4
 
 
 def test_randomness_is_an_option():
