@@ -8,6 +8,7 @@ remark the formula is a standard one, or the tests check it against another impl
 from . import recipes as recipes
 from .directions import (
     Adam as Adam,
+    BFGS as BFGS,
     DisplacementMomentum as DisplacementMomentum,
     ForwardGradient as ForwardGradient,
     FromDescent as FromDescent,
@@ -31,9 +32,11 @@ from .line_searches import (
     Clipped as Clipped,
     CurvatureRescaling as CurvatureRescaling,
     EveryK as EveryK,
+    FirstSteps as FirstSteps,
     FromSearch as FromSearch,
     GeneralizedNewton as GeneralizedNewton,
     GrowthLimited as GrowthLimited,
+    HagerZhang as HagerZhang,
     HessianAwareScaling as HessianAwareScaling,
     HindsightRescaling as HindsightRescaling,
     LearningRate as LearningRate,
@@ -44,6 +47,7 @@ from .line_searches import (
     Smoothed as Smoothed,
     StepTuned as StepTuned,
     StochasticArmijo as StochasticArmijo,
+    StrongWolfe as StrongWolfe,
 )
 from .transformations import (
     scale_by_cdat as scale_by_cdat,

@@ -1,6 +1,7 @@
 """Directions: which way to go."""
 
 from .adam import Adam as Adam
+from .bfgs import BFGS as BFGS
 from .displacement_momentum import DisplacementMomentum as DisplacementMomentum
 from .forward_gradient import ForwardGradient as ForwardGradient
 from .from_descent import FromDescent as FromDescent

@@ -3,7 +3,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 import curvopt
 
@@ -11,7 +11,8 @@ import curvopt
 class LBFGSState(eqx.Module):
     r"""Parameters and gradient where the last step began; the kept changes of parameters
     ($s$) and of the gradient ($z$) along a leading axis, where the newest overwrites the
-    oldest; and $1 / \langle s, z \rangle$ of each pair, zero for an empty place."""
+    oldest; $1 / \langle s, z \rangle$ of each pair, zero for an empty place; whether there
+    ever was a pair; and $\gamma$."""
 
     count: Int[Array, ""]
     y: PyTree[Array]
@@ -19,7 +20,7 @@ class LBFGSState(eqx.Module):
     s: PyTree[Array]
     z: PyTree[Array]
     weights: Float[Array, " history"]
-    stored: Int[Array, ""]
+    paired: Bool[Array, ""]
     scale: Scalar
 
 
@@ -30,9 +31,11 @@ class LBFGS(curvopt.AbstractDirection):
 
     $B$ starts from $\gamma I$ with $\gamma = \langle s, z \rangle / \langle z, z \rangle$
     of the last pair; the two-loop recursion applies it. A pair without enough curvature,
-    $\langle s, z \rangle \leq c \|s\| \|z\|$, is skipped, so that $u$ is always a direction
-    of descent. The first direction is $-g$. Its memory *is* the direction: the fresh part
-    is the direction.
+    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ always descends; it
+    takes the place of the oldest pair all the same, so that no pair is older than `history`
+    steps. Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the first
+    direction is not longer than 1. Its memory *is* the direction: the fresh part is the
+    direction.
 
     **Arguments:**
 
@@ -40,9 +43,9 @@ class LBFGS(curvopt.AbstractDirection):
         takes `2 * history` times the memory of the parameters.
     - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
 
-    Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5. Skipping pairs
-    is this project's choice; a search for the Wolfe conditions would not produce such
-    pairs.
+    Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5. What happens
+    to pairs without curvature, and the first scale, are this project's choice; a search for
+    the Wolfe conditions, such as [`strategies.StrongWolfe`][], produces no such pairs.
     """
 
     history: int = curvopt.count(10)
@@ -53,15 +56,14 @@ class LBFGS(curvopt.AbstractDirection):
         zeros, dtype = curvopt.tree_zeros(y), curvopt.scalar_dtype(y)
         # Pairs of weight zero leave the two-loop recursion unchanged.
         empty = jax.tree.map(lambda x: jnp.stack([x] * self.history), zeros)
-        zero = jnp.array(0, jnp.int32)
         return LBFGSState(
-            count=zero,
+            count=jnp.array(0, jnp.int32),
             y=zeros,
             grad=zeros,
             s=empty,
             z=empty,
             weights=jnp.zeros(self.history, dtype),
-            stored=zero,
+            paired=jnp.array(False),
             scale=jnp.ones((), dtype),
         )
 
@@ -87,32 +89,33 @@ class LBFGS(curvopt.AbstractDirection):
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
         # The first step has no earlier point to compare with.
         kept = (state.count > 0) & (sz > least) & usable
-        at = state.stored % self.history
+        at = state.count % self.history
 
-        # Selects within one slot: a select between whole histories would copy them.
+        # A pair of weight zero is left out by the weight, unless it is not finite.
         def put(old: Array, new: Array) -> Array:
-            new = jnp.where(kept, new, _place(old, at)).astype(old.dtype)
+            new = jnp.where(kept, new, 0).astype(old.dtype)
             return jax.lax.dynamic_update_index_in_dim(old, new, at, 0)
 
         dtype = state.scale.dtype
-        is_new = kept & (jnp.arange(self.history) == at)
+        weight = jnp.where(kept, 1 / jnp.where(kept, sz, 1), 0)
+        is_new = jnp.arange(self.history) == at
+        first = 1 / jnp.maximum(curvopt.tree_norm(grad), 1)
         scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), state.scale)
+        scale = jnp.where(state.paired | kept, scale, first)
         return LBFGSState(
             count=state.count + 1,
             y=y,
             grad=grad,
             s=jax.tree.map(put, state.s, s),
             z=jax.tree.map(put, state.z, z),
-            weights=jnp.where(is_new, 1 / jnp.where(kept, sz, 1), state.weights).astype(
-                state.weights.dtype
-            ),
-            stored=state.stored + kept,
+            weights=jnp.where(is_new, weight, state.weights).astype(state.weights.dtype),
+            paired=state.paired | kept,
             scale=scale.astype(dtype),
         )
 
     def _product(self, grad: PyTree[Array], state: LBFGSState) -> PyTree[Array]:
         """The two-loop recursion, $B g$."""
-        newest_first = (state.stored - 1 - jnp.arange(self.history)) % self.history
+        newest_first = (state.count - 1 - jnp.arange(self.history)) % self.history
         pair = lambda k: jax.tree.map(
             lambda x: _place(x, k), (state.s, state.z, state.weights)
         )

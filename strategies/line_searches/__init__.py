@@ -7,9 +7,11 @@ from .cdat import CDAT as CDAT
 from .clipped import Clipped as Clipped
 from .curvature_rescaling import CurvatureRescaling as CurvatureRescaling
 from .every_k import EveryK as EveryK
+from .first_steps import FirstSteps as FirstSteps
 from .from_search import FromSearch as FromSearch
 from .generalized_newton import GeneralizedNewton as GeneralizedNewton
 from .growth_limited import GrowthLimited as GrowthLimited
+from .hager_zhang import HagerZhang as HagerZhang
 from .hessian_aware_scaling import HessianAwareScaling as HessianAwareScaling
 from .hindsight_rescaling import HindsightRescaling as HindsightRescaling
 from .learning_rate import LearningRate as LearningRate
@@ -20,3 +22,4 @@ from .scheduled import Scheduled as Scheduled
 from .smoothed import Smoothed as Smoothed
 from .step_tuned import StepTuned as StepTuned
 from .stochastic_armijo import StochasticArmijo as StochasticArmijo
+from .strong_wolfe import StrongWolfe as StrongWolfe

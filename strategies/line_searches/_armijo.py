@@ -25,11 +25,25 @@ class Search(eqx.Module):
     info: curvopt.StepInfo
 
 
-def sufficient_decrease(line: curvopt.Line, t: Scalar, sufficient: Scalar) -> Array:
-    r"""Armijo's condition, $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$. A trial
-    whose loss is not finite does not meet it."""
-    value = line.at(t)
-    return jnp.isfinite(value) & (value <= line.value + sufficient * t * line.slope)
+# Two losses that differ by less than this many rounding errors are taken to be equal: near
+# a minimum, sufficient decrease is smaller, and no trial would show it.
+_EQUAL = 10
+
+
+def decreased(
+    line: curvopt.Line, t: Scalar, value: Scalar, sufficient: Scalar
+) -> Bool[Array, ""]:
+    r"""Armijo's condition on a loss, $\varphi(t) \leq \varphi(0) + c \, t \, \varphi'(0)$,
+    up to rounding. A loss that is not finite does not meet it."""
+    most = line.value + sufficient * t * line.slope + _EQUAL * line.rounding
+    return jnp.isfinite(value) & (value <= most)
+
+
+def sufficient_decrease(
+    line: curvopt.Line, t: Scalar, sufficient: Scalar
+) -> Bool[Array, ""]:
+    """Armijo's condition at a trial. One loss."""
+    return decreased(line, t, line.at(t), sufficient)
 
 
 def with_derivative_of(formula: Scalar, value: Scalar) -> Scalar:

@@ -11,11 +11,13 @@ from strategies import (
     Backtracking,
     BacktrackingArmijo,
     BarzilaiBorwein,
+    BFGS,
     CDAT,
     Clipped,
     CurvatureRescaling,
     DisplacementMomentum,
     EveryK,
+    FirstSteps,
     ForwardGradient,
     FromDescent,
     FromOptax,
@@ -23,6 +25,7 @@ from strategies import (
     GeneralizedNewton,
     GradientClipping,
     GrowthLimited,
+    HagerZhang,
     HessianAwareScaling,
     HindsightRescaling,
     HyperplaneSearch,
@@ -41,6 +44,7 @@ from strategies import (
     Smoothed,
     StepTuned,
     StochasticArmijo,
+    StrongWolfe,
     WeightDecay,
 )
 
@@ -54,6 +58,7 @@ DIRECTIONS = {
     "Adam": Adam(),
     "NonlinearCG": NonlinearCG(),
     "LBFGS": LBFGS(4),
+    "BFGS": BFGS(),
     "ForwardGradient": ForwardGradient(),
     "HyperplaneSearch": HyperplaneSearch((SGD(), LastStep())),
     "INNAprop": INNAprop(0.1),
@@ -80,6 +85,9 @@ LINE_SEARCHES = {
     "HindsightRescaling": HindsightRescaling(0.4, first=0.1),
     "FromSearch": FromSearch(optx.BacktrackingArmijo()),
     "Backtracking": Backtracking(CurvatureRescaling()),
+    "StrongWolfe": StrongWolfe(LearningRate(1.0)),
+    "HagerZhang": HagerZhang(CurvatureRescaling()),
+    "FirstSteps": FirstSteps(CurvatureRescaling(), LearningRate(0.1), 2),
     "EveryK": EveryK(CurvatureRescaling(0.25, average=0.5), 3),
     "Clipped": Clipped(CurvatureRescaling(0.25), min_step_size=1e-3, max_step_size=0.2),
     "Smoothed": Smoothed(CurvatureRescaling(0.25), 0.5),
@@ -94,6 +102,8 @@ MONOTONE = {
     "HessianAwareScaling",
     "FromSearch",
     "Backtracking",
+    "StrongWolfe",
+    "HagerZhang",
 }
 
 # INNAprop's fresh part is a small part of it: sized by that, the whole is far too long.
@@ -112,7 +122,7 @@ def promises_progress(direction: str, rule: str) -> bool:
     if rule in {"Polyak", "BarzilaiBorwein", "StepTuned"}:
         return direction in _OF_GRADIENTS
     # A direction drawn at random, or of length one in every coordinate, at a fixed rate.
-    if rule in {"LearningRate", "RobbinsMonro"}:
+    if rule in {"LearningRate", "RobbinsMonro", "FirstSteps"}:
         return direction not in {"ForwardGradient", "RMSProp", "Adam"}
     return True
 

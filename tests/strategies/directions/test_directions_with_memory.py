@@ -15,6 +15,7 @@ from lines import MATRIX, quadratic, Y
 import curvopt
 from strategies import (
     Backtracking,
+    BFGS,
     CurvatureRescaling,
     DisplacementMomentum,
     ForwardGradient,
@@ -76,6 +77,7 @@ EXACT = CurvatureRescaling(0.5)
     [
         (NonlinearCG(), EXACT),
         (LBFGS(20), EXACT),
+        (BFGS(), EXACT),
         (HyperplaneSearch((SGD(), LastStep())), LearningRate(1.0)),
         (HyperplaneSearch((SGD(), LastStep())), EXACT),
         (FromDescent(optx.NonlinearCGDescent(optx.polak_ribiere)), EXACT),
@@ -142,18 +144,45 @@ class TestLBFGS:
         u = (points[-1] - points[-2]) / 0.02
         np.testing.assert_allclose(u, -inverse @ matrix @ points[-2], rtol=1e-8)
 
-    def test_pairs_without_curvature_are_left_out(self):
+    @pytest.mark.parametrize("direction", [LBFGS(), BFGS()])
+    def test_pairs_without_curvature_are_left_out(self, direction):
         """On a concave function the direction remains one of descent."""
         concave = lambda y, _: (-quadratic(y), None)
-        solver = curvopt.LineSearchMinimiser(LBFGS(), LearningRate(0.1))
+        solver = curvopt.LineSearchMinimiser(direction, LearningRate(0.1))
         points, _ = points_of(solver, Y, None, 4, concave)
         for here, there in itertools.pairwise(points):
-            np.testing.assert_allclose(there - here, 0.1 * MATRIX @ here, rtol=1e-5)
+            g = -MATRIX @ here
+            expected = -0.1 * g / max(1, jnp.linalg.norm(g))
+            np.testing.assert_allclose(there - here, expected, rtol=1e-5)
 
-    def test_a_bad_batch_does_not_stay(self):
+    def test_pairs_are_forgotten_while_none_is_kept(self):
+        """Guards against a memory that a stretch of rejected pairs makes stale."""
+        direction, gradient = (
+            LBFGS(2),
+            lambda g: curvopt.quadratic_model(lambda y, g: g @ y, jnp.zeros(2), g),
+        )
+        state = direction.init(Y, key=jr.key(0))
+        # One pair of a quadratic, then the gradient falls along every step.
+        gradients = [MATRIX @ Y, MATRIX @ (0.5 * Y), *(MATRIX @ (-k * Y) for k in (1, 2))]
+        for y, g in zip((Y, 0.5 * Y, Y, 2 * Y), gradients):
+            descent, state = direction.step(gradient(g), y, state)
+        assert not state.weights.any()
+        s, z = -0.5 * Y, -0.5 * MATRIX @ Y
+        np.testing.assert_allclose(descent.u, -(s @ z) / (z @ z) * g, rtol=1e-6)
+
+    @pytest.mark.parametrize("direction", [LBFGS(), BFGS()])
+    def test_a_huge_gradient_is_no_obstacle(self, direction, x64):
+        """Guards against a first direction that no search can halve often enough."""
+        loss = lambda y, _: 1e20 * jnp.sum((y - 1) ** 2 * jnp.array([1.0, 3.0]))
+        rule = Backtracking(LearningRate(1.0))
+        solver = curvopt.LineSearchMinimiser(direction, rule)
+        solution = optx.minimise(loss, solver, jnp.array([3.0, -2.0]), max_steps=40)
+        np.testing.assert_allclose(solution.value, 1, atol=1e-5)
+
+    @pytest.mark.parametrize("direction", [LBFGS(4), BFGS()])
+    def test_a_bad_batch_does_not_stay(self, direction):
         """Guards the memory against a gradient that is not finite."""
         loss = lambda y, bad: (quadratic(y) * jnp.where(bad, jnp.nan, 1.0), None)
-        direction = LBFGS(4)
         state = direction.init(Y, key=jr.key(0))
         for k in range(6):
             y = Y * 0.8**k
@@ -168,16 +197,43 @@ class TestLBFGS:
         points, _ = points_of(solver, jnp.ones(3), None, 2, loss)
         assert jnp.isfinite(points[-1]).all()
 
-    def test_parameters_of_several_dtypes(self):
+    @pytest.mark.parametrize("direction", [LBFGS(2), BFGS()])
+    def test_parameters_of_several_dtypes(self, direction):
         y = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(3)}
         loss = lambda y, _: (
             jnp.sum(y["a"].astype(float) ** 2) + jnp.sum(y["b"] ** 4),
             None,
         )
-        solver = curvopt.LineSearchMinimiser(LBFGS(2), Backtracking(EXACT))
+        solver = curvopt.LineSearchMinimiser(direction, Backtracking(EXACT))
         points, records = points_of(solver, y, None, 5, loss)
         assert points[-1]["a"].dtype == jnp.bfloat16
         assert records[-1].loss < 0.1 * records[0].loss
+
+
+class TestBFGS:
+    def test_against_the_products_of_matrices(self, x64):
+        matrix, y = spd(5), jr.normal(jr.key(1), (5,))
+        solver = curvopt.LineSearchMinimiser(BFGS(), LearningRate(0.02))
+        points, _ = points_of(solver, y, matrix, 7)
+        s = [b - a for a, b in itertools.pairwise(points[:-1])]
+        z = [matrix @ x for x in s]
+        inverse = jnp.eye(5) * (s[0] @ z[0]) / (z[0] @ z[0])
+        for a, b in zip(s, z):
+            v = jnp.eye(5) - jnp.outer(b, a) / (a @ b)
+            inverse = v.T @ inverse @ v + jnp.outer(a, a) / (a @ b)
+        u = (points[-1] - points[-2]) / 0.02
+        np.testing.assert_allclose(u, -inverse @ matrix @ points[-2], rtol=1e-8)
+
+    def test_with_exact_steps_it_ends_with_the_inverse_hessian(self, x64):
+        matrix, y = spd(5), jr.normal(jr.key(1), (5,))
+        direction = BFGS()
+        state = direction.init(y, key=jr.key(0))
+        for _ in range(6):
+            model = curvopt.quadratic_model(bowl, y, matrix, has_aux=True)
+            descent, state = direction.step(model, y, state)
+            t = -model.slope(descent.u) / model.curvature(descent.u)
+            y = y + t * descent.u
+        np.testing.assert_allclose(state.inverse @ matrix, jnp.eye(5), atol=1e-5)
 
 
 MIXED = {"a": jnp.array([1.0, -0.5]), "b": jnp.array([[0.3]])}

@@ -1,0 +1,89 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+import curvopt
+
+
+class BFGSState(eqx.Module):
+    """Parameters and gradient where the last step began, as vectors; the approximation of
+    the inverse Hessian; and whether it has seen a pair."""
+
+    count: Int[Array, ""]
+    y: Float[Array, " n"]
+    grad: Float[Array, " n"]
+    inverse: Float[Array, "n n"]
+    paired: Bool[Array, ""]
+
+
+class BFGS(curvopt.AbstractDirection):
+    r"""BFGS: the quasi-Newton direction $u = -B g$ with a dense approximation $B$ of the
+    inverse Hessian, made to fit each change $z$ of the gradient along the step $s$:
+
+    $$B^+ = (I - \rho s z^\top) B (I - \rho z s^\top) + \rho s s^\top, \qquad
+    \rho = 1 / \langle s, z \rangle.$$
+
+    $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1,
+    and is set to $\langle s, z \rangle / \langle z, z \rangle \, I$ before the first
+    update. A pair without enough curvature, $\langle s, z \rangle \leq c \|s\| \|z\|$, is
+    left out, so that $u$ is always a direction of descent. Its memory *is* the direction:
+    the fresh part is the direction.
+
+    It is for few parameters: the state takes the square of their number, and so do the
+    operations of a step. [`strategies.LBFGS`][] is for many.
+
+    **Arguments:**
+
+    - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
+
+    Source: Nocedal & Wright, Numerical Optimization, algorithm 6.1, and equation 6.20 for
+    the scale before the first update. Pairs without curvature are left out, and the first
+    scale chosen, as in [`strategies.LBFGS`][].
+    """
+
+    curvature: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0, below=1)
+
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> BFGSState:
+        del key
+        zeros, _ = ravel_pytree(curvopt.tree_zeros(y))
+        return BFGSState(
+            count=jnp.array(0, jnp.int32),
+            y=zeros,
+            grad=zeros,
+            inverse=jnp.eye(zeros.size, dtype=zeros.dtype),
+            paired=jnp.array(False),
+        )
+
+    def step(
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: BFGSState
+    ) -> tuple[curvopt.Descent, BFGSState]:
+        dtype = state.y.dtype
+        wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
+        (point, unravel), (grad, _) = ravel_pytree(wide(y)), ravel_pytree(wide(model.grad))
+        s, z = point - state.y, grad - state.grad
+        sz, zz = jnp.dot(s, z), jnp.dot(z, z)
+        least = self.curvature * jnp.linalg.norm(s) * jnp.sqrt(zz)
+        usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
+        # The first step has no earlier point to compare with.
+        kept = (state.count > 0) & (sz > least) & usable
+        scale = jnp.where(
+            kept, sz / jnp.where(kept, zz, 1), 1 / jnp.maximum(curvopt.tree_norm(grad), 1)
+        )
+        identity = jnp.eye(grad.size, dtype=dtype)
+        inverse = jnp.where(state.paired, state.inverse, scale * identity)
+        updated = _updated(inverse, s, z, jnp.where(kept, sz, 1))
+        inverse = jnp.where(kept & jnp.all(jnp.isfinite(updated)), updated, inverse)
+        state = BFGSState(state.count + 1, point, grad, inverse, state.paired | kept)
+        return curvopt.Descent(unravel(-(inverse @ grad))), state
+
+
+def _updated(
+    inverse: Float[Array, "n n"], s: Float[Array, " n"], z: Float[Array, " n"], sz: Array
+) -> Float[Array, "n n"]:
+    """The update with its product multiplied out: no product of matrices."""
+    bz = inverse @ z
+    both = jnp.outer(s, bz)
+    factor = (1 + jnp.dot(z, bz) / sz) / sz
+    return inverse + factor * jnp.outer(s, s) - (both + both.T) / sz
