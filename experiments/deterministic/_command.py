@@ -46,8 +46,8 @@ class Deterministic:
     """Without --names, only problems with at most this many unknowns."""
 
     solvers: tuple[str, ...] = tuple(SOLVERS)
-    """The solvers: ours are lbfgs, cg, sgd and lbfgs-armijo; Optimistix's are optx-bfgs,
-    optx-lbfgs and optx-cg."""
+    """The solvers: ours are bfgs, lbfgs, bfgs-hz, lbfgs-rescaled, cg and sgd; Optimistix's
+    are optx-bfgs, optx-lbfgs and optx-cg."""
 
     tolerance: float = 1e-6
     """A problem counts as solved if at most this share of the way to the lowest value is

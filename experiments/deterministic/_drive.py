@@ -76,16 +76,20 @@ class _Watched(curvopt.AbstractDirection):
 
 
 def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
-    """A step of ours evaluates value and gradient where it begins, and then searches."""
+    """A step of ours searches from a value and gradient that it evaluates, or that the last
+    step has handed on."""
     del moved
     info, (_, gradient_norm) = state.record.info, state.strategy.direction
+    handed_on = state.known is not None
+    # A curvature repeats the sweeps of a gradient that was handed on without them.
+    repeated = info.curvatures if handed_on else 0
     return _Step(
         arrived=jnp.array(True),
         value=state.record.loss,
         gradient_norm=gradient_norm,
-        first=_counts(gradient=1),
+        first=_counts(gradient=int(not handed_on)),
         then=_counts(
-            gradient=info.gradients,
+            gradient=info.gradients + repeated,
             loss=info.losses,
             curvature=info.curvatures,
             slope=info.slopes,
@@ -138,10 +142,9 @@ def drive(
     $10^{-9} \min(1, \max |g_0|)$, the value is not finite, or the solver reports a failure.
     The solver's own test of convergence is not used.
 
-    A step of our solvers evaluates value and gradient where it begins, and then what its
-    record counts. A step of Optimistix's solvers is one trial: an accepted one counts as a
-    value-and-gradient, a rejected one as a loss. So ours pay twice for an accepted trial,
-    as a loss and then with its gradient; theirs continue from the trial.
+    A step of our solvers evaluates value and gradient where it begins, unless the last step
+    has handed them on, and then what its record counts. A step of Optimistix's solvers is
+    one trial: an accepted one counts as a value-and-gradient, a rejected one as a loss.
 
     **Arguments:**
 
@@ -195,7 +198,8 @@ def drive(
         values=jnp.zeros(budget + 1, value.dtype),
         counts=jnp.zeros((budget + 1, len(Prices._fields)), jnp.int32),
         points=jnp.array(0, jnp.int32),
-        total=_counts(),
+        # A solver whose steps hand them on has them from `init`.
+        total=_counts(gradient=int(getattr(state, "known", None) is not None)),
     )
     start = (y0, dynamic, history, jnp.zeros((), value.dtype), jnp.array(True))
     return jax.lax.while_loop(unfinished, advance, start)[2]

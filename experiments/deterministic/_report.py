@@ -23,9 +23,9 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
         "the minimum if it is known and lower (Moré & Wild 2009). So a local minimum above "
         "another solver's does not count. Costs are in gradient-equivalents (C): one "
         "value-and-gradient is 1, a loss and a curvature are priced by XLA's FLOPs on the "
-        "same problem, without transcendental functions. Ours pay twice for an accepted "
-        "trial, as a loss and then with its gradient. The cost at a point includes its "
-        "gradient."
+        "same problem, without transcendental functions. A search that evaluates gradients "
+        "hands on that of the accepted trial, as Optimistix's do; one that evaluates "
+        "losses pays for it twice. The cost at a point includes its gradient."
     )
     yield (
         "![Performance profile: the share of problems that a solver solves within a factor "

@@ -7,11 +7,14 @@ import optimistix as optx
 import curvopt
 from strategies import (
     Backtracking,
+    BFGS,
     CurvatureRescaling,
+    HagerZhang,
     LBFGS,
     LearningRate,
     NonlinearCG,
     SGD,
+    StrongWolfe,
 )
 
 
@@ -40,14 +43,18 @@ def _rescaled(direction: curvopt.AbstractDirection) -> optx.AbstractMinimiser:
 # At these tolerances Optimistix's tests of convergence never hold: the driver ends a run.
 _RTOL, _ATOL = 1e-300, 0.0
 
+# The natural step of a quasi-Newton direction is 1.
+_WOLFE, _HAGER_ZHANG = (rule(LearningRate(1.0)) for rule in (StrongWolfe, HagerZhang))
+
 SOLVERS = {
-    "lbfgs": Solver("LBFGS, rescaled", _rescaled(LBFGS())),
+    "bfgs": Solver("BFGS, strong Wolfe", curvopt.LineSearchMinimiser(BFGS(), _WOLFE)),
+    "lbfgs": Solver("LBFGS, strong Wolfe", curvopt.LineSearchMinimiser(LBFGS(), _WOLFE)),
+    "bfgs-hz": Solver(
+        "BFGS, Hager-Zhang", curvopt.LineSearchMinimiser(BFGS(), _HAGER_ZHANG)
+    ),
+    "lbfgs-rescaled": Solver("LBFGS, rescaled", _rescaled(LBFGS())),
     "cg": Solver("NonlinearCG, rescaled", _rescaled(NonlinearCG())),
     "sgd": Solver("SGD, rescaled", _rescaled(SGD())),
-    "lbfgs-armijo": Solver(
-        "LBFGS, Armijo from 1",
-        curvopt.LineSearchMinimiser(LBFGS(), Backtracking(LearningRate(1.0))),
-    ),
     "optx-bfgs": Solver("optx.BFGS", optx.BFGS(_RTOL, _ATOL)),
     "optx-lbfgs": Solver("optx.LBFGS", optx.LBFGS(_RTOL, _ATOL)),
     "optx-cg": Solver("optx.NonlinearCG", optx.NonlinearCG(_RTOL, _ATOL)),

@@ -27,7 +27,7 @@ from experiments.deterministic._report import report
 from experiments.deterministic._solvers import Solver, SOLVERS
 from experiments.deterministic._table import costs_table, duels_table, summary_table
 from experiments.deterministic._target import first_reaching, lowest_value, target_value
-from strategies import Backtracking, CurvatureRescaling, SGD
+from strategies import Backtracking, CurvatureRescaling, SGD, StrongWolfe
 
 
 pytestmark = pytest.mark.host
@@ -139,9 +139,11 @@ def test_their_trials_are_counted(x64):
     assert counts[11, 1] > 11
 
 
+OURS = curvopt.LineSearchMinimiser(SGD(), Backtracking(CurvatureRescaling()))
+
+
 def test_our_evaluations_are_counted(x64):
-    solver = curvopt.LineSearchMinimiser(SGD(), Backtracking(CurvatureRescaling()))
-    values, counts, _ = driven(solver)
+    values, counts, _ = driven(OURS)
     y = np.array([3.0, -2.0, 1.0])
     for k in range(10):
         # The exact step of a quadratic is accepted at once.
@@ -149,6 +151,18 @@ def test_our_evaluations_are_counted(x64):
         assert counts[k].tolist() == [k + 1, k, k, 0]
         g = HESSIAN @ y
         y = y - (g @ g) / (g @ HESSIAN @ g) * g
+
+
+def test_a_gradient_that_is_handed_on_is_counted_once(x64):
+    """The start's, and then one for each trial, and for each curvature, which repeats the
+    sweeps."""
+    solver = curvopt.LineSearchMinimiser(SGD(), StrongWolfe(CurvatureRescaling()))
+    values, counts, _ = driven(solver)
+    expected, _, _ = driven(OURS)
+    np.testing.assert_allclose(values[:10], expected[:10], rtol=1e-9)
+    for k in range(10):
+        # The exact step of a quadratic is accepted at once.
+        assert counts[k].tolist() == [2 * k + 1, 0, k, 0]
 
 
 @pytest.mark.parametrize("name", ["cg", "optx-bfgs"])
@@ -305,7 +319,7 @@ def test_sif2jax_is_optional(monkeypatch, capsys):
     "arguments, message",
     [
         (["--names", "rosenbork"], "unknown problem rosenbork; valid are: rosenbrock, "),
-        (["--solvers", "newton"], "unknown solver newton; valid are: lbfgs, cg, "),
+        (["--solvers", "newton"], "unknown solver newton; valid are: bfgs, lbfgs, "),
         (["--tolerance", "1"], "--tolerance must be between 0 and 1, but it is 1.0"),
         (["--tolerance", "nan"], "--tolerance must be between 0 and 1, but it is nan"),
         (["--budget", "0"], "--budget must be at least 1, but it is 0"),
