@@ -18,10 +18,12 @@ from .directions import (
     INNAprop as INNAprop,
     LastStep as LastStep,
     LBFGS as LBFGS,
+    LevenbergMarquardt as LevenbergMarquardt,
     Momentum as Momentum,
     NonlinearCG as NonlinearCG,
     RMSProp as RMSProp,
     SGD as SGD,
+    TruncatedNewton as TruncatedNewton,
     WeightDecay as WeightDecay,
 )
 from .line_searches import (

@@ -95,6 +95,7 @@ class QuadraticModel(eqx.Module):
     _slope: Callable[[PyTree], Scalar]
     _curvature: Callable[[PyTree], Scalar]
     _curvature_matrix: Callable[[Sequence[PyTree]], Array]
+    _product: Callable[[PyTree], PyTree]
     _report: Callable[[], CurvatureReport]
 
     def __init__(
@@ -108,6 +109,7 @@ class QuadraticModel(eqx.Module):
         loss_and_gradient: LossAndGradient | None = None,
         slope: Callable[[PyTree], Scalar] | None = None,
         curvature_matrix: Callable[[Sequence[PyTree]], Array] | None = None,
+        product: Callable[[PyTree], PyTree] | None = None,
         report: Callable[[], CurvatureReport] | None = None,
     ):
         r"""**Arguments:**
@@ -123,6 +125,7 @@ class QuadraticModel(eqx.Module):
         - `slope`: `slope(u)`. `None`: the inner product with the gradient.
         - `curvature_matrix`: `curvature_matrix(us)`. `None`: by the curvature along sums,
             $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$.
+        - `product`: `product(u)`, $H u$. `None`: half the gradient of the curvature.
         - `report`: `report()`, for a method that goes through the loss equation by
             equation.
         """
@@ -140,6 +143,7 @@ class QuadraticModel(eqx.Module):
         self._curvature_matrix = (
             partial(_polarised, curvature) if curvature_matrix is None else curvature_matrix
         )
+        self._product = partial(_half_gradient, curvature) if product is None else product
         self._report = CurvatureReport if report is None else report
 
     @classmethod
@@ -198,6 +202,7 @@ class QuadraticModel(eqx.Module):
             loss_and_gradient=self._loss_and_gradient,
             curvature=self._curvature,
             curvature_matrix=self._curvature_matrix,
+            product=self._product,
             report=self._report,
         )
 
@@ -226,6 +231,27 @@ class QuadraticModel(eqx.Module):
         """
         with promotion():
             return self._total(self._curvature(self._tangent(u)))
+
+    def product(self, u: PyTree[Array]) -> PyTree[Array]:
+        r"""The product $H u$, or $G u$ with [`curvopt.GaussNewtonCurvature`][]: half the
+        gradient of $\langle u, H u \rangle$.
+
+        It costs up to three times the curvature.
+
+        **Arguments:**
+
+        - `u`: as for `slope`.
+
+        **Returns:**
+
+        A pytree like `y`.
+
+        **Raises:**
+
+        `ValueError` if `u` does not match `y`.
+        """
+        with promotion():
+            return self._product(self._tangent(u))
 
     def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
         r"""The curvature matrix of several vectors, $K_{ij} = \langle u_i, H u_j \rangle$.
@@ -288,6 +314,10 @@ def _by_reverse_mode(
 ) -> tuple[Scalar, Callable[[], PyTree]]:
     value, pull_back = jax.vjp(loss, y)
     return value, lambda: pull_back(jnp.ones_like(value))[0]
+
+
+def _half_gradient(curvature: Callable[[PyTree], Scalar], u: PyTree) -> PyTree:
+    return jtu.tree_map(lambda x: x / 2, jax.grad(curvature)(u))
 
 
 def _polarised(curvature: Callable[[PyTree], Scalar], us: Sequence[PyTree[Array]]) -> Array:

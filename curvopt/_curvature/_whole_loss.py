@@ -40,7 +40,7 @@ class HvpCurvature(AbstractCurvatureMethod):
 
         curvature = lambda u: tree_dot(u, product(u))
         return QuadraticModel.of_loss(
-            fn, y, args, curvature=curvature, curvature_matrix=matrix
+            fn, y, args, curvature=curvature, curvature_matrix=matrix, product=product
         )
 
 

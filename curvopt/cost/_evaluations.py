@@ -45,6 +45,14 @@ def _curvature(
     return model.value, model.aux, model.grad, model.curvature(u)
 
 
+def _product(
+    curvature: AbstractCurvatureMethod, problem: AbstractProblem, y: Any, args: Any
+) -> Any:
+    model = quadratic_model(problem.loss, y, args, curvature, has_aux=True)
+    u = jtu.tree_map(jnp.negative, model.grad)
+    return model.value, model.aux, model.grad, model.product(u)
+
+
 def _descent(
     direction: AbstractDirection,
     curvature: AbstractCurvatureMethod,
@@ -69,7 +77,7 @@ class EvaluationCosts:
     - `problem`: the problem whose loss is evaluated, on one of its batches.
     - `curvature`: the curvature method. The cost of a curvature is the cost of value,
         gradient and curvature together, minus that of value and gradient by the same
-        method.
+        method; a product likewise.
     """
 
     def __init__(self, problem: AbstractProblem, curvature: AbstractCurvatureMethod):
@@ -85,6 +93,7 @@ class EvaluationCosts:
             "slope": _slope,
             "model": eqx.Partial(_model, curvature),
             "curvature": eqx.Partial(_curvature, curvature),
+            "product": eqx.Partial(_product, curvature),
         }
         self._known: dict[str, float] = {}
 
@@ -113,8 +122,9 @@ class EvaluationCosts:
         return self._counted(fn) / self._flops("gradient", _gradient)
 
     def __getitem__(self, kind: str) -> float:
-        """The cost of `"gradient"`, `"curvature"`, `"loss"` or `"slope"`, in C."""
+        """The cost of `"gradient"`, `"curvature"`, `"product"`, `"loss"` or `"slope"`, in
+        C."""
         flops = self._flops(kind, self._functions[kind])
-        if kind == "curvature":
+        if kind in ("curvature", "product"):
             flops -= self._flops("model", self._functions["model"])
         return flops / self._flops("gradient", _gradient)

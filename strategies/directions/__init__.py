@@ -11,8 +11,10 @@ from .hyperplane_search import HyperplaneSearch as HyperplaneSearch
 from .innaprop import INNAprop as INNAprop
 from .last_step import LastStep as LastStep
 from .lbfgs import LBFGS as LBFGS
+from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .momentum import Momentum as Momentum
 from .nonlinear_cg import NonlinearCG as NonlinearCG
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
+from .truncated_newton import TruncatedNewton as TruncatedNewton
 from .weight_decay import WeightDecay as WeightDecay

@@ -33,6 +33,7 @@ from strategies import (
     LastStep,
     LBFGS,
     LearningRate,
+    LevenbergMarquardt,
     Momentum,
     NonlinearCG,
     Polyak,
@@ -45,6 +46,7 @@ from strategies import (
     StepTuned,
     StochasticArmijo,
     StrongWolfe,
+    TruncatedNewton,
     WeightDecay,
 )
 
@@ -59,6 +61,8 @@ DIRECTIONS = {
     "NonlinearCG": NonlinearCG(),
     "LBFGS": LBFGS(4),
     "BFGS": BFGS(),
+    "TruncatedNewton": TruncatedNewton(3),
+    "LevenbergMarquardt": LevenbergMarquardt(3),
     "ForwardGradient": ForwardGradient(),
     "HyperplaneSearch": HyperplaneSearch((SGD(), LastStep())),
     "INNAprop": INNAprop(0.1),

@@ -91,3 +91,29 @@ def test_what_is_not_measured():
     assert model.slope(jnp.ones(3)) == 6 and model.curvature(jnp.ones(3)) == 6
     with pytest.raises(ValueError, match=r"at one point only.*loss=\.\.\."):
         model.loss(jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        curvopt.AdjointCurvature(),
+        curvopt.ForwardCurvature(),
+        curvopt.HvpCurvature(),
+        curvopt.GaussNewtonCurvature(),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_products(method, x64):
+    """Against the dense matrix: the Hessian, or that of Gauss and Newton."""
+    y, u = jnp.array([0.3, -0.7, 1.1]), jnp.array([1.0, 2.0, -0.5])
+    output = lambda y: jnp.stack([jnp.sin(y[0] * y[1]), y[1] * y[2], jnp.exp(y[0])])
+    loss = lambda y, _: jnp.sum(jnp.cosh(curvopt.tag_output(output(y))))
+    jacobian = jax.jacobian(output)(y)
+    gauss_newton = jacobian.T @ jnp.diag(jnp.cosh(output(y))) @ jacobian
+    is_exact = not isinstance(method, curvopt.GaussNewtonCurvature)
+    matrix = jax.hessian(loss)(y, None) if is_exact else gauss_newton
+    model = curvopt.quadratic_model(loss, y, curvature=method)
+    np.testing.assert_allclose(model.product(u), matrix @ u, rtol=1e-9)
+    np.testing.assert_allclose(u @ model.product(u), model.curvature(u), rtol=1e-9)
+    with pytest.raises(ValueError, match="shape"):
+        model.product(u[:2])
