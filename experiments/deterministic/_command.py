@@ -46,8 +46,8 @@ class Deterministic:
     """Without --names, only problems with at most this many unknowns."""
 
     solvers: tuple[str, ...] = tuple(SOLVERS)
-    """The solvers: ours are bfgs, lbfgs, bfgs-hz, lbfgs-rescaled, cg and sgd; Optimistix's
-    are optx-bfgs, optx-lbfgs and optx-cg."""
+    """The solvers: ours are bfgs, lbfgs, bfgs-hz, newton, lbfgs-rescaled, cg and sgd;
+    Optimistix's are optx-bfgs, optx-lbfgs and optx-cg."""
 
     tolerance: float = 1e-6
     """A problem counts as solved if at most this share of the way to the lowest value is
@@ -114,7 +114,8 @@ def _write(folder: ResultsFolder, data: xr.Dataset) -> Path:
 
 def _show(data: xr.Dataset) -> None:
     tables = (costs_table(data), summary_table(data), duels_table(data))
-    print("\n\n".join(tables))
+    in_time = duels_table(data, "seconds_to_target")
+    print("\n\n".join((*tables, "in processor time:", in_time)))
     for line in (*failures(data), *unusable(data)):
         print(line)
 

@@ -20,13 +20,16 @@ def _row(run: Run, prices: Prices, target: float) -> dict[str, Any]:
     """The variables of a run."""
     at = first_reaching(run.values, target)
     spent = run.total if at is None else run.counts[at]
+    cost = float("inf") if at is None else float(np.dot(spent, prices))
+    whole = float(np.dot(run.total, prices))
     return {
-        "cost_to_target": float("inf") if at is None else float(np.dot(spent, prices)),
+        "cost_to_target": cost,
+        "seconds_to_target": cost if at is None else run.seconds * cost / whole,
         "solved": at is not None,
         "final_value": run.values[-1] if run.values.size else np.nan,
         **{name: int(count) for name, count in zip(_COUNTS.values(), spent)},
         "points": run.values.size,
-        "cost": float(np.dot(run.total, prices)),
+        "cost": whole,
         "seconds": run.seconds,
         "compile_seconds": run.compile_seconds,
         "failure": run.failure,
@@ -41,7 +44,8 @@ def dataset(
 ) -> xr.Dataset:
     """All measurements, of dimensions `(solver, problem)`.
 
-    `cost_to_target` is in C, infinite if the target was missed. `losses`, `gradients`,
+    `cost_to_target` is in C, infinite if the target was missed; `seconds_to_target` is the
+    same share of the time of the whole run. `losses`, `gradients`,
     `curvatures` and `slopes` count evaluations up to the target, or of the whole run if it
     was missed. `cost`, `points` and `seconds` are of the whole run.
 

@@ -79,10 +79,12 @@ def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
     """A step of ours searches from a value and gradient that it evaluates, or that the last
     step has handed on."""
     del moved
-    info, (_, gradient_norm) = state.record.info, state.strategy.direction
+    info, (direction, gradient_norm) = state.record.info, state.strategy.direction
+    # What a direction evaluates besides the gradient is in its state.
+    products = getattr(direction, "products", 0)
     handed_on = state.known is not None
-    # A curvature repeats the sweeps of a gradient that was handed on without them.
-    repeated = info.curvatures if handed_on else 0
+    # Both repeat the sweeps of a gradient that was handed on without them.
+    repeated = handed_on & (info.curvatures + products > 0)
     return _Step(
         arrived=jnp.array(True),
         value=state.record.loss,
@@ -92,6 +94,7 @@ def _our_step(state: Any, moved: Bool[Array, ""]) -> _Step:
             gradient=info.gradients + repeated,
             loss=info.losses,
             curvature=info.curvatures,
+            product=products,
             slope=info.slopes,
         ),
     )

@@ -21,12 +21,14 @@ class Prices(NamedTuple):
     - `loss`: one value.
     - `curvature`: the additional cost of a curvature after a value-and-gradient.
     - `slope`: one value with its derivative along a direction.
+    - `product`: the additional cost of a product with the Hessian.
     """
 
     gradient: float = 1.0
     loss: float = 1 / 3
     curvature: float = 2 / 3
     slope: float = 2 / 3
+    product: float = 2.0
 
 
 # The prices where XLA gives none: the sweeps of one dominant matrix product.
@@ -77,7 +79,8 @@ def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
 
     The prices are those of [`curvopt.cost.EvaluationCosts`][]. If XLA's count is not
     positive the price is that of the sweeps: a third of a gradient for a loss, two thirds
-    for a slope or a curvature. XLA does not count transcendental functions.
+    for a slope or a curvature, two for a product. XLA does not count transcendental
+    functions.
 
     **Arguments:**
 

@@ -36,11 +36,13 @@ def _sections(data: xr.Dataset) -> Iterator[str]:
     yield summary_table(data)
     yield (
         "Evaluations are counted up to the target. Medians are over all problems, with "
-        "infinity for a missed one. The time is that of one whole run without compilation, "
-        "divided by its cost."
+        "infinity for a missed one. The time is the processor time of one whole run "
+        "without compilation, divided by its cost."
     )
     yield "The number of problems on which ours need no more, of those that either solves:"
     yield duels_table(data)
+    yield "The same in processor time:"
+    yield duels_table(data, "seconds_to_target")
     yield "## Problems"
     yield costs_table(data)
     for title, lines in (

@@ -15,6 +15,7 @@ from strategies import (
     NonlinearCG,
     SGD,
     StrongWolfe,
+    TruncatedNewton,
 )
 
 
@@ -51,6 +52,10 @@ SOLVERS = {
     "lbfgs": Solver("LBFGS, strong Wolfe", curvopt.LineSearchMinimiser(LBFGS(), _WOLFE)),
     "bfgs-hz": Solver(
         "BFGS, Hager-Zhang", curvopt.LineSearchMinimiser(BFGS(), _HAGER_ZHANG)
+    ),
+    "newton": Solver(
+        "TruncatedNewton, strong Wolfe",
+        curvopt.LineSearchMinimiser(TruncatedNewton(), _WOLFE),
     ),
     "lbfgs-rescaled": Solver("LBFGS, rescaled", _rescaled(LBFGS())),
     "cg": Solver("NonlinearCG, rescaled", _rescaled(NonlinearCG())),

@@ -59,12 +59,18 @@ def summary_table(data: xr.Dataset) -> str:
     return markdown(rows)
 
 
-def duels_table(data: xr.Dataset) -> str:
+def duels_table(data: xr.Dataset, measured: str = "cost_to_target") -> str:
     """Each of our solvers against each of the others: the number of problems on which it
-    needs no more, of those that either solves."""
+    needs no more, of those that either solves.
+
+    **Arguments:**
+
+    - `data`: the dataset.
+    - `measured`: the variable that is compared, `cost_to_target` or `seconds_to_target`.
+    """
     ours = np.flatnonzero(data.ours.values)
     others = np.flatnonzero(~data.ours.values)
-    labels, costs = data.label.values, data.cost_to_target.values
+    labels, costs = data.label.values, data[measured].values
     rows = [["needs no more than", *(str(labels[k]) for k in others)]]
     for k in ours:
         duels = [solved_at_no_more_cost(costs[k], costs[rival]) for rival in others]

@@ -27,7 +27,14 @@ from experiments.deterministic._report import report
 from experiments.deterministic._solvers import Solver, SOLVERS
 from experiments.deterministic._table import costs_table, duels_table, summary_table
 from experiments.deterministic._target import first_reaching, lowest_value, target_value
-from strategies import Backtracking, CurvatureRescaling, SGD, StrongWolfe
+from strategies import (
+    Backtracking,
+    CurvatureRescaling,
+    LearningRate,
+    SGD,
+    StrongWolfe,
+    TruncatedNewton,
+)
 
 
 pytestmark = pytest.mark.host
@@ -92,7 +99,7 @@ def quadratic(y, args):
     return y @ (args @ y) / 2
 
 
-def driven(minimiser, budget=100, fn=quadratic, prices=(1, 0.5, 0.5, 1)):
+def driven(minimiser, budget=100, fn=quadratic, prices=(1, 0.5, 0.5, 1, 1)):
     y0, args = jnp.array([3.0, -2.0, 1.0]), jnp.asarray(HESSIAN)
     run = jax.jit(partial(drive, fn, minimiser, budget=budget))
     history = run(y0, args, jnp.array(prices, float))
@@ -135,7 +142,7 @@ def test_their_trials_are_counted(x64):
         assert value == pytest.approx(of_formula, rel=1e-9)
         # An accepted trial's value is part of its value-and-gradient.
         gradients, losses = calls["gradient"], calls["value"] - calls["gradient"]
-        assert count.tolist() == [gradients, losses, 0, 0]
+        assert count.tolist() == [gradients, losses, 0, 0, 0]
     assert counts[11, 1] > 11
 
 
@@ -148,7 +155,7 @@ def test_our_evaluations_are_counted(x64):
     for k in range(10):
         # The exact step of a quadratic is accepted at once.
         assert values[k] == pytest.approx(y @ HESSIAN @ y / 2, rel=1e-9)
-        assert counts[k].tolist() == [k + 1, k, k, 0]
+        assert counts[k].tolist() == [k + 1, k, k, 0, 0]
         g = HESSIAN @ y
         y = y - (g @ g) / (g @ HESSIAN @ g) * g
 
@@ -162,13 +169,23 @@ def test_a_gradient_that_is_handed_on_is_counted_once(x64):
     np.testing.assert_allclose(values[:10], expected[:10], rtol=1e-9)
     for k in range(10):
         # The exact step of a quadratic is accepted at once.
-        assert counts[k].tolist() == [2 * k + 1, 0, k, 0]
+        assert counts[k].tolist() == [2 * k + 1, 0, k, 0, 0]
+
+
+def test_products_of_the_hessian_are_counted(x64):
+    """With the gradient that they repeat, where one was handed on."""
+    direction = TruncatedNewton(3, 1e-9)
+    handed_on = curvopt.LineSearchMinimiser(direction, StrongWolfe(LearningRate(1.0)))
+    values, counts, _ = driven(handed_on)
+    assert values[1] < 1e-20 * values[0] and counts[1].tolist() == [3, 0, 0, 0, 3]
+    evaluated = curvopt.LineSearchMinimiser(direction, LearningRate(1.0))
+    assert driven(evaluated)[1][1].tolist() == [2, 0, 0, 0, 3]
 
 
 @pytest.mark.parametrize("name", ["cg", "optx-bfgs"])
 def test_where_a_run_ends(name, x64):
     minimiser = SOLVERS[name].minimiser
-    values, counts, history = driven(minimiser, budget=5, prices=(1, 1, 1, 1))
+    values, counts, history = driven(minimiser, budget=5, prices=(1, 1, 1, 1, 1))
     assert counts[len(values) - 1].sum() <= 5 and history.total.sum() >= 5
     values, _, history = driven(minimiser)
     # No element of the gradient is above 1e-9, and no eigenvalue below 1.
@@ -189,7 +206,7 @@ def test_prices(x64, monkeypatch):
 
     unknown = lambda self, kind: float("nan")
     monkeypatch.setattr(curvopt.cost.EvaluationCosts, "__getitem__", unknown)
-    assert evaluate(quadratic, y, args).prices == Prices(1.0, 1 / 3, 2 / 3, 2 / 3)
+    assert evaluate(quadratic, y, args).prices == Prices(1.0, 1 / 3, 2 / 3, 2 / 3, 2.0)
 
 
 def test_the_target_is_that_of_more_and_wild():
@@ -205,7 +222,7 @@ def test_the_target_is_that_of_more_and_wild():
 def test_dataset_and_tables():
     def run(values, losses):
         values = np.array(values, float)
-        counts = np.array([[k + 1, n, 0, 0] for k, n in enumerate(losses)])
+        counts = np.array([[k + 1, n, 0, 0, 0] for k, n in enumerate(losses)])
         return Run(values, counts, counts[-1] + 1, seconds=1.0)
 
     solvers = {"cg": SOLVERS["cg"], "optx-cg": SOLVERS["optx-cg"]}
@@ -221,9 +238,11 @@ def test_dataset_and_tables():
     assert float(data.target_value[0]) == 1.0
     assert float(ours.cost_to_target) == 3.0 and bool(ours.solved)
     assert (int(ours.gradients), int(ours.losses)) == (2, 2)
+    assert float(ours.seconds_to_target) == pytest.approx(3 / float(ours.cost))
+    assert np.isinf(theirs.seconds_to_target)
     assert np.isinf(theirs.cost_to_target) and not bool(theirs.solved)
     # The whole run.
-    assert (int(theirs.gradients), float(theirs.cost)) == (4, 4.5 + 2 / 3 + 2 / 3)
+    assert (int(theirs.gradients), float(theirs.cost)) == (4, 4.5 + 2 / 3 + 2 / 3 + 2)
     assert "| p " in costs_table(data) and "|                3.0 " not in summary_table(
         data
     )
@@ -319,7 +338,7 @@ def test_sif2jax_is_optional(monkeypatch, capsys):
     "arguments, message",
     [
         (["--names", "rosenbork"], "unknown problem rosenbork; valid are: rosenbrock, "),
-        (["--solvers", "newton"], "unknown solver newton; valid are: bfgs, lbfgs, "),
+        (["--solvers", "simplex"], "unknown solver simplex; valid are: bfgs, lbfgs, "),
         (["--tolerance", "1"], "--tolerance must be between 0 and 1, but it is 1.0"),
         (["--tolerance", "nan"], "--tolerance must be between 0 and 1, but it is nan"),
         (["--budget", "0"], "--budget must be at least 1, but it is 0"),
