@@ -1,3 +1,4 @@
+import gc
 import os
 
 from quick_compile import ENVIRONMENT
@@ -20,6 +21,12 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """The guides first: long tests, which are alone on one worker when they are last."""
     items.sort(key=lambda item: item.path.name != "test_guides.py")
+
+
+def pytest_collection_finish():
+    """What is imported is no garbage: a collection need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -134,7 +134,16 @@ def rosenbrock(y, args):
     return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2)
 
 
-@pytest.mark.parametrize("direction", [Momentum(), Momentum(nesterov=True), Adam()])
+@pytest.mark.parametrize(
+    "direction, dtype",
+    [
+        (Momentum(), "float32"),
+        (Adam(), "float64"),
+        pytest.param(Momentum(nesterov=True), "float32", marks=pytest.mark.slow),
+        pytest.param(Momentum(nesterov=True), "float64", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_a_vanishing_step_is_no_convergence(direction, dtype):
     """Guards against false convergence: a momentum at right angles to the gradient makes
     steps of almost nothing, far from the minimum. Without the solver's correction for that
@@ -182,8 +191,10 @@ class TestDirectionsInMinimise:
     def test_vmap_of_the_whole_solution(self, direction):
         """Guards solver states: a jaxpr in one of them could not be vmapped."""
         starts = jnp.array([[0.0, 0.0], [3.0, 1.0], [-2.0, 5.0]])
-        run = lambda y: optx.minimise(
-            bowl, self.solver(direction), y, ARGS, max_steps=5, throw=False
+        run = jax.jit(
+            lambda y: optx.minimise(
+                bowl, self.solver(direction), y, ARGS, max_steps=5, throw=False
+            )
         )
         values = jax.vmap(run)(starts).value
         one_by_one = jnp.stack([run(y).value for y in starts])
@@ -229,9 +240,13 @@ def test_a_trial_that_is_not_finite_does_not_end_a_run_that_goes_on():
 
 
 @pytest.mark.parametrize(
-    "direction", [SGD(), NonlinearCG(), LBFGS()], ids=lambda d: type(d).__name__
+    "direction, bad",
+    [
+        pytest.param(d, bad, marks=() if (i + k) % 3 == 0 else pytest.mark.slow)
+        for i, d in enumerate((SGD(), NonlinearCG(), LBFGS()))
+        for k, bad in enumerate((float("nan"), float("inf"), 1e25))
+    ],
 )
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e25])
 def test_one_bad_batch_does_not_end_a_run(direction, bad):
     """Guards the parameters, which a step of zero times infinity would make nan, and the
     memory."""
@@ -285,6 +300,7 @@ def test_randomness_is_an_option():
 def test_implicit_gradient_through_a_solver_with_memory(x64):
     """Against finite differences, with a search and LBFGS inside."""
 
+    @jax.jit
     def minimiser(centre):
         solver = curvopt.LineSearchMinimiser(
             LBFGS(), Backtracking(CurvatureRescaling()), 1e-12, 1e-12
@@ -500,11 +516,18 @@ def thrice_in_a_loop(y):
     return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, y))[1]
 
 
+FORWARD = [curvopt.AdjointCurvature(), curvopt.ForwardCurvature(), curvopt.HvpCurvature()]
+
+
+# Each rule and each method is met in the tests that are always run.
 @pytest.mark.parametrize(
-    "method",
-    [curvopt.AdjointCurvature(), curvopt.ForwardCurvature(), curvopt.HvpCurvature()],
+    "rule, method",
+    [
+        pytest.param(rule, method, marks=() if i == k else pytest.mark.slow)
+        for i, rule in enumerate((CurvatureRescaling(), BacktrackingArmijo(), Polyak()))
+        for k, method in enumerate(FORWARD)
+    ],
 )
-@pytest.mark.parametrize("rule", [CurvatureRescaling(), BacktrackingArmijo(), Polyak()])
 def test_forward_mode(rule, method):
     solver = curvopt.LineSearchMinimiser(SGD(), rule, curvature=method)
 
@@ -554,6 +577,7 @@ def test_reverse_mode_through_a_search(name, x64):
     """With respect to a hyper-parameter and to the start, as finite differences have it."""
     fn = lambda y, args: scaled(y, args) + 0.1 * jnp.sum(y**4)
 
+    @jax.jit
     def end(t):
         solver = curvopt.LineSearchMinimiser(SGD(), SEARCHES[name](t))
         y, adjoint = t * jnp.array([3.0, -2.0, 0.5]), optx.RecursiveCheckpointAdjoint()

@@ -39,8 +39,15 @@ def matrix(fn, y, us, method=curvopt.AdjointCurvature()):
     return model.curvature_matrix(us)
 
 
+def check_against_hvp(fn, y, us, **tolerance):
+    """The matrix against that of Hessian-vector products, in one compilation."""
+    methods = curvopt.AdjointCurvature(), curvopt.HvpCurvature()
+    run = jax.jit(lambda y, us: [matrix(fn, y, us, method) for method in methods])
+    np.testing.assert_allclose(*run(y, us), **tolerance)
+
+
 def test_all_methods_against_the_dense_hessian(x64):
-    loss, y, x = network()
+    loss, y, x = network(depth=1)
     fn, us = (lambda y: loss(y, x)), directions(y, 3)
     columns = in_columns(us)
     expected = columns.T @ dense_hessian(fn, y) @ columns
@@ -83,12 +90,12 @@ def test_a_backward_rule_need_not_be_symmetric(where, x64):
     flat, unravel = jax.flatten_util.ravel_pytree(y)
     us = directions(y, 3)
     columns = in_columns(us)
-    hessian = jax.jacrev(jax.grad(lambda v: fn(unravel(v))))(flat)
+    hessian = jax.jit(jax.jacrev(jax.grad(lambda v: fn(unravel(v)))))(flat)
     expected = columns.T @ hessian @ columns
     assert jnp.abs(expected - expected.T).max() > 0.1 * jnp.abs(expected).max()
-    got = matrix(fn, y, us)
+    run = jax.jit(lambda y, us: (matrix(fn, y, us), [matrix(fn, y, [u])[0, 0] for u in us]))
+    got, along = run(y, us)
     np.testing.assert_allclose(got, expected, rtol=1e-9)
-    along = [matrix(fn, y, [u])[0, 0] for u in us]
     np.testing.assert_allclose(along, jnp.diag(expected), rtol=1e-9)
 
 
@@ -192,19 +199,16 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_of_other_kinds(name):
-    loss = lambda y, _: jnp.sum(jnp.tanh(PRODUCTS[name](y)) ** 2)
+    loss = lambda y: jnp.sum(jnp.tanh(PRODUCTS[name](y)) ** 2)
     y = jnp.arange(6.0).reshape(3, 2) / 7
     us = [jnp.ones_like(y), y, jnp.cos(3 * y)]
-    matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
-    reference = curvopt.quadratic_model(loss, y, curvature=curvopt.HvpCurvature())
-    expected = reference.curvature_matrix(us)
-    np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-5)
+    check_against_hvp(loss, y, us, rtol=1e-4, atol=1e-5)
 
 
 def test_scans_of_stacked_directions(x64):
     """What is scanned over, carried and put out, with an axis for the directions."""
 
-    def loss(y, _):
+    def loss(y):
         def step(h, w):
             h = jnp.tanh(w @ h + y["b"])
             return h, jnp.sum(h * w[0]) ** 2
@@ -215,6 +219,4 @@ def test_scans_of_stacked_directions(x64):
     shapes = {"w": (5, 3, 3), "b": (3,), "h": (3,)}
     y = {name: jr.normal(jr.key(k), s) for k, (name, s) in enumerate(shapes.items())}
     us = [random_like(y, seed) for seed in (4, 5)]
-    matrix = curvopt.quadratic_model(loss, y).curvature_matrix(us)
-    reference = curvopt.quadratic_model(loss, y, curvature=curvopt.HvpCurvature())
-    np.testing.assert_allclose(matrix, reference.curvature_matrix(us), rtol=1e-9)
+    check_against_hvp(loss, y, us, rtol=1e-9)

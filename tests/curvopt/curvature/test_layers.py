@@ -151,7 +151,15 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("which", LAYERS)
+# One of each kind of layer; the others are of the same primitives.
+ALWAYS = """MLP-gelu Conv2d ConvTranspose2d MaxPool2d BatchNorm-batch LayerNorm Dropout
+Embedding GRUCell MultiheadAttention cholesky eigh rfft""".split()
+CASES = [
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in LAYERS
+]
+
+
+@pytest.mark.parametrize("which", CASES)
 def test_layers_against_jax(which, x64):
     check_along(*LAYERS[which]())
 

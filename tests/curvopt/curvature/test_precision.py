@@ -166,7 +166,9 @@ def test_mixed_precision(store):
         np.testing.assert_allclose(got, expected, rtol=0.1, err_msg=method)
 
 
-@pytest.mark.parametrize("which", ["mlp", "cnn", "gru"])
+@pytest.mark.parametrize(
+    "which", ["cnn", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mlp", "gru"))]
+)
 def test_narrow_products_leave_value_and_gradient(which):
     loss, params, x = network(which, jnp.float32)
     u = random_like(params)
@@ -195,7 +197,14 @@ def equations(jaxpr):
                 yield from equations(inner)
 
 
-@pytest.mark.parametrize("which", NETWORKS)
+@pytest.mark.parametrize(
+    "which",
+    [
+        "mlp",
+        "gru",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("cnn", "attention")),
+    ],
+)
 def test_two_narrow_products_are_accurate(which):
     """Rounding the operands to bfloat16 does not spoil the difference of products."""
     u, expected = reference(which)

@@ -135,23 +135,26 @@ def random_numbers(y):
 
 STRUCTURES = [
     empty,
-    affine_prefixes,
-    pytest.param(random_numbers, marks=pytest.mark.slow, id="random_numbers"),
-    recurrent,
     reversed_and_unrolled,
-    only_the_carry,
     nested_loops,
     remat_in_a_loop,
-    loop_in_remat,
-    counted_loop,
     loop_over_integers,
     carry_that_is_constant_at_first,
     empty_loop,
     vmapped_loop,
-    branches,
-    prefix_products,
-    pytest.param(root_of_an_equation, marks=pytest.mark.slow, id="root_of_an_equation"),
     fixed_point,
+]
+# A loop, a branch, a remat by themselves are in `test_curvature.py` too.
+MORE = [
+    affine_prefixes,
+    branches,
+    counted_loop,
+    loop_in_remat,
+    only_the_carry,
+    prefix_products,
+    random_numbers,
+    recurrent,
+    root_of_an_equation,
 ]
 
 
@@ -162,7 +165,11 @@ def directions(y, n):
     return [jax.tree.map(like, jax.tree.unflatten(treedef, list(row)), y) for row in keys]
 
 
-@pytest.mark.parametrize("fn", STRUCTURES, ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    "fn",
+    [*STRUCTURES, *(pytest.param(fn, marks=pytest.mark.slow) for fn in MORE)],
+    ids=lambda fn: fn.__name__,
+)
 def test_curvature_is_exact(fn, x64):
     """Against forward over reverse, which takes none of the paths that are tested."""
     y = jax.tree.map(lambda a: a.astype(float), WEIGHTS)
