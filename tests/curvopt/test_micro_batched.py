@@ -33,7 +33,7 @@ METHODS = {
     "hvp": curvopt.HvpCurvature(),
     "finite difference": curvopt.FiniteDifferenceCurvature(),
 }
-SLOW = ("two products", "hvp", "finite difference")
+SLOW = ("forward", "two products", "hvp", "finite difference")
 
 
 @pytest.mark.parametrize(

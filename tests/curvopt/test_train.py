@@ -331,7 +331,8 @@ def test_a_start_that_does_not_fit(regression):
 def test_a_loop_of_ones_own_goes_on(stateful):
     """As the docstring of `TrainResult` has it: with batches and randomness of `train`."""
     key, problem, solver = jr.key(3), stateful, MOMENTUM
-    result = trained(problem, steps=6)
+    how = curvopt.Execution(chunk=3)  # one program for both
+    result = trained(problem, steps=6, execution=how)
     _, batch_key, loss_key, _ = jr.split(key, 4)
     params, model_state = result.params, result.model_state
     solver_state, losses = result.solver_state, []
@@ -341,7 +342,7 @@ def test_a_loop_of_ones_own_goes_on(stateful):
             problem.loss, params, args, count, solver_state
         )
         losses.append(record.loss)
-    longer = trained(problem, steps=9)
+    longer = trained(problem, steps=9, execution=how)
     np.testing.assert_allclose(losses, longer.history.loss[6:], rtol=1e-4)
 
 

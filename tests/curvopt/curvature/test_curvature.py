@@ -295,7 +295,11 @@ def test_parameter_returned_unchanged(x64):
     assert model.curvature(jnp.array(3.0)) == 0.0
 
 
-@pytest.mark.parametrize("method", METHODS, ids=name)
+@pytest.mark.parametrize(
+    "method",
+    [*EXACT[:2], *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[2:])],
+    ids=name,
+)
 def test_vmap_and_scan(method, x64):
     loss, params = mlp_loss()
     stacked = jax.tree.map(lambda p: jnp.stack([p, 0.5 * p, -p]), params)

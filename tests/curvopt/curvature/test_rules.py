@@ -130,22 +130,23 @@ def _compare(equation, keys, how=ProductRule()):
     dx, dual, ddx = (tuple(map(like, x)) for _ in range(3))
     adjoint = tuple(jnp.cos(1 + v) for v in f.values)
     stack = tuple(jnp.stack([a, b, c]) for a, b, c in zip(dx, dual, ddx))
+
+    def sweeps(rule, how):
+        tangents, matrix = rule.gram(f, stack, adjoint, how)
+        return (
+            rule.tangent(f, dx, adjoint, how),
+            rule.split(f, dx, dual, adjoint),
+            rule.second(f, dx, ddx, how),
+            (tangents, matrix + jnp.zeros((3, 3))),
+            # Parameters have no second tangent: then `None` must mean zero.
+            rule.second(f, dx, [None] * len(x), how)[1],
+        )
+
     exactly = ProductRule(products="three")
-    _same(
-        special.tangent(f, dx, adjoint, how),
-        generic.tangent(f, dx, adjoint, exactly),
-    )
-    _same(
-        special.split(f, dx, dual, adjoint),
-        generic.split(f, dx, dual, adjoint),
-    )
-    _same(special.second(f, dx, ddx, how), generic.second(f, dx, ddx, exactly))
-    tangents, matrix = special.gram(f, stack, adjoint, how)
-    expected, expected_matrix = generic.gram(f, stack, adjoint, exactly)
-    _same((tangents, matrix + jnp.zeros((3, 3))), (expected, expected_matrix))
-    # Parameters have no second tangent: then `None` must mean zero.
-    nothing = special.second(f, dx, [None] * len(x), how)[1]
-    wanted = generic.second(f, dx, [None] * len(x), exactly)[1]
+    (*got, nothing), (*expected, wanted) = jax.jit(
+        lambda: (sweeps(special, how), sweeps(generic, exactly))
+    )()
+    _same(got, expected)
     for a, b in zip(nothing, wanted, strict=True):
         _same(jnp.zeros_like(b) if a is None else a, b)
 

@@ -69,7 +69,9 @@ def test_every_workload(name):
     assert float(curvature) == pytest.approx(reference_curvature(instance)(u), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["scanned-transformer", "gru"])
+@pytest.mark.parametrize(
+    "name", ["gru", pytest.param("scanned-transformer", marks=pytest.mark.slow)]
+)
 def test_loop_free_forms_have_the_same_loss_and_no_loop(name):
     workload = WORKLOADS[name]
     assert workload.loop_free is not None
@@ -95,6 +97,7 @@ def test_flops_are_those_of_the_form_that_is_given_for_counting():
     assert row.temporary_bytes == run.temporary_bytes
 
 
+@pytest.mark.slow
 def test_what_does_not_work_is_recorded():
     rows = measure(case("mlp"), {"no": Variant("no", broken)}, seconds=0.01, repeats=1)
     assert rows["no"].failure.startswith("KeyError: ") and "\n" not in rows["no"].failure

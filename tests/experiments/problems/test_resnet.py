@@ -125,7 +125,7 @@ def _convolved(layer, x, stride):
     return (x - mean) / np.sqrt(variance + 1e-5) * gain + shift
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("grey", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_network_by_hand(colourful, grey):
     if grey:
         colourful = dataclasses.replace(

@@ -150,9 +150,8 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize(
-    "make", [GRUCharacters, pytest.param(TransformerCharacters, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", SIZES)
 def test_training(make):
     problem = make(REPEATED, **SIZES[make])
     assert problem.steps_per_epoch == 1000 // 13 // 8

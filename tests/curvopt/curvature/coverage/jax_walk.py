@@ -9,7 +9,7 @@ import inspect
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -228,12 +228,10 @@ def classify(module: str, name: str) -> Row:
         return _classify(*_example(module, name, fn), methods)
 
 
-def walk(
-    module: str, names: Iterable[str] | None = None
-) -> tuple[dict[str, Row], dict[str, str]]:
+def walk(module: str) -> tuple[dict[str, Row], dict[str, str]]:
     """The verdicts on a module's functions, and what is wrong with the others."""
     rows, failures = {}, {}
-    for name in public_names(module) if names is None else names:
+    for name in public_names(module):
         try:
             rows[name] = classify(module, name)
         except Exception as error:

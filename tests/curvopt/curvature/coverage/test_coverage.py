@@ -17,22 +17,6 @@ from jax_walk import (
 STALE = "stale: run python tests/curvopt/curvature/coverage/generate.py"
 
 
-@pytest.mark.parametrize("module", MODULES)
-@pytest.mark.slow
-def test_one_function_of_each_verdict(module):
-    """The first that each set of rules served, of those that there are in this jax."""
-    latest = list(generate.recorded().values())[-1]
-    first = {}
-    for name in public_names(module):
-        if name in latest[module]:
-            first.setdefault(latest[module][name], name)
-    rows, failures = walk(module, first.values())
-    assert not failures and len(rows) == len(first)
-    known = generate.recorded().get(VERSION)
-    if known is not None:
-        assert rows == {name: known[module][name] for name in rows}, STALE
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_every_function_has_a_verdict_that_holds(module):
