@@ -116,9 +116,8 @@ class Stateful(curvopt.AbstractProblem):
         return 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def regression():
-    TRACES.clear()
     return Regression()
 
 
@@ -143,4 +142,5 @@ def interruptible():
 
 @pytest.fixture
 def traces():
+    TRACES.clear()
     return TRACES

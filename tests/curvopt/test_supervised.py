@@ -258,24 +258,22 @@ def test_regression():
         evaluated=5,
     )
     problem = make()
-    params, state = problem.init(jr.key(0))
+    params, state, batch = eqx.filter_jit(_first)(problem)
     assert state is None
-    batch = problem.batch(jr.key(1), jnp.array(0))
     assert batch["x"].dtype == jnp.int8
-    loss, (state, metrics) = problem.loss(params, (batch, None, jr.key(2)))
+    loss, (state, metrics) = eqx.filter_jit(problem.loss)(params, (batch, None, jr.key(2)))
     assert state is None and metrics == {}
     model, _ = problem.model.merge(params, None)
-    squares = (jax.vmap(model)(data["x"] / 10) - data["z"]) ** 2
+    squares = (eqx.filter_jit(jax.vmap(model))(data["x"] / 10) - data["z"]) ** 2
     np.testing.assert_allclose(loss, squares[:20].mean(), rtol=1e-5)
     expected = {
         "train_loss": squares[:20:4].mean(),
         "validation_loss": squares[20:25].mean(),
         "test_loss": squares[25:].mean(),
     }
-    _close(problem.evaluate(params, None), expected, rtol=1e-5)
-    for width in (2, 100):
-        pieces = make(evaluation_batch_size=width)
-        _close(pieces.evaluate(params, None), expected, rtol=1e-5)
+    for width in (None, 2, 100):
+        evaluate = eqx.filter_jit(make(evaluation_batch_size=width).evaluate)
+        _close(evaluate(params, None), expected, rtol=1e-5)
 
 
 def test_a_model_of_ones_own():

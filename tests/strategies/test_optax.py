@@ -1,6 +1,7 @@
 """optax, met both ways: its optimisers as directions, our line searches in its chains."""
 
 import inspect
+from functools import partial
 
 import equinox as eqx
 import flax.linen as nn
@@ -200,9 +201,10 @@ class TestFromOptax:
         b = curvopt.LineSearchMinimiser(Adam(), CurvatureRescaling(0.25))
         ys = []
         for solver in (a, b):
+            update = jax.jit(partial(solver.update, mixed))
             y, state = PARAMS, solver.init_strategy(PARAMS, jr.key(0))
             for k in range(4):
-                y, state, *_ = solver.update(mixed, y, None, jnp.array(k), state)
+                y, state, *_ = update(y, None, jnp.array(k), state)
             ys.append(y)
         for p, q in zip(*map(jax.tree.leaves, ys)):
             np.testing.assert_allclose(p, q, rtol=1e-4)
@@ -306,9 +308,9 @@ def test_a_chain_is_our_solver(name):
     assert traces == 1 and state[1].count == len(SCALES)
     solver = curvopt.LineSearchMinimiser(SGD(), rule)
     y, own = Y, solver.init_strategy(Y, jr.key(0))
-    fn = lambda y, batch: (scaled(y, batch), None)
+    update = jax.jit(partial(solver.update, lambda y, batch: (scaled(y, batch), None)))
     for k, batch in enumerate(SCALES):
-        y, own, record, _ = solver.update(fn, y, batch, jnp.array(k), own)
+        y, own, record, _ = update(y, batch, jnp.array(k), own)
     np.testing.assert_allclose(got, y, rtol=1e-5)
     np.testing.assert_allclose(state[1].step_size, record.step_size, rtol=1e-5)
     np.testing.assert_allclose(state[1].info.slope, record.info.slope, rtol=1e-4)
@@ -480,6 +482,7 @@ def test_multi_transform_and_inject_hyperparams():
 def test_vmapped_over_starts():
     tx = optax.chain(optax.sgd(1.0), scale_by_curvature())
 
+    @jax.jit
     def one(y):
         return tx.update(MATRIX @ y, tx.init(y), y, value_fn=quadratic)[0]
 
@@ -533,14 +536,19 @@ def test_tools_of_optax_and_flax_see_the_state(name):
     """The step size and the last measurement by name, and the whole as bytes."""
     tx = optax.chain(optax.scale(-1.0), scale_by_line_search(LINE_SEARCHES[name]))
     loss, y = lambda y: jnp.sum((y - 1) ** 2), jnp.full(3, 2.0)
-    _, state = tx.update(jax.grad(loss)(y), tx.init(y), y, value_fn=loss)
+
+    @jax.jit
+    def update(y, state):
+        return tx.update(jax.grad(loss)(y), state, y, value_fn=loss)[1]
+
+    state = update(y, tx.init(y))
     assert optax.tree.get(state, "step_size") == state[1].step_size
     assert optax.tree.get(state, "curvatures") == state[1].info.curvatures
     changed = optax.tree.set(state, step_size=jnp.array(7.0))
     assert optax.tree.get(changed, "step_size") == 7
     read = flax.serialization.from_bytes(changed, flax.serialization.to_bytes(changed))
     assert jax.tree.structure(read) == jax.tree.structure(state)
-    tx.update(jax.grad(loss)(y), read, y, value_fn=loss)
+    update(y, read)
 
 
 @pytest.mark.parametrize("name", LINE_SEARCHES)

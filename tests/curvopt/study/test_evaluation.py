@@ -5,7 +5,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from test_resume import assert_same, fixed, rescaled, Stop, stop_after as stop_after, study
+from test_resume import (
+    assert_same,
+    finished as finished,
+    fixed,
+    rescaled,
+    Stop,
+    stop_after as stop_after,
+    study,
+)
 
 import curvopt
 from curvopt._study import _store
@@ -59,11 +67,10 @@ def test_every_evaluation_is_reported_once(regression, tmp_path, stop_after, mon
         assert evaluation.metrics["train_loss"] == own.sel(rate=rate)
 
 
-def test_a_lane_is_stopped(regression, tmp_path):
+def test_a_lane_is_stopped(regression, finished, tmp_path):
     """Its record and its parameters are those at the stop; the others are as without it.
     It stays stopped when the study is broken off, resumed and extended."""
-    whole = study(regression)
-    kept = {}
+    (_, whole), kept = finished, {}
 
     def on_evaluation(evaluation):
         at = evaluation.strategy, evaluation.seed, evaluation.step
@@ -111,7 +118,7 @@ def test_a_study_ends_when_all_are_stopped(regression, stop_after):
     assert "Diverged" not in "".join(text.get_text() for text in figure.texts)
 
 
-def test_an_error_in_one_of_two_groups(regression, tmp_path):
+def test_an_error_in_one_of_two_groups(regression, finished, tmp_path):
     """Of two lanes that are evaluated together, the second one is told as well."""
     told = Told()
 
@@ -125,7 +132,7 @@ def test_an_error_in_one_of_two_groups(regression, tmp_path):
     made = curvopt.load_study(tmp_path).steps_made
     assert (made.sel(strategy="a") == 40).all()
     assert made.sel(strategy="b").max() == 20
-    assert_same(study(regression, tmp_path, on_evaluation=told), study(regression))
+    assert_same(study(regression, tmp_path, on_evaluation=told), finished[1])
     runs = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
     assert told.counts == Counter((*r, k) for r in runs for k in (0, 10, 20, 30, 40))
 

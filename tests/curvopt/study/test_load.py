@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_resume import assert_same, fixed, rescaled, study
+from test_resume import (
+    assert_same,
+    finished as finished,
+    fixed,
+    rescaled,
+    saved as saved,
+    study,
+)
 
 import curvopt
 from curvopt._study._store import Store
@@ -72,9 +79,9 @@ def test_a_run_that_is_not_finished(regression, tmp_path):
     assert first.gradient_equivalents.notnull().sum() == 40
 
 
-def test_a_study_that_saves_its_first_records_meanwhile(regression, tmp_path, monkeypatch):
+def test_a_study_that_saves_its_first_records_meanwhile(saved, monkeypatch):
     """What they look like is saved with them, and was not there a moment before."""
-    data, found, asked = study(regression, tmp_path), Store.found, []
+    (folder, data), found, asked = saved, Store.found, []
 
     def late(self, key):
         asked.append(key)
@@ -82,7 +89,7 @@ def test_a_study_that_saves_its_first_records_meanwhile(regression, tmp_path, mo
         return [] if first else found(self, key)
 
     monkeypatch.setattr(Store, "found", late)
-    assert_same(curvopt.load_study(tmp_path), data)
+    assert_same(curvopt.load_study(folder), data)
 
 
 def test_load_run(regression, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
 
 
+@pytest.fixture(scope="module")
+def finished(regression, tmp_path_factory):
+    """The folder of a finished study, for reading, and its dataset."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, study(regression, folder)
+
+
+@pytest.fixture
+def saved(finished, tmp_path):
+    """The same in a folder of one's own."""
+    folder, data = finished
+    return shutil.copytree(folder, tmp_path / "saved"), data
+
+
 class Stop(Exception):
     pass
 
@@ -87,17 +102,17 @@ def test_a_study_goes_on_where_it_was(
     assert_same(study(problem, tmp_path), whole)
 
 
-def test_what_is_finished_is_not_run_again(regression, tmp_path, stop_after):
-    first = study(regression, tmp_path)
+def test_what_is_finished_is_not_run_again(regression, saved, stop_after):
+    folder, first = saved
     made = stop_after(0)
-    assert_same(study(regression, tmp_path), first)
+    assert_same(study(regression, folder), first)
     assert not made
 
 
-def test_strategies_can_be_added(regression, tmp_path):
+def test_strategies_can_be_added(regression, finished, tmp_path):
     one = {"a": STRATEGIES["a"]}
     study(regression, tmp_path, strategies=one)
-    assert_same(study(regression, tmp_path), study(regression))
+    assert_same(study(regression, tmp_path), finished[1])
 
 
 def test_lanes_that_have_all_diverged(regression, tmp_path, stop_after, monkeypatch):
@@ -149,7 +164,7 @@ def test_state_in_half_precision(tmp_path, stop_after, monkeypatch):
 
 
 def test_ctrl_c_ends_with_everything_saved(
-    regression, tmp_path, monkeypatch, interruptible
+    regression, finished, tmp_path, monkeypatch, interruptible
 ):
     advance, sent = _program.Program.advance, []
     handler = interruptible
@@ -169,7 +184,7 @@ def test_ctrl_c_ends_with_everything_saved(
     assert made.sel(strategy="a").values.tolist() == [1, 1, 1]
     assert "b" not in made.strategy
     assert signal.getsignal(signal.SIGINT) is handler
-    assert_same(study(regression, tmp_path), study(regression))
+    assert_same(study(regression, tmp_path), finished[1])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +196,7 @@ def test_what_schedulers_send(regression, tmp_path, number):
     # A signal that is ignored here, as under nohup, would be ignored there.
     default = f"import signal; signal.signal({number:d}, signal.SIG_DFL)"
     process = subprocess.Popen([sys.executable, "-c", f"{default}\n{code}"])
-    while not (tmp_path / "study.sqlite").exists() or not saved(tmp_path):
+    while not (tmp_path / "study.sqlite").exists() or not is_begun(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(1.0)
@@ -191,7 +206,7 @@ def test_what_schedulers_send(regression, tmp_path, number):
     assert (made > 0).all() and (made < 100_000).all()
 
 
-def saved(folder):
+def is_begun(folder):
     """Whether the study there was begun."""
     try:
         with _session.Store(folder) as store:
@@ -233,7 +248,7 @@ def test_kill_9(regression, tmp_path, request):
     assert_same(study(regression, tmp_path, steps=steps), expected)
 
 
-def test_chunks_of_another_length(regression, tmp_path, stop_after, monkeypatch):
+def test_chunks_of_another_length(regression, finished, tmp_path, stop_after, monkeypatch):
     """They change no number, so a study can go on with them."""
     with monkeypatch.context():
         stop_after(5)
@@ -241,7 +256,7 @@ def test_chunks_of_another_length(regression, tmp_path, stop_after, monkeypatch)
             study(regression, tmp_path)
     monkeypatch.undo()
     how = curvopt.Execution(chunk=2)
-    assert_same(study(regression, tmp_path, execution=how), study(regression))
+    assert_same(study(regression, tmp_path, execution=how), finished[1])
 
 
 class TestErrors:
@@ -265,18 +280,17 @@ class TestErrors:
             ),
         ],
     )
-    def test_another_study(self, regression, tmp_path, change, message):
-        study(regression, tmp_path)
-        before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    def test_another_study(self, regression, saved, change, message):
+        folder, _ = saved
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(curvopt.StudyError, match=message):
-            study(regression, tmp_path, **change)
-        after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+            study(regression, folder, **change)
+        after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         assert before == after
 
-    def test_other_data(self, regression, tmp_path):
-        study(regression, tmp_path)
+    def test_other_data(self, regression, saved):
         with pytest.raises(curvopt.StudyError, match="another study:\n  poison: inf → 3.0"):
-            study(type(regression)(poison=3.0), tmp_path)
+            study(type(regression)(poison=3.0), saved[0])
 
     @pytest.mark.parametrize(
         "finished", [pytest.param(True, marks=pytest.mark.slow), False]
@@ -351,10 +365,9 @@ class TestErrors:
             study(regression, tmp_path)
         study(regression, tmp_path)
 
-    def test_other_versions(self, regression, tmp_path, stop_after, monkeypatch):
+    def test_other_versions(self, regression, finished, tmp_path, stop_after, monkeypatch):
         """A finished study is only read; an unfinished one resumes if that is accepted."""
-        known = _session.versions()
-        whole = study(regression)
+        known, (_, whole) = _session.versions(), finished
         with monkeypatch.context() as patch:
             patch.setattr(_session, "versions", lambda: known | {"jax": "0.0.1"})
             stop_after(9)

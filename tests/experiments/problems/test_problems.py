@@ -55,7 +55,8 @@ def test_the_classifier():
     assert model_state is None
     images, labels = problem.batch(jr.key(1), jnp.array(3))
     assert images.shape == (64, 28, 28) and labels.shape == (64,)
-    loss, (_, metrics) = problem.loss(params, ((images, labels), None, jr.key(0)))
+    args = (images, labels), None, jr.key(0)
+    loss, (_, metrics) = eqx.filter_jit(problem.loss)(params, args)
     # An untrained classifier of ten classes knows nothing.
     np.testing.assert_allclose(loss, np.log(10), atol=0.5)
     assert 0 <= metrics["accuracy"] <= 1

@@ -35,6 +35,16 @@ def tiny():
 
 
 @eqx.filter_jit
+def _init(problem, key):
+    return problem.init(key)
+
+
+@eqx.filter_jit
+def _loss(problem, params, data):
+    return problem.loss(params, (data, None, jr.key(3)))
+
+
+@eqx.filter_jit
 def _evaluate(problem, params):
     return problem.evaluate(params, None)
 
@@ -67,8 +77,8 @@ def test_classifiers_by_hand(case, tiny):
     make, activation = CLASSIFIERS[case]
     problem = make(tiny, batch_size=8)
     assert problem.steps_per_epoch == 5
-    params, _ = problem.init(jr.key(0))
-    others, _ = problem.init(jr.key(1))
+    params, _ = _init(problem, jr.key(0))
+    others, _ = _init(problem, jr.key(1))
     assert not np.array_equal(*(jax.tree.leaves(p)[0] for p in (params, others)))
     # Far from zero, where an activation hardly shows.
     params = jax.tree.map(lambda p: 3 * p, params)
@@ -93,7 +103,7 @@ def test_classifiers_by_hand(case, tiny):
     assert _evaluate(problem, params) == pytest.approx(expected, rel=1e-4)
 
     data = problem.batch(jr.key(2), jnp.array(3))
-    loss, (_, metrics) = problem.loss(params, (data, None, jr.key(3)))
+    loss, (_, metrics) = _loss(problem, params, data)
     found = {"loss": loss, **metrics}
     assert found == pytest.approx(by_hand(*map(np.asarray, data)), rel=1e-4)
 
@@ -102,7 +112,7 @@ def test_gauss_newton_sees_the_output(tiny):
     """It is the Hessian itself where the model is linear, and else it is not."""
 
     def curvatures(problem):
-        params, _ = problem.init(jr.key(0))
+        params, _ = _init(problem, jr.key(0))
         args = problem.batch(jr.key(1), jnp.array(0)), None, jr.key(2)
         u = jax.tree.map(
             lambda p: jnp.sin(1.0 + jnp.arange(p.size)).reshape(p.shape), params
@@ -144,11 +154,11 @@ def test_analytic_problems(name):
     """Seeds differ in the start alone, and the loss of a step is what is evaluated."""
     problem = PROBLEMS[name](None)
     assert type(problem) is ANALYTIC[name] and problem.steps_per_epoch == 1
-    params, model_state = problem.init(jr.key(0))
+    params, model_state = _init(problem, jr.key(0))
     assert model_state is None and params.dtype == jnp.float32
-    assert not np.array_equal(params, problem.init(jr.key(1))[0])
-    args = problem.batch(jr.key(2), jnp.array(0)), None, jr.key(3)
-    loss, (state, metrics) = problem.loss(params, args)
+    assert not np.array_equal(params, _init(problem, jr.key(1))[0])
+    data = problem.batch(jr.key(2), jnp.array(0))
+    loss, (state, metrics) = _loss(problem, params, data)
     assert state is None and metrics == {}
     assert loss == pytest.approx(_evaluate(problem, params)["train_loss"])
 

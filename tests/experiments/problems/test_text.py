@@ -124,12 +124,16 @@ def test_an_epoch_goes_through_all_windows_once():
 )
 def test_what_is_evaluated(evaluated, train, test):
     problem = GRUCharacters(PLACES, width=2, length=4, batch_size=6, evaluated=evaluated)
-    problem, seen = problem.problem, []
-    watched = lambda windows: seen.append(windows) or problem.prepare(windows)
-    where = lambda p: p.prepare
-    watching = eqx.tree_at(where, problem, watched)
-    params, _ = problem.init(jr.key(0))
-    metrics = watching.evaluate(params, None)
+    problem = problem.problem
+
+    @jax.jit
+    def watch():
+        seen = []
+        watched = lambda windows: seen.append(windows) or problem.prepare(windows)
+        watching = eqx.tree_at(lambda p: p.prepare, problem, watched)
+        return watching.evaluate(problem.init(jr.key(0))[0], None), seen
+
+    metrics, seen = watch()
     assert set(metrics) == {f"{a}_{b}" for a in ("train", "test") for b in METRICS}
     for windows, number, of, start in zip(seen, (train, test), (40, 9), (0, 204)):
         expected = start + 5 * np.array([k * of // number for k in range(number)])

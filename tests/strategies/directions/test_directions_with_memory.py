@@ -129,9 +129,9 @@ class TestLBFGS:
         solver = curvopt.LineSearchMinimiser(LBFGS(m), LearningRate(0.02))
         points, _ = points_of(solver, y, matrix, 7)
         tx = optax.scale_by_lbfgs(m)
-        state = tx.init(y)
+        state, step = tx.init(y), jax.jit(tx.update)
         for k, (here, there) in enumerate(itertools.pairwise(points)):
-            update, state = tx.update(matrix @ here, state, here)
+            update, state = step(matrix @ here, state, here)
             if k > 0:  # optax scales the first gradient
                 np.testing.assert_allclose((there - here) / 0.02, -update, rtol=1e-8)
 
@@ -184,10 +184,15 @@ class TestLBFGS:
         """Guards the memory against a gradient that is not finite."""
         loss = lambda y, bad: (quadratic(y) * jnp.where(bad, jnp.nan, 1.0), None)
         state = direction.init(Y, key=jr.key(0))
-        for k in range(6):
-            y = Y * 0.8**k
-            model = curvopt.quadratic_model(loss, y, k == 2, has_aux=True)
+
+        @jax.jit
+        def step(y, bad, state):
+            model = curvopt.quadratic_model(loss, y, bad, has_aux=True)
             descent, state = direction.step(model, y, state)
+            return descent, state
+
+        for k in range(6):
+            descent, state = step(Y * 0.8**k, k == 2, state)
         assert jnp.isfinite(descent.u).all()
 
     @pytest.mark.parametrize("scale", [1e-23, 1e-18, 1e15])
