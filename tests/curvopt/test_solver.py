@@ -167,12 +167,17 @@ def test_a_vanishing_step_is_no_convergence(direction, dtype):
 @pytest.mark.parametrize(
     "direction",
     [
-        NonlinearCG(),
         LBFGS(5),
         HyperplaneSearch((SGD(), LastStep())),
-        ForwardGradient(),
         FromOptax(optax.sgd(1.0, momentum=0.5)),
-        FromDescent(optx.NonlinearCGDescent(optx.polak_ribiere)),
+        *(
+            pytest.param(direction, marks=pytest.mark.slow)
+            for direction in (
+                NonlinearCG(),
+                ForwardGradient(),
+                FromDescent(optx.NonlinearCGDescent(optx.polak_ribiere)),
+            )
+        ),
     ],
     ids=lambda direction: type(direction).__name__,
 )

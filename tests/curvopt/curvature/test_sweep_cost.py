@@ -108,7 +108,9 @@ def test_curvature_that_is_not_asked_for_costs_nothing(make):
     assert own.temporary_bytes <= 1.001 * jaxs.temporary_bytes
 
 
-@pytest.mark.parametrize("method", [ADJOINT, FORWARD], ids=name)
+@pytest.mark.parametrize(
+    "method", [ADJOINT, pytest.param(FORWARD, marks=pytest.mark.slow)], ids=name
+)
 def test_a_scanned_network_costs_what_the_unrolled_one_does(method):
     """Guards the sweeps inside a scan: as one primitive it would be a nested jvp."""
 
@@ -119,7 +121,9 @@ def test_a_scanned_network_costs_what_the_unrolled_one_does(method):
     assert flops("unrolled") <= 1.02 * flops("loop")
 
 
-@pytest.mark.parametrize("method", [ADJOINT, FORWARD], ids=name)
+@pytest.mark.parametrize(
+    "method", [ADJOINT, pytest.param(FORWARD, marks=pytest.mark.slow)], ids=name
+)
 def test_remat_saves_memory_in_the_third_sweep_too(method):
     def memory(checkpoint):
         loss, y, x = deep("scan", checkpoint, depth=12, width=64, batch=256, each=4)
