@@ -328,6 +328,7 @@ def test_a_start_that_does_not_fit(regression):
         trained(regression, model_state=jnp.zeros(3))
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_goes_on(stateful):
     """As the docstring of `TrainResult` has it: with batches and randomness of `train`."""
     key, problem, solver = jr.key(3), stateful, MOMENTUM
