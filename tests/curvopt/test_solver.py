@@ -139,6 +139,8 @@ def rosenbrock(y, args):
     [
         (Momentum(), "float32"),
         (Adam(), "float64"),
+        pytest.param(Momentum(), "float64", marks=pytest.mark.slow),
+        pytest.param(Adam(), "float32", marks=pytest.mark.slow),
         pytest.param(Momentum(nesterov=True), "float32", marks=pytest.mark.slow),
         pytest.param(Momentum(nesterov=True), "float64", marks=pytest.mark.slow),
     ],
