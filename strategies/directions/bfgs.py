@@ -32,7 +32,8 @@ class BFGS(curvopt.AbstractDirection):
     the fresh part is the direction.
 
     It is for few parameters: the state takes the square of their number, and so do the
-    operations of a step. [`strategies.LBFGS`][] is for many.
+    operations of a step. [`strategies.LBFGS`][] is for many, and for parameters that are
+    split along explicit mesh axes: BFGS makes one vector of them.
 
     **Arguments:**
 

@@ -111,7 +111,8 @@ MONOTONE = {
 }
 
 # INNAprop's fresh part is a small part of it: sized by that, the whole is far too long.
-DIVERGES = {("INNAprop", "CurvatureRescaling, fresh")}
+# Newton's steps differ too much in length for an average of step sizes.
+DIVERGES = {("INNAprop", "CurvatureRescaling, fresh"), ("TruncatedNewton", "Smoothed")}
 
 # Directions in units of the gradient, without much memory.
 _OF_GRADIENTS = {"SGD", "FromDescent", "FromOptax", "Momentum, Nesterov", "NonlinearCG"}

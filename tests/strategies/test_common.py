@@ -160,7 +160,7 @@ def test_every_pair_on_other_problems(direction, rule, problem):
     loss, start, args = PROBLEMS[problem]
     y, record, _ = jax.jit(runner(direction, rule, loss, 10))(start, args)
     # Rosenbrock's function may throw a rule without a search out of the finite numbers.
-    check_steps(record, finite=loss is not rosenbrock)
+    check_steps(record, loss is not rosenbrock and (direction, rule) not in DIVERGES)
     assert jax.tree.structure(y) == jax.tree.structure(start)
     if rule in MONOTONE:
         assert (np.diff(record.loss) <= 1e-5 * record.loss[0]).all()

@@ -460,7 +460,8 @@ def test_a_few():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_strategy(kind):
     """Each direction and each line search."""
-    rows = covering(kind)
+    # BFGS makes one vector of the parameters, which explicit axes do not allow.
+    rows = [row for row in covering(kind) if kind == "auto" or row[0] != "BFGS"]
     check_rows(run("steps", *map(named, rows), devices=4), rows)
 
 
