@@ -129,7 +129,8 @@ class AdjointCurvature(AbstractCurvatureMethod):
                 return recorded.sweep(CurvatureMatrix(how, stack=(len(us),)), kept, stacks)[
                     0
                 ]
-            # Duals along one vector, tangents along the other: one sweep for each pair.
+            # Duals along one vector, tangents along the other: one sweep for each pair. The
+            # rows are for the duals: with a custom backward rule H need not be symmetric.
             row = lambda u: along_each(lambda dual: split_along(u, dual), stacks)
             return along_each(row, stacks).T
 

@@ -94,6 +94,7 @@ class AbstractSweep(eqx.Module):
 
     def zero(self) -> Array:
         """The total of no equations: a number, or one for each pair of vectors."""
+        # Whatever is added is at least as wide, and promotes it.
         return jnp.zeros((*self.stack, *self.stack), jnp.float32)
 
     def run(

@@ -132,6 +132,7 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
         closed = lambda y: fn(y, args)
         sweep = _CutAtOutput(SecondOrder(how))
         model = forward_model(closed, record(closed, y), sweep, how)
+        # The report also has the equations inside scans and checkpoints.
         if not any(line.primitive == "tag_output" for line in model.report().equations):
             raise ValueError(
                 "GaussNewtonCurvature must know where in the loss the model's output is, "

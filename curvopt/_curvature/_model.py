@@ -159,6 +159,7 @@ class QuadraticModel(eqx.Module):
         - `known`: the `curvature`, and whatever else the method provides: see the class.
         """
         loss = lambda y: fn(y, args)[0]
+        # Traced, not run: of such a ref jax's gradient would be wrong, without an error.
         check_refs_of_scans(jax.make_jaxpr(loss)(y))
         (value, aux), grad = jax.value_and_grad(fn, has_aux=True)(y, args)
         return cls(value=value, grad=grad, aux=aux, loss=loss, **known)
@@ -200,6 +201,7 @@ class QuadraticModel(eqx.Module):
             aux=self.aux,
             loss=self._loss,
             loss_and_gradient=self._loss_and_gradient,
+            # No `slope`: with the gradient known it is an inner product for every method.
             curvature=self._curvature,
             curvature_matrix=self._curvature_matrix,
             product=self._product,
@@ -285,6 +287,7 @@ class QuadraticModel(eqx.Module):
     def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
         """A checked vector as a tangent of the parameters."""
         check_direction(u, self.grad)
+        # jax wants tangents of the parameters' types, which say how these are split.
         spread = lambda x, g: _sharding.of_struct(x, _sharding.struct_of(g))
         return jtu.tree_map(spread, tree_cast(u, self.grad), self.grad)
 

@@ -55,6 +55,7 @@ class PrimitiveEquation(AbstractEquation):
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         try:
             outputs, term = sweep.through(self, kept, carried)
+        # No TypeError: those of rules, and of equations inside, name their own remedy.
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error
         return jtu.tree_map(_jaxpr.as_array, outputs), term

@@ -62,7 +62,8 @@ def _has_highest_precision(eqn: Any) -> bool:
 
 
 class ProductRule(Declared):
-    """How the third sweep multiplies.
+    """How the third sweep multiplies. Curvature methods make one in `__check_init__`, only
+    for its checks.
 
     **Attributes:**
 
@@ -77,7 +78,7 @@ class ProductRule(Declared):
         try:
             bits = None if self.dtype is None else jnp.finfo(self.dtype).bits
         except (TypeError, ValueError):
-            bits = 64
+            bits = 64  # not a float: refused like one that is too wide
         if bits is not None and bits > 32:
             raise ValueError(
                 "product_dtype must be a floating-point dtype of at most 32 bits, but it "

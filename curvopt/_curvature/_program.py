@@ -105,6 +105,7 @@ class AbstractOperation(abc.ABC):
         return any(_jaxpr.contains(member.eqn, primitive) for member in self.members)
 
 
+# Compared and hashed by identity: it is static in equations, and its lists have no hash.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation(AbstractOperation):
     """One equation of a jaxpr. A product may absorb transpositions, the permutations

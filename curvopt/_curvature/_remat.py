@@ -28,6 +28,7 @@ class RematEquation(AbstractEquation):
     inside it, from its inputs and the adjoints of its outputs."""
 
     primitive: PrimitiveEquation
+    # `Tape`, which cannot be imported here: its module imports this one.
     new_tape: Callable[[], Any] = eqx.field(static=True)
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)

@@ -238,6 +238,8 @@ class Bilinear(AbstractRule):
             _, pullback = jax.vjp(lambda d1: fn(d1, d2), x[0])
             return pullback(adjoint)[0]
 
+        # A product for each vector, and inner products of the results: products for each
+        # pair would be k² of them.
         halves = along_each(half, dx[1])
         # $D^2F$ is symmetric: both orders of the two vectors count.
         matrix = _gram([dx[0]], [halves])
@@ -252,6 +254,7 @@ class Generic(AbstractRule):
     def label(self, operation: AbstractOperation, products: ProductRule) -> str:
         return self.name
 
+    # `how` is not read here: it is for matrix products, which have rules of their own.
     def tangent(self, f, dx, adjoint, how):
         x = f.primals
         tangents, second = jax.jvp(lambda *x: jax.jvp(f, x, dx)[1], x, dx)

@@ -147,6 +147,7 @@ class ScanEquation(AbstractEquation):
             (carries, constants), (slices, emitted) = carry, x
             adjoints: dict[int, Array] = {}
             ends = [(c.end, a) for c, a in zip(self.carries, carries) if c.end is not None]
+            # Not a dictionary: one value may be the end of several carries and outputs.
             accumulate(adjoints, [n for n, _ in ends], [a for _, a in ends])
             accumulate(adjoints, [s.inside for s in self.emitted], emitted)
             kept = run_backward(self.body.at(slices), adjoints)
@@ -193,6 +194,7 @@ class ScanEquation(AbstractEquation):
                 full(None if c.end is None else inside.get(c.end), c) for c in self.carries
             ]
             emitted = [full(inside.get(s.inside), s) for s in self.emitted]
+            # The terms are stacked: a carry would need their dtype before they are known.
             return ends, (emitted, term)
 
         kept_stack = kept.stacked if kept else []

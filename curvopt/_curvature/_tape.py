@@ -84,8 +84,9 @@ class Tape:
             if hoisted is None:
                 return self._evaluate(operation, operands, live)
             if _is_hoisted(operation, operands):
-                return next(hoisted)
+                return next(hoisted)  # `hoist` met them in the same order
             outs = self._evaluate(operation, operands, live)
+            # Not hoisted, for its operands or for an effect: its results are an iteration's.
             return [out._replace(known=False) for out in outs]
 
         return _walk(program, inputs, step)
@@ -162,6 +163,7 @@ class Recorded:
         loss carries (`None` if it does not depend on the parameters)."""
         carried = dict(enumerate(start))
         equations = self.tape.equations
+        # `()`, not `UNREACHED`: without a second sweep every equation is swept.
         total = sweep.run(
             equations, [()] * len(equations) if kept is None else kept, carried
         )
