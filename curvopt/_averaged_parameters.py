@@ -95,6 +95,7 @@ class AveragedParameters(AbstractAround):
         params = jax.lax.stop_gradient(params)
         weight = self.decay.astype(state.weight.dtype) * state.weight + 1
 
+        # At the first point the weight is 1: the zeros of the start count for nothing.
         def moved(a: Array, y: Array) -> Array:
             return a + (y.astype(a.dtype) - a) / weight.astype(a.dtype)
 

@@ -105,12 +105,13 @@ def check_state(name: str, new: Any, old: Any) -> Any:
     return jtu.tree_map_with_path(kept, new, old)
 
 
-# Of a float.
+# Of a float. jax raises an OverflowError where it makes an array of a larger integer.
 _LARGEST = int(np.finfo(float).max)
 
 
 def is_numeric(dtype: Any) -> bool:
-    """Whether jax knows arrays of a dtype: text and objects have others."""
+    """Whether jax has arrays of a dtype: not of text, objects, dates or records."""
+    # To NumPy bfloat16 and float8 are of kind V, as records are; jax knows them as numbers.
     return np.dtype(dtype).kind not in "OSUMmV" or jnp.issubdtype(dtype, jnp.number)
 
 

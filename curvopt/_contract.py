@@ -1,4 +1,4 @@
-"""What a problem must hold to, checked on shapes before anything is compiled."""
+"""The contract of a problem, checked on shapes before anything is compiled."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ def _as_arrays(problem: AbstractProblem) -> AbstractProblem:
 
 
 def _check_hashable(problem: AbstractProblem) -> None:
-    """Refuse what a compiled program cannot be found by."""
+    """Raise if a static field cannot be hashed: compiled programs are found by them."""
     static = eqx.filter(problem, eqx.is_array, inverse=True)
     for path, leaf in jtu.tree_leaves_with_path(static):
         try:
@@ -67,16 +67,17 @@ def _same(a: Any, b: Any) -> bool:
         return True
     is_key = lambda x: jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
     if not hasattr(a, "dtype") or not hasattr(b, "dtype"):
-        return True  # what is no array cannot be compared: a ref, a token
+        return True  # a ref or a token, which cannot be compared
     if is_key(a) and is_key(b):
         a, b = jr.key_data(a), jr.key_data(b)
     a, b = np.asarray(a), np.asarray(b)
+    # By bytes: nan is the same as nan here.
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _traced_twice(problem: AbstractProblem, name: str, fn: Callable, *args: Any) -> _Trace:
-    """The trace of one of a problem's functions; refuse one that is another the second
-    time, for compiled programs keep the first for ever."""
+    """Trace one of a problem's functions twice, and raise if the traces differ: compiled
+    programs keep the first for ever."""
     first, second = _traced(fn, *args), _traced(fn, *args)
     same = first.text == second.text and all(map(_same, first.constants, second.constants))
     if not same:
@@ -116,7 +117,7 @@ def _check_batch(data: Any) -> None:
 
 
 def _check_state(before: PyTree, after: PyTree) -> None:
-    """Refuse a model state that is another kind of thing after a step."""
+    """Raise if a step changes the shapes or dtypes of the model state."""
     # By leaves: the structure of Equinox's states has more in it than what they hold.
     describe = lambda tree: [_kind(x) for x in jtu.tree_leaves(tree) if hasattr(x, "dtype")]
     if describe(before) != describe(after):
@@ -129,7 +130,7 @@ def _check_state(before: PyTree, after: PyTree) -> None:
 
 @contextlib.contextmanager
 def _naming(problem: AbstractProblem, name: str) -> Iterator[None]:
-    """Say of what is refused within it whose it is."""
+    """Name the problem and its function in errors that are raised within."""
     try:
         yield
     except ValueError as error:
@@ -137,7 +138,7 @@ def _naming(problem: AbstractProblem, name: str) -> Iterator[None]:
 
 
 class Checked(NamedTuple):
-    """A problem that holds to its contract.
+    """A problem that passed the checks.
 
     **Attributes:**
 
@@ -150,7 +151,7 @@ class Checked(NamedTuple):
 
 
 def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
-    """Check what a problem's functions return, and that they are functions.
+    """Check what a problem's functions return, and that they are pure.
 
     **Arguments:**
 
@@ -214,8 +215,8 @@ def check_problem(problem: Any, taken: tuple[str, ...] = ()) -> Checked:
 
 
 def _check_metrics(metrics: Any, taken: tuple[str, ...] = ()) -> None:
-    """Refuse metrics of a problem's `evaluate` that are no scalars, or whose names mean
-    something else in a dataset.
+    """Raise if metrics of a problem's `evaluate` are not scalars, or if the dataset uses
+    their names for something else.
 
     **Arguments:**
 

@@ -89,7 +89,7 @@ class Hyperparameter:
 def _bound(bound: Bound | None, owner: Any) -> Any:
     if isinstance(bound, str):
         other = getattr(owner, bound)
-        # What is no number fails its own check, by its own name.
+        # A field that is not a number fails its own check, under its own name.
         return other if hasattr(other, "dtype") and np.shape(other) == () else None
     return bound(owner) if callable(bound) else bound
 
@@ -202,6 +202,7 @@ class Declared(eqx.Module):
     def __repr__(self) -> str:
         return readable(self)
 
+    # Equinox calls the `__check_init__` of every base: one in a subclass adds to this.
     def __check_init__(self) -> None:
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)

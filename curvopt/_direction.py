@@ -95,6 +95,7 @@ class AbstractDirection(Declared):
         """
         name = type(self).__name__
         with promotion():
+            # Casts a wrapped direction as well: a wrapper calls its `step`, not this.
             out = cast_hyperparameters(self, scalar_dtype(y)).step(model, y, state)
         if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], Descent)):
             raise ValueError(

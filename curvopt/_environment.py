@@ -40,6 +40,7 @@ def settings() -> dict[str, str]:
     # The number of devices is compared separately; dumps change no numbers.
     kept = [x for x in flags if "device_count" not in x and "xla_dump" not in x]
     found = {name: str(getattr(jax.config, name)) for name in names}
+    # Not an attribute of `jax.config`, unlike the others.
     quick = jax.config.read("jax_disable_most_optimizations")
     return found | {
         "jax_disable_most_optimizations": str(quick),

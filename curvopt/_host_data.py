@@ -73,8 +73,8 @@ class HostData:
     ```
 
     It is given to [`curvopt.SupervisedProblem`][] as `train`, or returned by the
-    `host_data` of a problem of your own. Whatever can load a batch by its number is made
-    of a function:
+    `host_data` of a problem of your own. A function can load the batches by their
+    numbers:
 
     ```python
     def batch(seed, step):
@@ -85,11 +85,11 @@ class HostData:
     data = curvopt.HostData(batch, steps_per_epoch=len(images) // 128)
     ```
 
-    Each group of lanes that run at once asks once for each seed and step, in order, from a
-    thread of its own: whatever a line search evaluates, however many lanes share the seed,
-    and once for all the steps that a rule makes on one batch. A batch that waits is on a
-    device once for each seed; during its step, once for each lane. A process asks for the
-    seeds of its own lanes only.
+    Each group of lanes that run at once loads each batch of a seed once, in order, in its
+    own thread. The lanes with that seed share it, as do all evaluations of a line search
+    and all steps that a rule makes on one batch. A batch that waits is on a device once for
+    each seed; during its step, once for each lane. A process loads only the seeds of its
+    own lanes.
 
     **Arguments:**
 
@@ -254,6 +254,7 @@ class HostData:
             self._begun[seed] = None
         if seed:
             return self._read(seed, 0)
+        # The first batch was already read, for its shapes.
         batch, rest = self._opened
         return itertools.chain([batch], rest)
 

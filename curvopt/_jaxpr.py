@@ -67,6 +67,7 @@ def bind(
         operands = tuple(map(as_array, operands))
     if product_dtype is not None and is_product(eqn):
         out_dtype = eqn.outvars[0].aval.dtype
+        # The user's `precision` is for wide operands; here `product_dtype` decides.
         params = params | {"precision": None, "preferred_element_type": out_dtype}
         operands = tuple(jnp.asarray(x).astype(product_dtype) for x in operands)
     if swapped:

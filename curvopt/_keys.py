@@ -25,6 +25,7 @@ def start_keys(key: PRNGKeyArray) -> StartKeys:
 def seed_of(key: PRNGKeyArray) -> int:
     """The seed that a key was made from: `jax.random.key(3)` has the seed 3. A key that was
     split off another one has 64 random bits."""
+    # The first two words: an rbg key holds its seed twice.
     high, low = np.asarray(jr.key_data(key)).ravel()[:2].tolist()
     return high << 32 | low
 

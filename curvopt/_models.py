@@ -157,6 +157,7 @@ class EquinoxModel(AbstractModel):
         keys = None
         if key is not None and has_key:
             keys = jr.split(key, jtu.tree_leaves(inputs)[0].shape[0])
+        # One state for all examples: layers with a state average over `axis_name`.
         outputs, state = jax.vmap(
             one,
             in_axes=(0, None, None if keys is None else 0),

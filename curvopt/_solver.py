@@ -91,6 +91,7 @@ def _print_nothing(**kwargs: tuple[str, Any]) -> None:
 def _alignment(line: Line) -> Scalar:
     """The descent of `u` per unit length as a fraction of its fresh part's, at most 1; it
     is 1 if there is no memory, or nothing to compare."""
+    # By identity, while tracing: `Descent` without a fresh part has `u` twice.
     if line.u is line.fresh.u:
         return jnp.ones(())
     own = jnp.abs(line.slope) * tree_norm(line.fresh.u)

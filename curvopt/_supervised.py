@@ -26,8 +26,8 @@ Measure: TypeAlias = Callable[[Any, Any], Shaped[Array, "_ ..."]]
 
 
 class SupervisedProblem(AbstractProblem):
-    r"""A model, a data set and a loss function make a problem: regression,
-    classification, whatever is learnt from examples.
+    r"""The problem of fitting a model to a data set by a loss function: regression,
+    classification and whatever else is learnt from examples.
 
     With inputs $x_i$, targets $t_i$ and the model's outputs $z_i = m(y, x_i)$, the loss of
     a mini-batch $B$ is
@@ -236,7 +236,7 @@ class SupervisedProblem(AbstractProblem):
     def _in_pieces(
         self, params: PyTree[Array], model_state: PyTree, examples: Examples
     ) -> Metrics:
-        """The means in inference, of as many examples at once as memory is to hold."""
+        """The means in inference, `evaluation_batch_size` examples at a time."""
         size = _size(examples)
         mean_of = lambda x: self._means(params, model_state, x, None)[0]
         width = self.evaluation_batch_size or size
@@ -261,7 +261,7 @@ def _size(examples: PyTree) -> int:
 
 
 def _begin(data: HostData, count: int) -> Examples:
-    """So many of the examples that seed 0 begins with, at most an epoch."""
+    """The first `count` examples of seed 0, at most an epoch."""
     if not data.repeatable:
         raise ValueError(
             f"evaluated must be left out, but it is {count}: a stream cannot go back. Give "
@@ -274,7 +274,7 @@ def _begin(data: HostData, count: int) -> Examples:
 
 
 def _spaced(examples: Examples, count: int) -> Examples:
-    """So many of the examples, evenly spaced."""
+    """`count` of the examples, evenly spaced."""
     size = _size(examples)
     if count == size:
         return examples
@@ -286,8 +286,8 @@ def _spaced(examples: Examples, count: int) -> Examples:
 def _measured(
     name: str, measure: Measure, outputs: Any, targets: Any, size: int
 ) -> Shaped[Array, "_ ..."]:
-    """What a loss or a metric says of each example; refuse one that says nothing of each,
-    or sees the examples against each other."""
+    """The values of a loss or metric, with a row for each example. Raise if they have
+    none, or if examples are broadcast against each other."""
 
     def of(count: int) -> Any:
         struct = lambda x: jax.ShapeDtypeStruct((count, *jnp.shape(x)[1:]), x.dtype)
@@ -306,7 +306,7 @@ def _measured(
         remedy = "Leave the mean to the problem." if shape == () else ""
         raise refused(described(values), remedy)
     try:
-        # Of one example more, the numbers of each are as many; or they are of pairs.
+        # One more example must only add a row: values of pairs get a column as well.
         alone = of(size + 1).shape == (size + 1, *shape[1:])
     except (TypeError, ValueError):
         alone = False

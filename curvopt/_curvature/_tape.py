@@ -86,7 +86,7 @@ class Tape:
             if _is_hoisted(operation, operands):
                 return next(hoisted)  # `hoist` met them in the same order
             outs = self._evaluate(operation, operands, live)
-            # Not hoisted, for its operands or for an effect: its results are an iteration's.
+            # Not hoisted, for its operands or an effect: its results are an iteration's.
             return [out._replace(known=False) for out in outs]
 
         return _walk(program, inputs, step)
