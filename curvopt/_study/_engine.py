@@ -123,6 +123,7 @@ class _Group:
         self._work, self._runs, self._clock = work, runs, clock
         self._at = np.arange(len(runs))  # the places of the runs' lanes
         self.step = self._saved_at = int(work.records.made[runs[0]])
+        # At step 0 nothing was saved: the lanes start from their seeds.
         saver = work.saver if self.step else None
         saved = saver and [saver.state(run) for run in runs.tolist()]
         self._solver, self.lanes = work.program.place(runs, saved)

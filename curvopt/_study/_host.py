@@ -70,6 +70,7 @@ def postponed_signals() -> Iterator[Interrupt]:
     def note(number: int, frame: object) -> None:
         del frame
         interrupt.asked, interrupt.signal = True, number
+        # Back to what it was: a second one acts at once.
         signal.signal(number, before[number])
 
     for number in _SIGNALS:

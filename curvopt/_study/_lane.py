@@ -116,6 +116,7 @@ def step(
     # Data and randomness go by the batch: all steps on one batch see the same loss.
     batch = count // solver.line_search.steps_per_batch
     if data is None:
+        # A clone, for jax's check of key reuse: every step passes this key, and its count.
         data = problem.batch(jr.clone(lane.batch_key), batch)
     args = data, lane.model_state, jr.fold_in(lane.loss_key, batch)
     params, strategy, record, (model_state, metrics) = solver.update(

@@ -40,6 +40,7 @@ def outcome_of(
     row = {(run_key(point), seed): k for k, (point, seed) in enumerate(wanted)}
     records = Records(len(wanted), steps, schedule)
 
+    # Empty before the first save: the store knows no layout yet.
     def blank() -> dict[str, np.ndarray]:
         return {
             kind: np.zeros((len(wanted), size), [tuple(x) for x in layout[kind]])

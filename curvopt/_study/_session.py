@@ -245,6 +245,7 @@ class Session:
         for part in self._parts:
             if interrupt.asked:
                 raise Interrupted
+            # A finished part is compared too: its strategy may have changed since.
             if not part.unfinished and not (self._store and self._same_versions):
                 continue
             lanes = self._lanes(part)

@@ -49,6 +49,7 @@ class FullySharded:
     def __call__(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
         del path
         n = self.mesh.shape[self.axis]
+        # -k: of axes of the same length, `max` takes the first.
         fitting = [(size, -k) for k, size in enumerate(shape) if size % n == 0]
         if not fitting or np.prod(shape) < self.at_least:
             return PartitionSpec()

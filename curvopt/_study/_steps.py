@@ -128,6 +128,7 @@ def _sharded(layout: Layout, fn: Callable, in_specs: tuple, out_specs: Any) -> C
     if layout.mesh is None:
         return fn
     # The other axes of the mesh, if there are any, are left to the compiler or the types.
+    # `check_vma` would refuse a user's loop from zeros, which do not vary over the devices.
     return jax.shard_map(
         fn,
         mesh=layout.mesh,
@@ -250,6 +251,7 @@ def dispatch(
     return static.layout.placed(lanes), row
 
 
+# Not `jit_by_static`: a layout holds no data that a cached program would keep alive.
 @functools.partial(jax.jit, static_argnums=0)
 def spread(layout: Layout, data: Any, which: Int[Array, " lanes"]) -> Any:
     """The batch of each lane, from those of the seeds of each device."""

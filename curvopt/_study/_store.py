@@ -146,6 +146,7 @@ class _File:
         return db
 
     def _create(self, study: str) -> None:
+        # First: it has no effect once there is a table.
         self._db.execute("PRAGMA page_size = 8192")
         with self._transaction():
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -266,6 +267,7 @@ class _File:
         row = (*span, steps, evaluations, _sum(*span, steps, evaluations))
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM state WHERE cohort = ? AND run = ?", at)
+        # Flat, because NumPy cannot view an array without axes as bytes.
         data = b"".join(np.ravel(x).view(np.uint8).data for x in piece.state)
         # Rounded up; an empty state has one part too.
         for part in range(max(1, -(-len(data) // _PART))):

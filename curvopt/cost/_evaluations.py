@@ -26,6 +26,7 @@ def _loss(problem: AbstractProblem, y: Any, args: Any) -> Scalar:
 
 
 def _slope(problem: AbstractProblem, y: Any, args: Any) -> Any:
+    # `y` as the tangent: any of its shapes will do, because only operations are counted.
     return jax.jvp(lambda y: _loss(problem, y, args), (y,), (y,))
 
 

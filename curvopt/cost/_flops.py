@@ -71,7 +71,7 @@ def _turn(scan: Any) -> float:
     body, avals = jex.jaxpr_as_fun(scan.jaxpr), list(scan.jaxpr.in_avals)
     once = _counted(body, avals)
     if scan.num_consts == 0:
-        return once
+        return once  # no operation is invariant, which XLA would move out of the loop
 
     def twice(*operands: Any) -> Any:
         consts, slices = operands[: scan.num_consts], operands[len(avals) :]
