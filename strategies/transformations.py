@@ -107,6 +107,7 @@ def scale_by_line_search(
     ) -> tuple[Any, Any]:
         state = jax.tree.map(jnp.asarray, state)  # a restored checkpoint has NumPy arrays
         line = curvopt.Line(params, updates, updates, model)
+        # The state has only the parts, for the tools of optax: the structure is `init`'s.
         structure = jax.tree.structure(jax.eval_shape(line_search.checked_init, params))
         before = jax.tree.unflatten(structure, jax.tree.leaves(state.line_search))
         step_size, info, own = line_search.checked_step(line, state.count, before)

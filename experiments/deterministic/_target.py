@@ -17,7 +17,7 @@ def target_value(start: float, lowest: float, tolerance: float) -> float:
     r"""The value at which a problem is solved, $f_L + \text{tolerance} (f(y_0) - f_L)$.
 
     Source: Moré & Wild, Benchmarking derivative-free optimization algorithms, SIAM J.
-    Optim. 20(1), 2009, equation 2.2 (recalled).
+    Optim. 20(1), 2009, equation 2.2.
     """
     return lowest + tolerance * (start - lowest)
 

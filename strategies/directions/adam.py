@@ -47,6 +47,7 @@ class Adam(curvopt.AbstractDirection):
         means = jax.tree.map(
             lambda m, g: self.decay * m + (1 - self.decay) * g, state.means, model.grad
         )
+        # Widened before they are squared: in float16 the square of 1e-4 is zero.
         squares = jax.tree.map(
             lambda v, g: (
                 self.square_decay * v + (1 - self.square_decay) * g.astype(v.dtype) ** 2

@@ -61,6 +61,7 @@ class BFGS(curvopt.AbstractDirection):
         self, model: curvopt.QuadraticModel, y: PyTree[Array], state: BFGSState
     ) -> tuple[curvopt.Descent, BFGSState]:
         dtype = state.y.dtype
+        # Wide before they are flattened: `unravel` returns to the dtypes it was made with.
         wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
         (point, unravel), (grad, _) = ravel_pytree(wide(y)), ravel_pytree(wide(model.grad))
         s, z = point - state.y, grad - state.grad

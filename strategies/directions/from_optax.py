@@ -99,6 +99,7 @@ def _update(
         del obj_fn, grad_fn
         return model.loss(y)
 
+    # `optax.contrib.sam` gives `grad_fn` the number of the inner step as well.
     known = {
         "value": model.value,
         "grad": model.grad,

@@ -52,5 +52,6 @@ class GradientClipping(curvopt.AbstractDirection):
         norm = curvopt.tree_norm(model.grad)
         factor = jnp.where(norm > self.max_norm, self.max_norm / norm, 1)
         clipped = jax.tree.map(lambda g: (factor * g).astype(g.dtype), model.grad)
+        # Only this field: `model.slope` reads the loss, not the gradient.
         model = eqx.tree_at(lambda model: model.grad, model, clipped)
         return self.direction.step(model, y, state)

@@ -49,7 +49,7 @@ class LevenbergMarquardt(curvopt.AbstractDirection):
         $(0, 1)$.
 
     Source: Nielsen, *Damping parameter in Marquardt's method*, IMM-REP-1999-05, 1999, for
-    $\lambda$ (recalled); Nocedal & Wright, Numerical Optimization, section 10.3.
+    $\lambda$; Nocedal & Wright, Numerical Optimization, section 10.3.
     """
 
     iterations: int = curvopt.count(50)

@@ -38,6 +38,7 @@ class RMSProp(curvopt.AbstractDirection):
     ) -> tuple[curvopt.Descent, _State]:
         del y
         count = state.count + 1
+        # Widened before they are squared: in float16 the square of 1e-4 is zero.
         squares = jax.tree.map(
             lambda v, g: self.decay * v + (1 - self.decay) * g.astype(v.dtype) ** 2,
             state.squares,

@@ -85,6 +85,7 @@ def search(
         met, interval, t = advance(interval, point)
         lower = point.finite & (point.value < best.value)
         gradients += wanted(point.step_size, point.value)
+        # A trial that meets the condition ends the search, even if another was lower.
         best = select(met | lower, trial, best)
         return t, interval, best, trials + 1, gradients, met
 

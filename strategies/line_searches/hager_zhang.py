@@ -61,8 +61,9 @@ class HagerZhang(curvopt.AbstractGradientSearch):
 
     Source: Hager & Zhang, *A new conjugate gradient method with guaranteed descent and an
     efficient line search*, SIAM J. Optim. 16(1), 2005, and *Algorithm 851: CG_DESCENT*, ACM
-    TOMS 32(1), 2006 (recalled). Its interval is bisected ($\theta = 1/2$); a trial that is
-    not finite counts as too far.
+    TOMS 32(1), 2006. Its interval is bisected ($\theta = 1/2$); where an expansion meets a
+    value that is too high, from the last good trial, not from zero; a trial that is not
+    finite counts as too far.
     """
 
     inner: curvopt.AbstractLineSearch
@@ -107,7 +108,6 @@ class HagerZhang(curvopt.AbstractGradientSearch):
             new, t = self._next(shrunk, point, rises, falls)
             return met(point), new, t
 
-        start = Point.of(line.start)
         expand = jnp.array(_Stage.EXPAND, jnp.int32)
         interval = _Interval(start, start, start, start, expand)
         trial, found = search(line, proposed, interval, advance, max_trials=self.max_trials)

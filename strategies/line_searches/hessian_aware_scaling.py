@@ -35,7 +35,8 @@ class HessianAwareScaling(curvopt.AbstractLineSearch):
     - `max_trials`: the largest number of trials, backward and forward each; static.
 
     Source: Smee, Roosta & Wright, *First-ish Order Methods: Hessian-aware Scalings of
-    Gradient Descent*, arXiv 2502.03701 (restated). It leaves the two scales open; 1 is this
+    Gradient Descent*, arXiv 2502.03701 (restated; one reimplementation searches forward
+    only where the curvature is negative). It leaves the two scales open; 1 is this
     project's choice.
     """
 

@@ -56,7 +56,7 @@ class StochasticArmijo(curvopt.AbstractLineSearch):
             fallback=self.fallback,
             max_trials=self.max_trials,
         )
-        # Every later search would start from a step of zero.
+        # A step of zero is not kept: every later search would start from it.
         searched = (search.met | search.info.exhausted) & (search.step_size > 0)
         state = jnp.where(searched, search.step_size, state)
         return search.step_size, search.info, state
