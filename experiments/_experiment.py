@@ -223,6 +223,7 @@ class Experiment:
                     "others, or give their number, for that many seeds from "
                     f"{FIRST_TUNING_SEED:,} on."
                 )
+        # In place of what tuning will find: for these checks any of a family will do.
         standing_in = {
             name: _first(next(iter(tuned.families.values())))
             for name, tuned in self._tuned.items()

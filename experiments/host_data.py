@@ -69,6 +69,7 @@ def _write(path: Path, gigabytes: float) -> None:
         file.seek(offset)
         for _ in range(count):
             file.write(rng.bytes(_PIXELS * _BLOCK))
+        # First on the disk: only clean pages can be dropped.
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -100,6 +101,7 @@ def _within_limit(config: HostData, file: Path) -> None:
     inner = dataclasses.replace(config, limit=0.0, file=file)
     given = {k: x for k, x in dataclasses.asdict(inner).items() if x is not None}
     arguments = [x for k, v in given.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+    # Run in the child before Python starts, so that the limit holds from the beginning.
     enter = lambda: (group / "cgroup.procs").write_text(str(os.getpid())) and None
     try:
         command = [sys.executable, "-m", "experiments", "host-data", *arguments]

@@ -120,6 +120,7 @@ def accelerator(config: Accelerator) -> None:
             folder.save("machine.json", about)
             folder.save("report.md", report(about, measured))
             print(f"\n{section_report(name, rows)}", flush=True)
+        # Programs that still wait for a compiler must not delay the end.
         pool.shutdown(cancel_futures=True)
     for line in wrong(measured):
         print(f"WRONG: {line}", flush=True)

@@ -152,5 +152,6 @@ def measure(
             time_high=float(high[k]),
             repetitions=len(times),
         )
+    # The programs of this case are not run again, but jax would keep them in memory.
     jax.clear_caches()
     return rows

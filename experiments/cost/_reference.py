@@ -30,6 +30,7 @@ def reference_curvature(instance: Instance) -> Callable[[PyTree], float]:
     compiled = jax.jit(partial(nested_jvp, instance.loss))
 
     def curvature(u: PyTree) -> float:
+        # Here as well: it is traced at the first call, not by `jax.jit`.
         with jax.enable_x64(True):
             return float(compiled(y, args, _widened(u)))
 

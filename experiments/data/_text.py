@@ -69,6 +69,7 @@ def load_shakespeare(folder: Path | None = None) -> Text:
             f"nor in its subfolder {_NAME}. {_WANTED}"
         )
     text = _characters(read_bytes(path), path)
+    # UTF-32 has one number for each character.
     points = np.frombuffer(text.encode("utf-32-le"), "<u4")
     alphabet = np.unique(points)
     if len(alphabet) > _MOST_SYMBOLS:

@@ -2,7 +2,7 @@
 
 MGH: Moré, Garbow & Hillstrom, Testing unconstrained optimization software, ACM Trans.
 Math. Softw. 7(1), 1981, cited with the number of the function. They are sums of squares
-without a half (recalled; values at the starts and minima are tested).
+without a half; values at the starts and minima are tested.
 """
 
 from collections.abc import Callable

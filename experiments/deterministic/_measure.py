@@ -139,6 +139,7 @@ def measure(
                 runs[name] = _run(problem, solver.minimiser, y0, args, start.prices, budget)
             except Exception as error:
                 runs[name] = _failed(first_line(error))
+    # The programs of this problem are not run again, but jax would keep them in memory.
     jax.clear_caches()
     unknowns = sum(y.size for y in jtu.tree_leaves(y0))
     return Measured(problem, unknowns, start.value, start.prices, runs)

@@ -55,9 +55,9 @@ def _pixels(
 
 
 class Autoencoder(AbstractOnData):
-    """Images that a network has to put through a few numbers and restore.
+    """Images that a network encodes in a few numbers and reconstructs from them.
 
-    Fully connected layers that narrow and widen again, with gelu; what they put out are
+    Fully connected layers that narrow and widen again, with gelu; their outputs are the
     logits of the pixels, whose grey values `x` are from 0 to 1:
 
         loss = -Σ_pixels (x log p + (1 - x) log(1 - p)),    p = sigmoid(logits),

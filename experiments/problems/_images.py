@@ -16,8 +16,8 @@ from ._on_data import accuracy, evenly_spaced
 
 
 class Standardised(eqx.Module):
-    """A batch of bytes, with labels, as `(x - mean) / deviation`, with those of all
-    training pixels, of each channel by itself; float32.
+    """Standardises a batch of bytes with labels: `(x - mean) / deviation` in float32, with
+    mean and deviation of all training pixels in each channel.
 
     **Arguments:**
 
@@ -25,7 +25,7 @@ class Standardised(eqx.Module):
     - `shape`: of an image as the model takes it.
     """
 
-    # Of each channel; grey images have one.
+    # Of each channel; grey images have one. Tuples: a static field must be hashable.
     mean: tuple[float, ...] = eqx.field(static=True)
     deviation: tuple[float, ...] = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -92,8 +92,8 @@ def on_images(
 def classifier(
     images: Images, make: Callable[..., Any], shape: tuple[int, ...], **counts: Any
 ) -> curvopt.SupervisedProblem:
-    """Images classified with the cross-entropy loss, and how many of all correctly:
-    `accuracy`.
+    """A classifier of images with the cross-entropy loss; its metric is `accuracy`, the
+    fraction that is classified correctly.
 
     **Arguments:**
 

@@ -8,8 +8,8 @@ import curvopt
 
 
 class AbstractOnData(curvopt.AbstractProblem):
-    """A problem that is told by what is chosen of it; all that it does is done by the
-    [`curvopt.SupervisedProblem`][] that it makes of that.
+    """A problem with a few choices as arguments; the [`curvopt.SupervisedProblem`][] that
+    it makes from them does all the work.
 
     **Attributes:**
 
@@ -42,7 +42,7 @@ class AbstractOnData(curvopt.AbstractProblem):
 def evenly_spaced(
     name: str, x: Shaped[np.ndarray, "n ..."], count: int | None
 ) -> Shaped[np.ndarray, "m ..."]:
-    """So many of the examples, or all of them if there are fewer or it is `None`.
+    """`count` of the examples, or all of them if there are fewer or it is `None`.
 
     **Arguments:**
 

@@ -31,9 +31,10 @@ class Pendulum(curvopt.AbstractProblem):
     $$\frac h4 \sum_{k<N} (u_k^2 + u_{k+1}^2) + \frac\rho2 \Bigl(\frac1h \sum_{k<N} |d_k|^2
     + |x_0 - (0, 0)|^2 + |x_N - (\pi, 0)|^2\Bigr).$$
 
-    Trapezoidal collocation is in Kelly, *An introduction to trajectory optimization*, SIAM
-    Review 59(4), 2017: rule and starting guess recalled. There the defects are constraints
-    of a nonlinear program; the penalty, and this pendulum, are this project's.
+    Trapezoidal collocation, from a straight line between the ends, is in Kelly, *An
+    introduction to trajectory optimization*, SIAM Review 59(4), 2017 (that the line has
+    constant velocity is recalled). There the defects are constraints of a nonlinear
+    program; the penalty, and this pendulum, are this project's.
 
     It starts at the straight line from hanging to upright at constant velocity, without
     control, plus $N(0, \mathrm{perturbation}^2)$ everywhere, by which seeds differ.

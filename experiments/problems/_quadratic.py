@@ -19,7 +19,7 @@ class NoisyQuadratic(curvopt.AbstractProblem):
     the expected loss there is 1.
 
     Models of this kind are in Schaul, Zhang & LeCun (2013) and Zhang et al. (2019,
-    arXiv 1907.04164); recalled, and eigenvalues and start are this project's.
+    arXiv 1907.04164); eigenvalues and start are this project's.
 
     Its metrics are `train_loss`, the loss without noise, and `distance`, to the minimum
     $y = 0$.

@@ -24,8 +24,8 @@ class _NormalisedConv(eqx.Module):
         self.conv = eqx.nn.Conv2d(
             before, after, size, stride, padding=size // 2, use_bias=False, key=key
         )
-        # With Equinox's own momentum, 0.99, evaluation would be by what was a hundred steps
-        # ago, and by variances too large for longer: their averages start from 1.
+        # With Equinox's own momentum, 0.99, evaluation would lag by a hundred steps, and
+        # averages of the variances, which start from 1, would stay too large for longer.
         self.norm = eqx.nn.BatchNorm(after, "batch", momentum=0.9, mode="batch")
 
     def __call__(self, x: Array, state: eqx.nn.State) -> tuple[Array, eqx.nn.State]:

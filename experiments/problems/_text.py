@@ -23,8 +23,8 @@ def next_character(
     evaluated: int | None,
 ) -> curvopt.SupervisedProblem:
     """The next character of a text, predicted from those before it in its window: the
-    cross-entropy in nats per character, and how many of all are predicted correctly,
-    `accuracy`.
+    cross-entropy in nats per character; its metric is `accuracy`, the fraction that is
+    predicted correctly.
 
     The text is on the device once, as bytes, cut into windows that do not overlap. A
     window has `length + 1` characters: a model reads all but the last one and predicts
@@ -83,7 +83,7 @@ def _read_and_predicted(
 def _cross_entropy(
     logits: Float[Array, "n length symbol"], characters: Int[Array, "n length"]
 ) -> Float[Array, "n length"]:
-    # In one row: the mean is summed in that order.
+    # Flat, so that the mean is rounded as in earlier studies, to the bit.
     losses = optax.softmax_cross_entropy_with_integer_labels(
         logits.reshape(-1, logits.shape[-1]), characters.ravel()
     )

@@ -105,7 +105,7 @@ def polynomial_average(
     weight.
 
     Source: Shamir & Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*
-    (2013). That DoG uses this average with this $\gamma$ is recalled.
+    (2013). DoG (Ivgi, Hinder & Carmon 2023) uses it with this $\gamma$ (read in its code).
     """
     del state
     weight = 9 / (count + 8)
