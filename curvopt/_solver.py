@@ -297,6 +297,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
                 gradient_norm=jnp.array(not_measured(), dtype),
                 info=StepInfo().astype(dtype),
             ),
+            # A copy: where `y` and the state are donated, they must not share a buffer.
             previous=tree_copy(y),
             known=self._evaluated(fn, y, args, curvature),
             y_converged=jnp.array(False),

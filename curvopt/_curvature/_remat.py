@@ -73,7 +73,7 @@ class RematEquation(AbstractEquation):
         if kept:
             adjoints = {o.number: a for o, a in zip(outs, kept) if o.number is not None}
             inner_kept = run_backward(tape.equations, adjoints)
-        else:
+        else:  # forward mode passes no adjoints
             inner_kept = [()] * len(tape.equations)
         inside = dict(zip(numbers, carried, strict=True))
         total = sweep.run(tape.equations, inner_kept, inside)

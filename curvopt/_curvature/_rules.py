@@ -55,6 +55,7 @@ def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
     total = jnp.zeros((), jnp.float32)
     for x, z in zip(a, b):
         if _sharding.is_split(x) or _sharding.is_split(z):
+            # Flattening a split array would gather it.
             product = jax.vmap(jax.vmap(tree_dot, (None, 0)), (0, None))(x, z)
         else:
             rows = [at_least_float32(s).reshape(len(s), -1) for s in (x, z)]

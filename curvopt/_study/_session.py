@@ -379,6 +379,7 @@ class Session:
             begun = any(part.records.steps for part in self._parts)
             if not begun or not interrupt.ends_the_run_only():
                 raise
+        # First: the collectives of `gather` would wait for a process that has ended.
         meet("finished")
         for part in self._parts:
             gather(part.records)

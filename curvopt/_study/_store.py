@@ -498,7 +498,7 @@ class Store:
         return self._files[max(at, key=lambda k: at[k])].state(cohort, run)
 
     def drop(self, cohort: int, run: int) -> None:
-        """Forget a run, in the files that this process may write."""
+        """Forget a run, in the files of all processes."""
         for file in self._files:
             # The files of other processes are open for reading only.
             other = file if file is self._own else _File(file.path, study=None, write=True)
