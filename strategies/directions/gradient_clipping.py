@@ -52,6 +52,6 @@ class GradientClipping(curvopt.AbstractDirection):
         norm = curvopt.tree_norm(model.grad)
         factor = jnp.where(norm > self.max_norm, self.max_norm / norm, 1)
         clipped = jax.tree.map(lambda g: (factor * g).astype(g.dtype), model.grad)
-        # Only this field: `model.slope` reads the loss, not the gradient.
+        # Only this field: `model.slope` keeps the gradient of the loss.
         model = eqx.tree_at(lambda model: model.grad, model, clipped)
         return self.direction.step(model, y, state)
