@@ -12,7 +12,7 @@ from . import _compat
 
 
 def _described(path: Any, leaf: Any) -> str:
-    where = jtu.keystr(path) or "the array"
+    where = jtu.keystr(path) or "it"
     if hasattr(leaf, "dtype"):
         return f"{where} has dtype {leaf.dtype} and shape {leaf.shape}"
     return f"{where} is {leaf!r} of type {type(leaf).__name__}"
@@ -296,8 +296,7 @@ def check_model_state(state: Any) -> None:
         if isinstance(leaf, (bool, int, float, complex)):
             raise ValueError(
                 "a model's state must consist of arrays, but "
-                f"{_described(path, leaf).replace('the parameters', 'it')}. Make it an "
-                "array: `jnp.asarray(...)`."
+                f"{_described(path, leaf)}. Make it an array: `jnp.asarray(...)`."
             )
 
 

@@ -43,8 +43,9 @@ class Polyak(curvopt.AbstractLineSearch):
         descends = slope < 0
         finite = jnp.isfinite(value) & jnp.isfinite(slope)
         gap = jnp.maximum(value - self.lower_bound, 0)
-        # It may overflow, to infinity, which the bound limits.
+        # The product may underflow: 0 / 0 is no step, and the bound limits all others.
         wanted = gap / jnp.where(descends, -self.scale * slope, 1)
+        wanted = jnp.where(gap > 0, wanted, 0)
         bound = self.growth ** (1 / self.steps_per_epoch) * state
         step_size = jnp.where(finite & descends, jnp.minimum(wanted, bound), 0)
         info = curvopt.StepInfo(

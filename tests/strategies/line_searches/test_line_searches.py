@@ -304,6 +304,12 @@ class TestPolyak:
         ((tau, info),) = steps_of(Polyak(bound), quadratic, [Y], directions)
         assert tau == 0 and info.ascent == (directions is not None)
 
+    def test_nothing_to_gain_where_the_slope_underflows(self):
+        """The step was 0 / 0."""
+        fn = lambda y: -jnp.float32(2e-38) * jnp.sum(y)
+        ((tau, info),) = steps_of(Polyak(1.0), fn, [jnp.zeros(1)], [jnp.ones(1)])
+        assert tau == 0 and not info.nonfinite
+
     def test_zero_gradient_and_bad_numbers(self):
         rule = Polyak(-1.0)
         bad = lambda y: quadratic(y) * jnp.where(y[0] > 0, 1.0, jnp.nan)
