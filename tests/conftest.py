@@ -7,9 +7,15 @@ from quick_compile import ENVIRONMENT
 # What is set already stays: `JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do.
 os.environ.update(ENVIRONMENT | {"MPLBACKEND": "agg"} | os.environ)
 
+# Here, since what is first imported by a package that jaxtyping's hook is for is compiled
+# from its source again.
 import jax
 import jaxtyping
+import matplotlib.pyplot
 import pytest
+import scipy.optimize
+import scipy.stats
+import xarray
 
 
 def pytest_addoption(parser):

@@ -15,6 +15,20 @@ import curvopt
 TRACES: list[str] = []
 
 
+class Network(eqx.Module):
+    """Written out, since it is traced hundreds of times."""
+
+    layers: list[eqx.nn.Linear]
+
+    def __init__(self, key):
+        a, b = jr.split(key)
+        self.layers = [eqx.nn.Linear(3, 8, key=a), eqx.nn.Linear(8, "scalar", key=b)]
+
+    def __call__(self, x):
+        first, second = self.layers
+        return second(jnp.tanh(first(x)))
+
+
 class Regression(curvopt.AbstractProblem):
     """A small network fitted to a smooth function; counts how often it is traced."""
 
@@ -27,20 +41,16 @@ class Regression(curvopt.AbstractProblem):
         self.z = jnp.sin(self.x.sum(axis=1))
         self.poison = jnp.array(poison)
 
-    def _model(self, key):
-        return eqx.nn.MLP(3, "scalar", 8, 1, jnp.tanh, key=key)
-
     def init(self, key):
-        return eqx.filter(self._model(key), eqx.is_inexact_array), None
+        return Network(key), None
 
     def batch(self, key, count):
         TRACES.append("batch")
-        chosen = curvopt.minibatch_indices(key, count, size=24, batch_size=8)
+        chosen = jr.randint(jr.fold_in(key, count), (8,), 0, 24)
         return self.x[chosen], self.z[chosen]
 
     def _loss(self, params, x, z):
-        static = eqx.filter(self._model(jr.key(0)), lambda x: not eqx.is_array(x))
-        return jnp.mean((jax.vmap(eqx.combine(params, static))(x) - z) ** 2)
+        return jnp.mean((jax.vmap(params)(x) - z) ** 2)
 
     def loss(self, params, args):
         (x, z), model_state, _ = args
@@ -78,6 +88,11 @@ class Normalised(eqx.Module):
         return self.second(self.dropout(jax.nn.relu(x), key=key)), state
 
 
+NORMALISED = eqx.filter(
+    eqx.nn.make_with_state(Normalised)(jr.key(0))[0], eqx.is_inexact_array, inverse=True
+)
+
+
 class Stateful(curvopt.AbstractProblem):
     """A model with state and randomness, on one batch."""
 
@@ -98,9 +113,7 @@ class Stateful(curvopt.AbstractProblem):
 
     def loss(self, params, args):
         (x, z), state, key = args
-        model, _ = eqx.nn.make_with_state(Normalised)(jr.key(0))
-        static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-        model = eqx.combine(params, static)
+        model = eqx.combine(params, NORMALISED)
         keys = jr.split(key, len(x))
         out, state = jax.vmap(
             model, in_axes=(0, None, 0), out_axes=(0, None), axis_name="batch"

@@ -493,7 +493,7 @@ class TestBadInput:
     def test_parameters_that_are_no_arrays(self, regression, unchecked):
         class Whole(type(regression)):
             def init(self, key):
-                return self._model(key), None
+                return eqx.nn.MLP(3, "scalar", 8, 1, key=key), None
 
         with pytest.raises(ValueError, match=r"activation.*eqx.partition"):
             curvopt.run_study(Whole(), {"a": fixed(0.1)}, seeds=1, steps=1, **QUIET)
