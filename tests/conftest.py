@@ -1,4 +1,5 @@
 import gc
+import importlib
 import os
 
 from quick_compile import ENVIRONMENT
@@ -7,15 +8,14 @@ from quick_compile import ENVIRONMENT
 # What is set already stays: `JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do.
 os.environ.update(ENVIRONMENT | {"MPLBACKEND": "agg"} | os.environ)
 
-# Here, since what is first imported by a package that jaxtyping's hook is for is compiled
-# from its source again.
 import jax
 import jaxtyping
-import matplotlib.pyplot
 import pytest
-import scipy.optimize
-import scipy.stats
-import xarray
+
+
+# What is first imported while jaxtyping's hook is at work is compiled from its source again.
+for library in ("matplotlib.pyplot", "scipy.optimize", "scipy.stats", "xarray"):
+    importlib.import_module(library)
 
 
 def pytest_addoption(parser):
@@ -30,9 +30,11 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What is imported is no garbage: a collection need not go through it."""
+    """What is imported is no garbage: a collection need not go through it. And what jax
+    keeps of a trace is little of it: fewer collections find as much."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def test_sentences_have_the_numbers_of_the_results(question):
         assert claim.format(**numbers) in text(name)
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_rivals():
     found = rows("rivals", "rivals-overview")
 

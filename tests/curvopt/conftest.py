@@ -134,6 +134,15 @@ def regression():
     return Regression()
 
 
+@pytest.fixture(scope="session")
+def finished(regression, tmp_path_factory):
+    """The folder of a finished study, for reading, and its dataset."""
+    from test_resume import study
+
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, study(regression, folder)
+
+
 @pytest.fixture
 def poisoned():
     """A regression whose loss is non-finite from some starts: about one in two."""

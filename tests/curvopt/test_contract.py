@@ -144,8 +144,17 @@ def _tune(problem):
     )
 
 
-@pytest.mark.parametrize("door", [study, _train, _tune])
-@pytest.mark.parametrize("name", RETURNED)
+@pytest.mark.parametrize(
+    "name, door",
+    [
+        # By the first door all functions, and one of them by the others.
+        pytest.param(
+            name, door, marks=() if door is study or name == "batch" else pytest.mark.slow
+        )
+        for name in RETURNED
+        for door in (study, _train, _tune)
+    ],
+)
 def test_what_functions_return(regression, name, door):
     """It is said whose it is, whichever way the problem came in."""
     for returned, message in RETURNED[name]:
@@ -183,8 +192,14 @@ class Refusing(curvopt.AbstractProblem):
     steps_per_epoch = 1
 
 
-@pytest.mark.parametrize("lanes, loop", [(1, "scan"), (2, "dispatch")])
-@pytest.mark.parametrize("where", ["start", "batch", "loss", "evaluation"])
+@pytest.mark.parametrize(
+    "where, lanes, loop",
+    [
+        pytest.param(where, *how, marks=() if k % 2 == j else pytest.mark.slow)
+        for k, where in enumerate(["start", "batch", "loss", "evaluation"])
+        for j, how in enumerate([(1, "scan"), (2, "dispatch")])
+    ],
+)
 def test_errors_at_run_time_are_their_own(where, lanes, loop, caplog):
     """Guards against a sentence behind thousands of characters on jit and callbacks."""
     execution = curvopt.Execution(lanes_at_once=lanes, loop=loop)
@@ -203,7 +218,10 @@ def test_large_integers_are_kept(regression):
     assert (study(problem)["n"] == 2**32 - 1).all()
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize(
+    "kind",
+    [np.int64, *(pytest.param(n, marks=pytest.mark.slow) for n in (np.int32, np.uint8))],
+)
 def test_counts_of_numpy(regression, kind):
     data = study(regression, seeds=kind(2), steps=kind(3), evaluations=kind(1))
     assert data.sizes["seed"] == 2 and data.sizes["step"] == 3

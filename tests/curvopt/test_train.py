@@ -192,6 +192,12 @@ def assert_same(a, b):
     )
 
 
+@pytest.fixture(scope="module")
+def whole(regression):
+    """A run that nothing stops."""
+    return trained(regression)
+
+
 TESTS = str(Path(__file__).parent)
 IN_A_PROCESS = """
 import sys
@@ -245,11 +251,11 @@ def test_a_run_that_is_terminated_then_killed(regression, tmp_path):
 
 
 @pytest.mark.slow
-def test_more_steps(regression, tmp_path):
+def test_more_steps(regression, whole, tmp_path):
     """A run is extended as if it had never ended, and read back without the problem."""
     trained(regression, tmp_path, steps=20, evaluations=2)
     longer = trained(regression, tmp_path)
-    assert_same(longer, trained(regression))
+    assert_same(longer, whole)
     assert_same(trained(regression, tmp_path), longer)
     run = curvopt.load_run(tmp_path, problem=regression)
     assert_same_leaves(run.params, longer.params)
@@ -368,10 +374,9 @@ class TestOnEvaluation:
             told[1][0].params()
 
     @pytest.mark.parametrize("folder", [True, pytest.param(False, marks=pytest.mark.slow)])
-    def test_it_stops_the_run(self, regression, tmp_path, folder):
+    def test_it_stops_the_run(self, regression, whole, tmp_path, folder):
         """Which stays stopped, whoever resumes or extends it."""
         folder = tmp_path if folder else None
-        whole = trained(regression)
         stopped = trained(regression, folder, on_evaluation=lambda e: e.step == 20)
         history = stopped.history
         assert (history.steps_made, history.stopped_at) == (20, 20)
@@ -392,7 +397,7 @@ class TestOnEvaluation:
         run = trained(regression, evaluations=8, on_evaluation=lambda e: next(answers))
         assert run.history.steps_made == 25
 
-    def test_its_errors_come_out_with_everything_saved(self, regression, tmp_path):
+    def test_its_errors_come_out_with_everything_saved(self, regression, whole, tmp_path):
         def on_evaluation(evaluation):
             if evaluation.step == 20:
                 raise LookupError("mine")
@@ -400,7 +405,7 @@ class TestOnEvaluation:
         with pytest.raises(LookupError, match="mine"):
             trained(regression, tmp_path, on_evaluation=on_evaluation)
         assert curvopt.load_study(tmp_path).steps_made == 20
-        assert_same(trained(regression, tmp_path), trained(regression))
+        assert_same(trained(regression, tmp_path), whole)
 
     def test_what_is_no_function(self, regression, unchecked):
         with pytest.raises(ValueError, match="on_evaluation must be a function of a"):
@@ -409,7 +414,9 @@ class TestOnEvaluation:
 
 @pytest.mark.host
 @pytest.mark.parametrize("interactive", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_ctrl_c(regression, tmp_path, monkeypatch, interruptible, capsys, interactive):
+def test_ctrl_c(
+    regression, whole, tmp_path, monkeypatch, interruptible, capsys, interactive
+):
     """In a notebook it returns what there is; in a script it ends it. Both save."""
     del interruptible
 
@@ -430,4 +437,4 @@ def test_ctrl_c(regression, tmp_path, monkeypatch, interruptible, capsys, intera
                 trained(regression, folder, on_evaluation=on_evaluation)
         saved = f"; saved in {tmp_path}" if folder else ""
         assert f"interrupted after 10 of 40 steps{saved}" in capsys.readouterr().err
-    assert_same(trained(regression, tmp_path), trained(regression))
+    assert_same(trained(regression, tmp_path), whole)

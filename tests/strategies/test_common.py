@@ -121,7 +121,7 @@ def logistic_regression(y, args):
 
 
 NETWORK, STATIC = eqx.partition(
-    eqx.nn.MLP(4, "scalar", 8, 2, jax.nn.gelu, key=jr.key(0)), eqx.is_inexact_array
+    eqx.nn.MLP(4, "scalar", 6, 1, jax.nn.gelu, key=jr.key(0)), eqx.is_inexact_array
 )
 
 
@@ -142,20 +142,18 @@ PROBLEMS = {
 }
 
 
-# A pair meets one of the problems; every direction and every line search meets them all,
-# and one of them in the tests that are always run: with a partner of its own.
+# Every direction and every line search meets all of these, with a partner of its own in
+# each; and one of them in the tests that are always run.
 EACH = covering(*PROBLEMS)
 LAST = [(direction, rule) for direction, rule, _ in EACH[-len(LINE_SEARCHES) :]]
 FEW = [(*pair, problem) for pair, problem in zip(LAST, itertools.cycle(PROBLEMS))]
-PAIRS = dict(zip(itertools.product(DIRECTIONS, LINE_SEARCHES), itertools.cycle(PROBLEMS)))
-PAIRS |= {(direction, rule): problem for direction, rule, problem in EACH + FEW}
 
 
 @pytest.mark.parametrize(
     "direction, rule, problem",
-    [marked((*pair, problem), (*pair, problem) in FEW) for pair, problem in PAIRS.items()],
+    [marked(row, row in FEW) for row in dict.fromkeys(EACH + FEW)],
 )
-def test_every_pair_on_other_problems(direction, rule, problem):
+def test_every_strategy_on_other_problems(direction, rule, problem):
     """Where the loss is not quadratic, and where it is not convex."""
     loss, start, args = PROBLEMS[problem]
     y, record, _ = jax.jit(runner(direction, rule, loss, 10))(start, args)
@@ -178,7 +176,8 @@ def test_each_strategy_is_always_run_on_a_problem():
 def test_the_few_pairs_of_a_covering(rows):
     """Each strategy meets every setting, with another partner in each."""
     settings = {setting for *_, setting in rows}
-    assert len({row[:2] for row in rows}) == len(rows) < len(PAIRS) / 4
+    assert len({row[:2] for row in rows}) == len(rows)
+    assert len(rows) < len(DIRECTIONS) * len(LINE_SEARCHES) / 4
     for position, names in ((0, DIRECTIONS), (1, LINE_SEARCHES)):
         for name in names:
             met = [row for row in rows if row[position] == name]

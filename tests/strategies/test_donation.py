@@ -20,6 +20,10 @@ def loss(y, args=None):
     return jnp.sum((y["a"] - 1) ** 2) + y["b"] ** 2
 
 
+def with_aux(y, args):
+    return loss(y, args), None
+
+
 def start():
     return {"a": jnp.full(3, 2.0), "b": jnp.array(0.5)}
 
@@ -42,9 +46,17 @@ def check_own(state, *others):
 def test_states_of_strategies(rule, direction):
     solver = curvopt.LineSearchMinimiser(DIRECTIONS[direction], LINE_SEARCHES[rule])
     y, key = start(), jr.key(0)
-    state = solver.init_strategy(y, key)
-    check_own(state, y, solver, key)
-    with_aux = lambda y, args: (loss(y, args), None)
+    check_own(solver.init_strategy(y, key), y, solver, key)
+    full = solver.init(with_aux, y, None, {"key": key}, None, None, frozenset())
+    check_own(full, solver, key)
+
+
+@pytest.mark.parametrize("rule, direction", PARTNERS.items())
+@pytest.mark.slow
+def test_steps_of_strategies(rule, direction):
+    solver = curvopt.LineSearchMinimiser(DIRECTIONS[direction], LINE_SEARCHES[rule])
+    y = start()
+    state = solver.init_strategy(y, jr.key(0))
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(y, state, count):
@@ -54,8 +66,6 @@ def test_states_of_strategies(rule, direction):
         y, state = step(y, state, count)
     # The rule is as it was.
     jax.tree.map(jnp.copy, eqx.filter(solver, eqx.is_array))
-    full = solver.init(with_aux, start(), None, {"key": key}, None, None, frozenset())
-    check_own(full, solver, key)
 
 
 @pytest.mark.parametrize("name", LINE_SEARCHES)

@@ -201,8 +201,7 @@ def equations(jaxpr):
     "which",
     [
         "mlp",
-        "gru",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("cnn", "attention")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("gru", "cnn", "attention")),
     ],
 )
 def test_two_narrow_products_are_accurate(which):

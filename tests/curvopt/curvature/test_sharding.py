@@ -150,8 +150,9 @@ WHAT = [("two", "loop"), ("three", "plain"), ("forward", "loop")]
 KINDS = ["explicit", "shard_map"]
 # Few of the cases are such that each method, loss, and way of placing arrays is met.
 FEW = ["data", "parameters, explicit", "model in shard_map"]
+FEW_STRATEGIES = ["rescaled", "LBFGS"]
 CASES = {"all": product(PLACEMENTS, WHAT), "few": zip(FEW, WHAT)}
-STEPS = {"all": product(KINDS, STRATEGIES), "few": zip(KINDS, STRATEGIES)}
+STEPS = {"all": product(KINDS, STRATEGIES), "few": zip(KINDS, FEW_STRATEGIES)}
 
 
 def main(which):
@@ -197,7 +198,10 @@ def test_sharded_is_as_on_one_device(count, which, x64):
         name: jax.jit(partial(expand, loss, reference))(*problem())
         for name, loss in LOSSES.items()
     }
-    expected |= {name: steps_by_placement("one device", name) for name in STRATEGIES}
+    expected |= {
+        name: steps_by_placement("one device", name)
+        for name in (STRATEGIES if which == "all" else FEW_STRATEGIES)
+    }
     for case, result in run_on(count, which).items():
         leaves = jax.tree.leaves(expected[case.partition("-")[2]])
         for a, b in zip(result, leaves, strict=True):

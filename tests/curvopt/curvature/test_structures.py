@@ -244,7 +244,13 @@ WITH_CONSTANTS = {
 }
 
 
-@pytest.mark.parametrize("name", WITH_CONSTANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "odeint" else ())
+        for name in WITH_CONSTANTS
+    ],
+)
 def test_rules_of_a_users_own_see_constants_as_arrays(name, x64):
     """A custom rule is written for what `jax.grad` hands to it, which are arrays."""
     loss, y = WITH_CONSTANTS[name], jnp.array(1.5)

@@ -45,7 +45,7 @@ ARRAYS = X, np.sin(X.sum(axis=1))
 
 
 def problem(train, **options):
-    model = curvopt.EquinoxModel(lambda key: eqx.nn.MLP(3, "scalar", 8, 1, key=key))
+    model = curvopt.EquinoxModel(lambda key: eqx.nn.Linear(3, "scalar", key=key))
     return curvopt.SupervisedProblem(
         model, optax.squared_error, train, validation=ARRAYS, **options
     )
@@ -130,6 +130,12 @@ def batch(tmp_path):
     return Shuffled(mapped(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A study that nothing stops."""
+    return study(own(Shuffled(ARRAYS)), {"a": SOLVER})
+
+
 def test_it_is_the_problem_on_the_device(batch):
     """To the bit: a family, a search of several losses, and two steps on a batch. Each
     group asks once for a seed and step, whatever it evaluates."""
@@ -197,7 +203,15 @@ def test_examples_that_are_evaluated(tmp_path):
         problem(stream, evaluated=10)
 
 
-@pytest.mark.parametrize("size, batch_size", [(24, 8), (1000, 7), (5, 5), (1, 1)])
+@pytest.mark.parametrize(
+    "size, batch_size",
+    [
+        (1000, 7),
+        (1, 1),
+        pytest.param(24, 8, marks=pytest.mark.slow),
+        pytest.param(5, 5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_indices_are_those_of_the_device(size, batch_size):
     sizes = {"size": size, "batch_size": batch_size}
     key = jax.random.split(jax.random.key(2**32 - 1), 4)[1]
@@ -277,7 +291,7 @@ class Broken(Shuffled):
         return super().__call__(seed, step)
 
 
-def test_an_error_comes_out_as_itself_with_everything_saved(batch, tmp_path):
+def test_an_error_comes_out_as_itself_with_everything_saved(batch, whole, tmp_path):
     class Own(RuntimeError):
         pass
 
@@ -289,7 +303,7 @@ def test_an_error_comes_out_as_itself_with_everything_saved(batch, tmp_path):
     assert curvopt.load_study(tmp_path / "study").steps_made.values.tolist() == [[6] * 3]
     assert not loaders()
     broken.broken = None
-    assert_same(study(own(broken), one, folder=tmp_path / "study"), study(own(batch), one))
+    assert_same(study(own(broken), one, folder=tmp_path / "study"), whole)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +327,7 @@ def test_later_batches_of_another_kind(change, kind, batch):
         study(own(later), {"a": SOLVER})
 
 
-def test_memory_that_is_used_again(batch):
+def test_memory_that_is_used_again(batch, whole):
     """A function may fill the same arrays at each step: they are copied before."""
     x, z = np.empty((8, 3), np.float32), np.empty(8, np.float32)
 
@@ -321,16 +335,15 @@ def test_memory_that_is_used_again(batch):
         x[:], z[:] = batch(seed, step)
         return x, z
 
-    one = {"a": SOLVER}
-    assert_same(study(own(refilled), one), study(own(batch), one))
+    assert_same(study(own(refilled), {"a": SOLVER}), whole)
 
 
-def test_double_precision_reaches_the_threads(batch, x64):
+def test_double_precision_reaches_the_threads(batch, whole, x64):
     """jax's settings are those of a thread."""
     double = lambda seed, step: tuple(x.astype(np.float64) for x in batch(seed, step))
     data = study(own(double), {"a": SOLVER}, how={"lanes_at_once": 2, "workers": 2})
     assert data.loss.dtype == np.float64
-    np.testing.assert_allclose(data.loss, study(own(batch), {"a": SOLVER}).loss, rtol=1e-4)
+    np.testing.assert_allclose(data.loss, whole.loss, rtol=1e-4)
 
 
 def test_other_data_are_another_study(batch, tmp_path):

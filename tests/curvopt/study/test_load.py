@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from test_resume import (
     assert_same,
-    finished as finished,
     fixed,
     rescaled,
     saved as saved,
@@ -29,10 +28,17 @@ FAMILY = curvopt.Family(fixed, rate=[0.1, 0.3])
 STRATEGIES = {"family": FAMILY, "alone": rescaled()}
 
 
-def test_load_study(regression, tmp_path):
+@pytest.fixture(scope="module")
+def grid(regression, tmp_path_factory):
+    """The folder of a study with a family, for reading, and its dataset."""
+    folder = tmp_path_factory.mktemp("grid")
+    return folder, study(regression, folder, strategies=STRATEGIES)
+
+
+def test_load_study(grid, tmp_path):
     """The whole of it, in a process that has neither the problem nor its strategies and
     compiles nothing."""
-    data = study(regression, tmp_path / "s", strategies=STRATEGIES)
+    folder, data = grid
     code = f"""
         import sys
         import jax, jax.monitoring, curvopt
@@ -40,7 +46,7 @@ def test_load_study(regression, tmp_path):
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, *_, **__: compiled.append(name)
         )
-        curvopt.load_study({str(tmp_path / "s")!r}).to_netcdf({str(tmp_path / "d.nc")!r})
+        curvopt.load_study({str(folder)!r}).to_netcdf({str(tmp_path / "d.nc")!r})
         assert not [name for name in compiled if "compile" in name], compiled
         assert "strategies" not in sys.modules
     """
@@ -50,11 +56,12 @@ def test_load_study(regression, tmp_path):
     loaded = xr.load_dataset(tmp_path / "d.nc")
     assert_same(loaded, data)
     assert loaded.attrs == data.attrs
-    assert_same(curvopt.load_study(tmp_path / "s"), data)
+    assert_same(curvopt.load_study(folder), data)
 
 
-def test_values_are_readable(regression, tmp_path):
-    data = study(regression, tmp_path, strategies=STRATEGIES | {"one": fixed(0.003)})
+def test_values_are_readable(regression):
+    strategies = {"family": FAMILY, "one": fixed(0.003)}
+    data = study(regression, strategies=strategies, seeds=1, steps=4)
     texts = json.loads(data.attrs["strategies"])
     assert "learning_rate=[0.1, 0.3]" in texts["family"]
     assert "learning_rate=0.003" in texts["one"]
@@ -92,34 +99,32 @@ def test_a_study_that_saves_its_first_records_meanwhile(saved, monkeypatch):
     assert_same(curvopt.load_study(folder), data)
 
 
-def test_load_run(regression, tmp_path):
-    data = study(regression, tmp_path, strategies=STRATEGIES)
+def test_load_run(regression, grid):
+    folder, data = grid
     evaluate = lambda params: float(regression.evaluate(params, None)["train_loss"])
-    run = curvopt.load_run(
-        tmp_path, strategy="family", seed=2, rate=0.3, problem=regression
-    )
+    run = curvopt.load_run(folder, strategy="family", seed=2, rate=0.3, problem=regression)
     chosen = data.sel(strategy="family", seed=2, rate=0.3)
     assert evaluate(run.params) == pytest.approx(float(chosen.train_loss[-1]), rel=1e-5)
     assert_same(run.history, chosen)
     assert run.model_state is None
     # Without the problem: the same arrays, by their names.
-    plain = curvopt.load_run(tmp_path, strategy="family", seed=2, rate=0.3).params
+    plain = curvopt.load_run(folder, strategy="family", seed=2, rate=0.3).params
     for k, layer in enumerate(run.params.layers):
         np.testing.assert_array_equal(plain["layers"][k]["weight"], layer.weight)
     # A run of a strategy that has no such hyper-parameter is the same at all its values.
-    alone = curvopt.load_run(tmp_path, strategy="alone", seed=0, problem=regression)
+    alone = curvopt.load_run(folder, strategy="alone", seed=0, problem=regression)
     assert evaluate(alone.params) == pytest.approx(
         float(data.train_loss.sel(strategy="alone", seed=0)[0, -1]), rel=1e-5
     )
 
 
-def test_the_best_run(regression, tmp_path):
-    data = study(regression, tmp_path, strategies=STRATEGIES)
+def test_the_best_run(grid):
+    folder, data = grid
     final = curvopt.final_metric(data, "train_loss")
-    best = curvopt.load_run(tmp_path, best="train_loss")
+    best = curvopt.load_run(folder, best="train_loss")
     assert curvopt.final_metric(best.history, "train_loss") == final.min()
     worst = curvopt.load_run(
-        tmp_path, strategy="family", best="train_loss", lower_is_better=False
+        folder, strategy="family", best="train_loss", lower_is_better=False
     )
     expected = final.sel(strategy="family").max()
     assert curvopt.final_metric(worst.history, "train_loss") == expected
@@ -145,10 +150,9 @@ def test_a_run_with_a_state_and_random_keys(stateful, tmp_path):
         ({"best": "accuracy"}, "no metric 'accuracy'"),
     ],
 )
-def test_runs_that_are_not_there(regression, tmp_path, asked, message):
-    study(regression, tmp_path, strategies=STRATEGIES, steps=4)
+def test_runs_that_are_not_there(grid, asked, message):
     with pytest.raises(ValueError, match=message):
-        curvopt.load_run(tmp_path, **asked)
+        curvopt.load_run(grid[0], **asked)
 
 
 def test_another_problem(regression, stateful, tmp_path):
@@ -167,20 +171,22 @@ class TestExtending:
 
     def test_seeds(self, regression, tmp_path):
         """To the bit: they run at the same width."""
-        study(regression, tmp_path, seeds=2)
-        assert_same(study(regression, tmp_path, seeds=6), study(regression, seeds=6))
+        only = {"strategies": {"b": rescaled()}}
+        study(regression, tmp_path, seeds=2, **only)
+        data = study(regression, tmp_path, seeds=6, **only)
+        assert_same(data, study(regression, seeds=6, **only))
 
-    def test_values_and_strategies(self, regression, tmp_path, stop_after=None):
+    def test_values_and_strategies(self, regression, tmp_path):
         study(regression, tmp_path, strategies={"f": FAMILY}, seeds=2)
         wider = curvopt.Family(fixed, rate=[0.05, 0.1, 0.3])
         both = {"f": wider, "b": rescaled()}
         data = study(regression, tmp_path, strategies=both, seeds=2)
         assert_same(data, study(regression, strategies=both, seeds=2))
 
-    def test_steps(self, regression, tmp_path):
+    def test_steps(self, regression, finished, tmp_path):
         """The evaluations are those of both lengths."""
         study(regression, tmp_path, steps=20)
-        data, whole = study(regression, tmp_path), study(regression)
+        data, whole = study(regression, tmp_path), finished[1]
         assert data.evaluation_step.values.tolist() == [0, 5, 10, 15, 20, 30, 40]
         both = data.sel(evaluation_step=whole.evaluation_step)
         assert_same(both, whole)
@@ -264,8 +270,7 @@ def test_the_number_of_a_float_is_its_shortest():
     assert number(jnp.int32(3)) == 3
 
 
-def test_a_final_metric_is_of_no_evaluation_in_particular(regression):
+def test_a_final_metric_is_of_no_evaluation_in_particular(grid):
     """Guards against a coordinate that two metrics cannot share in one dataset."""
-    data = study(regression, strategies=STRATEGIES, seeds=2, steps=4)
-    final = curvopt.final_metric(data, "train_loss")
+    final = curvopt.final_metric(grid[1], "train_loss")
     assert set(final.coords) == {"strategy", "rate", "seed"}

@@ -51,13 +51,6 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
 
 
-@pytest.fixture(scope="module")
-def finished(regression, tmp_path_factory):
-    """The folder of a finished study, for reading, and its dataset."""
-    folder = tmp_path_factory.mktemp("finished")
-    return folder, study(regression, folder)
-
-
 @pytest.fixture
 def saved(finished, tmp_path):
     """The same in a folder of one's own."""
@@ -90,10 +83,10 @@ def stop_after(monkeypatch):
 
 @pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_study_goes_on_where_it_was(
-    regression, averaged, tmp_path, stop_after, monkeypatch
+    regression, finished, averaged, tmp_path, stop_after, monkeypatch
 ):
     problem = curvopt.AveragedParameters(regression, 0.9) if averaged else regression
-    whole = study(problem)
+    whole = study(problem) if averaged else finished[1]
     for chunks in (1, 5, 9):
         with pytest.raises(Stop), monkeypatch.context():
             stop_after(chunks)
@@ -259,6 +252,18 @@ def test_chunks_of_another_length(regression, finished, tmp_path, stop_after, mo
     assert_same(study(regression, tmp_path, execution=how), finished[1])
 
 
+def doubled(problem, method):
+    """A problem of the same name, with twice the loss, the metrics or the parameters, and
+    the operations otherwise the same."""
+    known = type(problem)
+
+    def twice(self, *args):
+        return jax.tree.map(lambda x: 2 * x, getattr(known, method)(self, *args))
+
+    names = {"__module__": known.__module__, "__qualname__": known.__qualname__}
+    return type(known.__name__, (known,), {method: twice, **names})()
+
+
 class TestErrors:
     """Each names what is wrong and what to do, and leaves earlier results as they are."""
 
@@ -292,31 +297,23 @@ class TestErrors:
         with pytest.raises(curvopt.StudyError, match="another study:\n  poison: inf → 3.0"):
             study(type(regression)(poison=3.0), saved[0])
 
-    @pytest.mark.parametrize(
-        "finished", [pytest.param(True, marks=pytest.mark.slow), False]
-    )
-    @pytest.mark.parametrize("method", ["loss", "evaluate", "init"])
+    @pytest.mark.parametrize("is_over", [pytest.param(True, marks=pytest.mark.slow), False])
     def test_code_that_changed(
-        self, regression, tmp_path, stop_after, monkeypatch, method, finished
+        self, regression, tmp_path, stop_after, monkeypatch, is_over
     ):
         """Of which its name says nothing. Guards against one dataset of two problems."""
         only = {"a": STRATEGIES["a"]}
         with monkeypatch.context():
-            if finished:
+            if is_over:
                 study(regression, tmp_path, strategies=only)
             else:
                 stop_after(3)
                 with pytest.raises(Stop):
                     study(regression, tmp_path, strategies=only)
         monkeypatch.undo()
-        known = getattr(type(regression), method)
-        # Twice the loss, the metrics or the parameters, the operations otherwise the same.
-        twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
-        monkeypatch.setattr(type(regression), method, twice)
-        jax.clear_caches()
-        with pytest.raises(curvopt.StudyError, match="the code of .*: changed"):
-            study(regression, tmp_path, strategies=only)
-        jax.clear_caches()
+        for method in ("loss", "evaluate", "init"):
+            with pytest.raises(curvopt.StudyError, match="the code of .*: changed"):
+                study(doubled(regression, method), tmp_path, strategies=only)
 
     @pytest.mark.slow
     def test_the_code_of_a_strategys_init(self, regression, tmp_path):
@@ -344,26 +341,28 @@ class TestErrors:
         adam = lambda rate: {
             "a": curvopt.LineSearchMinimiser(FromOptax(optax.adam(rate)), LearningRate(1.0))
         }
-        study(regression, tmp_path, strategies=adam(1e-3))
+        study(regression, tmp_path, strategies=adam(1e-3), seeds=1, steps=4)
         with pytest.raises(curvopt.StudyError, match="the strategy: changed"):
-            study(regression, tmp_path, strategies=adam(1e-1))
+            study(regression, tmp_path, strategies=adam(1e-1), seeds=1, steps=4)
 
     def test_compiler_settings(self, regression, tmp_path):
-        study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+        small = {"strategies": {"a": STRATEGIES["a"]}, "seeds": 1, "steps": 4}
+        study(regression, tmp_path, **small)
         with (
             jax.default_matmul_precision("highest"),
             pytest.raises(curvopt.StudyError, match="matmul_precision: None → highest"),
         ):
-            study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
+            study(regression, tmp_path, **small)
 
     def test_two_processes_in_one_folder(self, regression, tmp_path):
+        small = {"strategies": {"a": STRATEGIES["a"]}, "seeds": 1, "steps": 4}
         lock = filelock.FileLock(tmp_path / ".lock-0")
         with (
             lock,
             pytest.raises(curvopt.StudyError, match="another process is running a study"),
         ):
-            study(regression, tmp_path)
-        study(regression, tmp_path)
+            study(regression, tmp_path, **small)
+        study(regression, tmp_path, **small)
 
     def test_other_versions(self, regression, finished, tmp_path, stop_after, monkeypatch):
         """A finished study is only read; an unfinished one resumes if that is accepted."""
@@ -385,7 +384,7 @@ class TestErrors:
         monkeypatch.setattr(_session, "versions", lambda: known | {"jax": "0.0.2"})
         assert_same(study(regression, tmp_path), whole)
 
-    def test_another_sharding(self, regression, tmp_path, monkeypatch):
+    def test_another_sharding(self, regression, tmp_path):
         """Goes on with the same numbers, to rounding, and is recorded. Code that changed is
         noticed once it was run under that sharding."""
         mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -397,13 +396,9 @@ class TestErrors:
         np.testing.assert_allclose(data.loss, whole.loss, rtol=1e-5)
         now, before = json.loads(data.execution.item())["places"]
         assert before == "1 device" and "auto axes: data 1" in now
-        known = type(regression).loss
-        twice = lambda *args: jax.tree.map(lambda x: 2 * x, known(*args))
-        monkeypatch.setattr(type(regression), "loss", twice)
-        jax.clear_caches()
+        twice = doubled(regression, "loss")
         with pytest.raises(curvopt.StudyError, match="the code of .*: changed"):
-            study(regression, tmp_path, steps=30, execution=split, **only)
-        jax.clear_caches()
+            study(twice, tmp_path, steps=30, execution=split, **only)
 
     @pytest.mark.parametrize("seconds", [-1.0, float("nan"), "x"])
     def test_save_every(self, regression, tmp_path, seconds, unchecked):

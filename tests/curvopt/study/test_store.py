@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from test_resume import (
     assert_same,
-    finished as finished,
     saved as saved,
     STRATEGIES,
     study,
@@ -103,12 +102,12 @@ def test_a_study_that_is_removed_while_it_runs(regression, tmp_path, monkeypatch
 
     monkeypatch.setattr(_store._File, "put_piece", removing)
     with pytest.raises(curvopt.StudyError, match="was removed or replaced"):
-        study(regression, tmp_path)
+        study(regression, tmp_path, strategies={"a": STRATEGIES["a"]})
 
 
 def test_files_of_another_study_or_another_kind(regression, saved, tmp_path):
     folder, _ = saved
-    study(regression, tmp_path / "other", strategies={"a": STRATEGIES["a"]})
+    study(regression, tmp_path / "other", strategies={"a": STRATEGIES["a"]}, steps=2)
     shutil.copy(tmp_path / "other" / "study.sqlite", folder / "study-1.sqlite")
     with pytest.raises(curvopt.StudyError, match="study-1.sqlite belongs to another study"):
         curvopt.load_study(folder)

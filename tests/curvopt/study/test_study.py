@@ -72,7 +72,7 @@ def test_a_seed_gives_every_strategy_the_same_start_and_batches(regression):
 @pytest.mark.parametrize(
     "solver",
     [
-        fixed(0.1),
+        pytest.param(fixed(0.1), marks=pytest.mark.slow),
         rescaled(Momentum(), average=0.9, along="fresh"),
         recipes.rescaled(Adam(), steps=12),
     ],
@@ -116,22 +116,27 @@ def test_a_metric_that_is_not_there():
         curvopt.final_metric(data, "n")
 
 
-def test_one_trace_for_each_strategy(regression, traces):
+@pytest.mark.parametrize(
+    "loop, width",
+    [
+        ("scan", 2),
+        ("dispatch", 1),
+        pytest.param("scan", 1, marks=pytest.mark.slow),
+        pytest.param("dispatch", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_one_trace_for_each_strategy(regression, traces, loop, width):
     """Guards against a second trace for the shapes, for chunks of another length, for
     evaluations, and for learning rates; in either loop, at once or one after another."""
     strategies = {"a": fixed(0.1), "b": rescaled(SGD())}
     others = {"c": fixed(0.3), "d": rescaled(SGD(), learning_rate=1)}
-    for loop in ("scan", "dispatch"):
-        for width in (1, 2):
-            how = curvopt.Execution(loop=loop, lanes_at_once=width, chunk=4)
-            for chosen, most in ((strategies, 6), (others, 4)):
-                count = len(traces)
-                curvopt.run_study(
-                    regression, chosen, seeds=2, steps=11, execution=how, **QUIET
-                )
-                # Of each strategy its steps, a look for convolutions, and one batch for the
-                # analysis of costs. Nothing but looks and batches the second time.
-                assert len(traces) - count <= most
+    how = curvopt.Execution(loop=loop, lanes_at_once=width, chunk=4)
+    for chosen, most in ((strategies, 6), (others, 4)):
+        count = len(traces)
+        curvopt.run_study(regression, chosen, seeds=2, steps=11, execution=how, **QUIET)
+        # Of each strategy its steps, a look for convolutions, and one batch for the
+        # analysis of costs. Nothing but looks and batches the second time.
+        assert len(traces) - count <= most
 
 
 def test_a_grid_is_one_program_and_equals_single_runs(regression, traces):
@@ -147,7 +152,7 @@ def test_a_grid_is_one_program_and_equals_single_runs(regression, traces):
     assert len(traces) <= 4
     assert grid.loss.dims == ("strategy", "rate", "seed", "step")
     assert grid.train_loss.sizes["evaluation_step"] == 3
-    for rate in rates:
+    for rate in rates[::2]:
         single = curvopt.run_study(
             regression, {"SGD": fixed(rate)}, seeds=[0, 3], steps=8, **QUIET
         )
@@ -221,7 +226,7 @@ def test_a_diverged_lane_is_recorded_and_costs_nothing_more(regression):
     assert data.loss.sel(strategy="good").notnull().all() and (seconds > 0).all()
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 5])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 3, 5])
 def test_metrics_of_lanes_that_die_together(regression, chunk):
     """Guards against evaluations that were left out and read as zero, and against metrics
     that depend on where a chunk ends."""

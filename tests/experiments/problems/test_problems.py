@@ -112,10 +112,8 @@ def _trained(problem, params):
     return before, _evaluate(problem, params), losses
 
 
-@pytest.mark.parametrize(
-    "case",
-    ["lenet", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "lenet")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_shapes_and_training(case, few):
     make, untrained, shapes, names = CASES[case]
     problem = make(few, batch_size=32, evaluated=60)

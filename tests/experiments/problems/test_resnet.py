@@ -207,6 +207,7 @@ def test_curvature(colourful, x64):
     assert np.abs(found(params, scale)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_seeds_together_are_as_one_by_one(colourful):
     problem = tiny(colourful)
     starts = [_init(problem, jr.key(seed)) for seed in range(2)]

@@ -203,9 +203,8 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["gru", pytest.param("transformer", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
 def test_curvature(name, x64):
     """Against the dense Hessian, and against the Gauss-Newton matrix of the cross-entropy,
     `diag(p) - p pᵀ` at the logits of each character."""

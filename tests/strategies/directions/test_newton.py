@@ -126,8 +126,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("direction, curvature", CASES)
-@pytest.mark.parametrize("rule", [StrongWolfe, Backtracking])
+@pytest.mark.parametrize(
+    "direction, curvature, rule",
+    [
+        pytest.param(*case, rule, marks=() if k % 2 == j else pytest.mark.slow)
+        for k, case in enumerate(CASES)
+        for j, rule in enumerate([Backtracking, StrongWolfe])
+    ],
+)
 def test_a_hard_valley(direction, curvature, rule, x64):
     solver = curvopt.LineSearchMinimiser(
         direction, rule(LearningRate(1.0)), 1e-10, 1e-10, curvature=curvature

@@ -1,5 +1,7 @@
 """Searches that evaluate gradients: the strong Wolfe conditions, and Hager & Zhang's."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,24 +72,23 @@ def run(rule, phi, sign=1.0):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("slope", [0.1, 0.9])
-def test_the_conditions_hold(name, slope, x64):
+def test_the_conditions_hold(name, x64):
     phi = FUNCTIONS[name]
     derivative = jax.jit(jax.grad(phi))
     value, slope0 = phi(0.0), derivative(0.0)
 
     @jax.jit
-    def strong(start):
+    def strong(start, slope):
         _, trial, info = run(StrongWolfe(LearningRate(start), 1e-4, slope), phi)
         return trial, info
 
     @jax.jit
-    def approximate(start):
+    def approximate(start, slope):
         _, trial, info = run(HagerZhang(LearningRate(start), 0.1, slope), phi)
         return trial, info
 
-    for start in STARTS:
-        trial, info = strong(start)
+    for start, slope in itertools.product(STARTS, (0.1, 0.9)):
+        trial, info = strong(start, slope)
         t = trial.step_size
         assert not info.exhausted and info.gradients + info.losses <= 16
         np.testing.assert_allclose(trial.value, phi(t), rtol=1e-12)
@@ -95,7 +96,7 @@ def test_the_conditions_hold(name, slope, x64):
         assert trial.value <= value + 1e-4 * t * slope0
         assert abs(trial.slope) <= -slope * slope0
 
-        trial, info = approximate(start)
+        trial, info = approximate(start, slope)
         t = trial.step_size
         assert not info.exhausted and info.losses == 0 and info.gradients <= 20
         enough = trial.value <= value + 0.1 * t * slope0
@@ -162,8 +163,17 @@ def rosenbrock(y, args):
     return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2)
 
 
-@pytest.mark.parametrize("direction", [BFGS(), LBFGS(), NonlinearCG()])
-@pytest.mark.parametrize("rule", [StrongWolfe, HagerZhang])
+@pytest.mark.parametrize(
+    "direction, rule",
+    [
+        (BFGS(), HagerZhang),
+        (LBFGS(), StrongWolfe),
+        (NonlinearCG(), HagerZhang),
+        pytest.param(BFGS(), StrongWolfe, marks=pytest.mark.slow),
+        pytest.param(LBFGS(), HagerZhang, marks=pytest.mark.slow),
+        pytest.param(NonlinearCG(), StrongWolfe, marks=pytest.mark.slow),
+    ],
+)
 def test_a_hard_valley(direction, rule, x64):
     is_cg = isinstance(direction, NonlinearCG)
     inner = CurvatureRescaling() if is_cg else LearningRate(1.0)
