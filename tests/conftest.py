@@ -13,7 +13,7 @@ import jaxtyping
 import pytest
 
 
-# What is first imported while jaxtyping's hook is at work is compiled from its source again.
+# What is first imported while the hook for types is at work is compiled from source again.
 for library in ("matplotlib.pyplot", "scipy.optimize", "scipy.stats", "xarray"):
     importlib.import_module(library)
 

@@ -143,13 +143,12 @@ def covering(*settings):
     ]
 
 
-def product(*settings):
-    """All pairs, for pytest, those that are not `covering` marked: these meet the settings
-    in turn."""
-    few = covering(*settings)
+def other_pairs(*settings):
+    """The pairs that are not in `covering`, which meet the settings in turn."""
+    few = {row[:2] for row in covering(*settings)}
     pairs = itertools.product(DIRECTIONS, LINE_SEARCHES)
-    rows = [(*pair, setting) for pair, setting in zip(pairs, itertools.cycle(settings))]
-    return [marked(row, row in few) for row in dict.fromkeys(few + rows)]
+    others = [pair for pair in pairs if pair not in few]
+    return [(*pair, setting) for pair, setting in zip(others, itertools.cycle(settings))]
 
 
 def marked(row, is_of_few):

@@ -16,7 +16,7 @@ from strategies_by_name import (
     LINE_SEARCHES,
     marked,
     MONOTONE,
-    product,
+    other_pairs,
     promises_progress,
 )
 
@@ -71,24 +71,14 @@ def quadratic(y, scales):
     return 0.5 * jnp.sum(scales * a**2) + jnp.sum((b - 0.25) ** 2), jnp.sum(a)
 
 
-@pytest.mark.parametrize(
-    "direction, rule, dtype", product("float32", "float64"), indirect=["dtype"]
-)
-def test_every_pair(direction, rule, dtype):
-    run = runner(direction, rule, quadratic, STEPS)
-    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
-    jitted = jax.jit(run)
-    vmapped = jax.jit(jax.vmap(jitted, in_axes=(0, None)))
-    one = lambda k: jitted(jax.tree.map(lambda x: x[k], starts), scales)
-    looped = [one(k) for k in range(3)]
-    again = one(0)
-    _, lanes, _ = vmapped(starts, scales)
-    # Nothing is traced twice, and the same input gives the same output, bit for bit.
-    assert run.traces == 1
-    for a, b in zip(jax.tree.leaves(looped[0]), jax.tree.leaves(again)):
-        np.testing.assert_array_equal(np.asarray(a, float), np.asarray(b, float))
+def check_same(a, b):
+    """Bit for bit."""
+    for x, z in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(x, float), np.asarray(z, float))
 
-    y, record, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *looped)
+
+def check_runs(direction, rule, dtype, starts, y, record, aux):
+    """What holds of several runs on the quadratic."""
     # Dtypes are kept: a strong float64 number promotes no parameter.
     assert y["a"].dtype == dtype and y["b"].dtype == jnp.bfloat16
     assert record.loss.dtype == record.step_size.dtype == dtype
@@ -102,11 +92,46 @@ def test_every_pair(direction, rule, dtype):
         # Half precision rounds the point after the search has looked at it.
         assert (np.diff(record.loss) <= 1e-2 * record.loss[:, :1]).all()
 
+
+FEW_PAIRS = covering("float32", "float64")
+
+
+@pytest.mark.parametrize("direction, rule, dtype", FEW_PAIRS, indirect=["dtype"])
+def test_lanes_are_as_one_by_one(direction, rule, dtype):
+    """Each direction and each line search, with several of the others."""
+    run = runner(direction, rule, quadratic, STEPS)
+    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
+    jitted = jax.jit(run)
+    vmapped = jax.jit(jax.vmap(jitted, in_axes=(0, None)))
+    one = lambda k: jitted(jax.tree.map(lambda x: x[k], starts), scales)
+    looped = [one(k) for k in range(3)]
+    # The same input gives the same output, and nothing is traced twice.
+    check_same(one(0), looped[0])
+    _, lanes, _ = vmapped(starts, scales)
+    assert run.traces == 1
+    y, record, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *looped)
+    check_runs(direction, rule, dtype, starts, y, record, aux)
+
     # vmapped equals looped, seed by seed: step sizes of the start of the run, for in the
     # end rounding decides, and half precision rounds coarsely.
     first = lambda values: values[:, :5]
     np.testing.assert_allclose(first(lanes.step_size), first(record.step_size), rtol=2e-2)
     np.testing.assert_allclose(first(lanes.loss), first(record.loss), rtol=2e-2, atol=1e-4)
+
+
+@pytest.mark.product
+@pytest.mark.parametrize(
+    "direction, rule, dtype", other_pairs("float32", "float64"), indirect=["dtype"]
+)
+def test_every_other_pair(direction, rule, dtype):
+    """In lanes: that these are as one by one is a matter of each strategy, not of pairs."""
+    run = runner(direction, rule, quadratic, STEPS)
+    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
+    vmapped = jax.jit(jax.vmap(run, in_axes=(0, None)))
+    lanes = vmapped(starts, scales)
+    check_same(vmapped(starts, scales), lanes)
+    assert run.traces == 1
+    check_runs(direction, rule, dtype, starts, *lanes)
 
 
 def rosenbrock(y, args):
@@ -169,10 +194,16 @@ def test_each_strategy_is_always_run_on_a_problem():
     assert {direction for direction, _, _ in FEW} == set(DIRECTIONS)
     assert {rule for _, rule, _ in FEW} == set(LINE_SEARCHES)
     assert {problem for *_, problem in FEW} == set(PROBLEMS)
-    assert not set(LAST) & {row[:2] for row in covering("float32", "float64")}
+    assert not set(LAST) & {row[:2] for row in FEW_PAIRS}
 
 
-@pytest.mark.parametrize("rows", [EACH, covering("float32", "float64"), covering(None)])
+def test_no_pair_is_left_out():
+    pairs = FEW_PAIRS + other_pairs("float32", "float64")
+    assert len(pairs) == len(DIRECTIONS) * len(LINE_SEARCHES)
+    assert {row[:2] for row in pairs} == set(itertools.product(DIRECTIONS, LINE_SEARCHES))
+
+
+@pytest.mark.parametrize("rows", [EACH, FEW_PAIRS, covering(None)])
 def test_the_few_pairs_of_a_covering(rows):
     """Each strategy meets every setting, with another partner in each."""
     settings = {setting for *_, setting in rows}

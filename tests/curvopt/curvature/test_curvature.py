@@ -84,14 +84,9 @@ def attention_loss():
     return loss, params
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        mlp_loss,
-        pytest.param(cnn_loss, marks=pytest.mark.slow),
-        pytest.param(attention_loss, marks=pytest.mark.slow),
-    ],
-)
+# A small network is met by the curvature matrix of all methods.
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [mlp_loss, cnn_loss, attention_loss])
 def test_networks_against_the_dense_hessian(make, x64):
     check(*make())
 
@@ -172,8 +167,9 @@ STRUCTURES = [
     with_scan,
     with_cond,
     with_remat,
-    with_linalg,
-    with_fft,
+    # Decompositions and transforms by themselves are in `test_layers.py`.
+    pytest.param(with_linalg, marks=pytest.mark.slow),
+    pytest.param(with_fft, marks=pytest.mark.slow),
 ]
 
 

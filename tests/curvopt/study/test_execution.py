@@ -50,7 +50,7 @@ def test_no_choice_changes_a_result(regression, stateful, together):
     """Two at once leave one lane over: its group is filled up."""
     for problem, name, *ways in (
         (regression, "searched", ("scan", 1, 1), ("dispatch", 2, 1)),
-        (stateful, "rescaled", ("scan", 2, 2)),
+        (stateful, "fixed", ("scan", 2, 2)),
     ):
         known = problem is regression
         expected = together.sel(strategy=[name]) if known else study(problem, [name])

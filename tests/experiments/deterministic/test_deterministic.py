@@ -74,7 +74,13 @@ MINIMISERS = {
 }
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+FEW = {"rosenbrock", "powell-singular", "osborne", "logistic-regression"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in CLASSIC],
+)
 def test_classic_problems_are_those_of_the_literature(name, x64):
     problem = CLASSIC[name]
     y0, args = problem.start()

@@ -188,7 +188,7 @@ def test_autoencoder_by_hand(few):
     _check_evaluation(problem, jax.tree.map(jnp.asarray, params), few, by_hand)
 
 
-@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("smooth", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_lenet_by_hand(few, smooth):
     problem = LeNetClassifier(few, smooth=smooth, batch_size=32, evaluated=60)
     params, _ = _init(problem, jr.key(0))

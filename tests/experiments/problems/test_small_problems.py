@@ -71,7 +71,8 @@ CLASSIFIERS = {
 
 
 @pytest.mark.parametrize(
-    "case", ["logistic", "gelu", pytest.param("relu", marks=pytest.mark.slow)]
+    "case",
+    ["gelu", *(pytest.param(n, marks=pytest.mark.slow) for n in ("logistic", "relu"))],
 )
 def test_classifiers_by_hand(case, tiny):
     make, activation = CLASSIFIERS[case]
