@@ -52,11 +52,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What is imported is no garbage: a collection need not go through it. And what jax
-    keeps of a trace is little of it: fewer collections find as much."""
+    """What is imported is no garbage: a collection need not go through it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
 
 
 @pytest.fixture
