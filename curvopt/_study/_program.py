@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from .._problem import AbstractProblem
 from .._tree import join_static, split_static
 from ._feed import BATCHES, Feed
+from ._fingerprint import fingerprint
 from ._host import side_by_side
 from ._lane import begin, draw, Lane, Lanes, Origin, seed_key, to_device
 from ._sharding import AXIS
@@ -31,19 +30,6 @@ _HISTORY_BYTES, _ROW_BYTES = 2**25, 80
 
 # Operations and bytes per second that any machine achieves.
 _SLOW_FLOPS, _SLOW_BYTES = 5e9, 2e9
-
-
-def fingerprint(*programs: Any) -> str:
-    """A digest of lowered programs: of their operations, types and constants, in order.
-    Names, which jax numbers as it traces, are renumbered by first occurrence."""
-    found = hashlib.sha256()
-    for program in programs:
-        # Locations in source files change no result.
-        text = re.sub(r"#loc.*|loc\(.*?\)", "", program.as_text())
-        seen: dict[str, str] = {}
-        number = lambda match, seen=seen: seen.setdefault(match[0], f"%{len(seen)}")
-        found.update(re.sub(r"[%@][\w.]+", number, text).encode())
-    return found.hexdigest()
 
 
 def lowered_draw(problem: AbstractProblem) -> Any:

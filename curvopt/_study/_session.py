@@ -20,6 +20,7 @@ from ..cost import EvaluationCosts
 from ._dataset import dataset, Outcome, Point
 from ._engine import run, Work
 from ._execution import Choice, choose
+from ._fingerprint import fingerprint
 from ._host import (
     broadcast,
     company,
@@ -37,7 +38,7 @@ from ._lane import Lane, Lanes, layout_of, Origin, seed_key, to_device, to_host,
 from ._load import attributes_of, cohort_runs, outcome_of, run_key
 from ._options import Options
 from ._part import Part
-from ._program import fingerprint, lowered_draw, Program, Programs
+from ._program import lowered_draw, Program, Programs
 from ._records import COUNTS, Records
 from ._store import DamagedRun, FORMAT, Store, StudyError
 
