@@ -22,13 +22,53 @@ import optax
 
 import curvopt
 
-from .line_searches import CurvatureRescaling, GrowthLimited
+from .line_searches import CurvatureRescaling, GrowthLimited, HindsightRescaling
+
+
+# A schedule is static: a new function for the same horizon would recompile.
+@functools.cache
+def _cosine(steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(1.0, steps)
 
 
 @functools.cache
-def _cosine(steps: int) -> optax.Schedule:
-    # A schedule is static: a new function for the same horizon would recompile.
-    return optax.cosine_decay_schedule(1.0, steps)
+def _linear(steps: int) -> optax.Schedule:
+    """One in the first half of the run, then linear to zero."""
+    return optax.linear_schedule(1.0, 0.0, steps - steps // 2, steps // 2)
+
+
+def hindsight(
+    direction: curvopt.AbstractDirection,
+    *,
+    steps: int | None = None,
+    curvature: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature(),
+) -> curvopt.LineSearchMinimiser:
+    r"""The curvature rescaling in hindsight: see [`strategies.HindsightRescaling`][].
+
+    With a number of steps, the step size falls linearly to zero in the second half of the
+    run. Without one, it falls by itself. $\ell$ is the default of the line search, 0.8 and
+    1/2 for directions with a memory, 2 and 1 for others.
+
+    The first steps are short, and grow over some tens of steps: a run should have some
+    hundreds. (`python -m experiments research --questions rivals`; the questions of the
+    recipe and of the rivals in `paper`.)
+
+    **Arguments:**
+
+    - `direction`: the direction.
+    - `steps`: the number of steps of the run; `None` if it is not known.
+    - `curvature`: the curvature method.
+
+    **Returns:**
+
+    A [`curvopt.LineSearchMinimiser`][].
+    """
+    schedule = None
+    if steps is not None:
+        curvopt.check_count("steps", steps)
+        schedule = _linear(steps)
+    rule = HindsightRescaling(schedule=schedule)
+    return curvopt.LineSearchMinimiser(direction, rule, curvature=curvature)
 
 
 def rescaled(

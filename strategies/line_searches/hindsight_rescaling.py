@@ -1,7 +1,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree, Scalar
+from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
 
 import curvopt
 
@@ -10,14 +10,15 @@ from ._measure import first_step_size
 
 class HindsightRescalingState(eqx.Module):
     """The point and the length of the direction at the last step, the averages of descent
-    and sharpness (zero at the start), and the last step size before the schedule (zero
-    before the first)."""
+    and sharpness, and, before the schedule, the last step size and the length of the
+    longest step so far (zero before the first)."""
 
     y: PyTree[Array]
     length: Scalar
     descent: Scalar
     sharpness: Scalar
     last: Scalar
+    longest: Scalar
 
 
 class HindsightRescaling(curvopt.AbstractLineSearch):
@@ -30,25 +31,36 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
     $$n = (\langle d, H_k d \rangle - \langle g_k, d \rangle) / \tau_{k-1}, \qquad
     \kappa = \langle d, H_k d \rangle / \tau_{k-1}^2,$$
 
-    the descent at the start of that step and its curvature. $N$ and $D$ are averages of
-    $n$ and $|\kappa|$. The last direction never saw the new batch, so that $n$ estimates
-    $-\langle \nabla F(y_{k-1}), u_{k-1} \rangle$ without the noise that a direction shares
-    with its own gradient.
+    the descent at the start of that step and its curvature. The last direction never saw
+    the new batch, so that $n$ estimates $-\langle \nabla F(y_{k-1}), u_{k-1} \rangle$
+    without the noise that a direction shares with its own gradient. $N$ and $D$ are
+    averages of $n$ and $|\kappa|$, both divided by $\|u_{k-1}\|^2$: a few long directions
+    do not dominate them, and $D$ has the scale of an eigenvalue of $H$.
 
-    Where the loss no longer decreases, $N / D = \tau / 2$, whatever the direction: the step
-    size is multiplied by $\ell$, again and again. So it anneals by itself for $\ell < 1$,
-    as fast as progress allows, and needs no horizon. $\ell = 1/2$ minimises the parabola
-    along each step. That is short-sighted where the noise is in other eigenvectors than
-    the progress; a larger $\ell$ anneals later.
+    Where the loss no longer decreases, $N / D$ is half the mean step size, whatever the
+    direction. With averages over all steps the step size then falls as
+    $k^{-(1 - \ell)}$: it anneals by itself for $\ell < 1$, and progress holds it up. So
+    $\ell = 1/2$ needs no horizon (*convergence*); with a schedule, which anneals too,
+    $\ell$ is nearer to 1 (*exploration*).
+
+    The averages can judge a step only after some time, so steps must not grow faster than
+    they follow: $\tau_k \|u_k\|$ is at most $1 + p / (10 + k)$ times the longest step so
+    far. A bound on the step size alone is not enough. Where the gradient grows by itself,
+    as it does when a network leaves the plateau of its initialisation, the steps of SGD
+    and momentum grow with it.
 
     It costs as much as `CurvatureRescaling`, and remembers one copy of the parameters.
 
     **Arguments:**
 
-    - `learning_rate`: $\ell \geq 0$.
+    - `learning_rate`: $\ell \geq 0$. The default, `None`, is 1/2 for directions with a
+        memory, such as Momentum and Adam, and 1 for those without one, such as SGD and
+        RMSProp; with a schedule it is 0.8 and 2. A direction has a memory if it is not its
+        own fresh part.
     - `schedule`: a function of the step count with peak 1 that multiplies the step size.
-    - `window`: the averages reach back over this fraction of the steps so far, and ten
-        steps more: their decay is $1 - 1 / (10 + c k)$.
+    - `window`: $c$; the averages have the decay $1 - 1 / (10 + c k)$. They reach back over
+        all steps with 1, and over half of them with 2.
+    - `growth`: $p$; the longest step grows as $k^p$ at most.
     - `max_change`: the largest relative change of the step size, before the schedule, from
         one step to the next.
     - `first`: the first step moves the parameters by this fraction of their norm.
@@ -59,15 +71,16 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
     Source: this project.
     """
 
-    learning_rate: curvopt.Number = curvopt.hyperparameter(0.65, at_least=0)
+    learning_rate: curvopt.OptionalNumber = curvopt.hyperparameter(None, at_least=0)
     schedule: curvopt.Schedule | None = curvopt.schedule(None)
     window: curvopt.Number = curvopt.hyperparameter(1.0, at_least=0)
+    growth: curvopt.Number = curvopt.hyperparameter(2.0, above=0)
     max_change: curvopt.Number = curvopt.hyperparameter(0.1, above=0, below=1)
-    first: curvopt.Number = curvopt.hyperparameter(1e-3, above=0)
+    first: curvopt.Number = curvopt.hyperparameter(3e-3, above=0)
 
     def init(self, y: PyTree[Array]) -> HindsightRescalingState:
         zero = jnp.zeros((), curvopt.scalar_dtype(y))
-        return HindsightRescalingState(y, zero, zero, zero, zero)
+        return HindsightRescalingState(y, zero, zero, zero, zero, zero)
 
     def step(
         self, line: curvopt.Line, count: Int[Array, ""], state: HindsightRescalingState
@@ -75,41 +88,57 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         moved = jax.tree.map(jnp.subtract, line.y, state.y)
         # The step that was taken, also if another rule around this one changed it.
         distance, length = curvopt.tree_norm(moved), curvopt.tree_norm(line.u)
-        taken = distance / jnp.where(state.length > 0, state.length, 1)
         made = (distance > 0) & (state.length > 0)
-        past, unit = line.along(moved), jnp.where(made, taken, 1)
-        slope, curvature = past.slope / unit, past.curvature() / unit**2
+        unit = jnp.where(made, distance, 1)
+        taken = unit / jnp.where(made, state.length, 1)
+        past = line.along(moved)
+        # Along the last direction at length one; in two divisions, since the square of a
+        # short distance is zero.
+        slope, curvature = past.slope / unit, past.curvature() / unit / unit
         finite = ~made | jnp.isfinite(slope) & jnp.isfinite(curvature)
 
-        decay = 1 - 1 / (10 + self.window * count)
+        memory = 1 / (10 + self.window * count)
         average = lambda old, new: jnp.where(
-            made & finite, decay * old + (1 - decay) * new.astype(old.dtype), old
+            made & finite, old + memory * (new.astype(old.dtype) - old), old
         )
-        descent = average(state.descent, taken * curvature - slope)
+        descent = average(state.descent, taken * (curvature - slope / unit))
         sharpness = average(state.sharpness, jnp.abs(curvature))
 
         flat = sharpness <= 0
-        wanted = 2 * self.learning_rate * jnp.maximum(descent, 0)
+        wanted = 2 * self._learning_rate(line) * jnp.maximum(descent, 0)
         wanted = jnp.where(flat, state.last, wanted / jnp.where(flat, 1, sharpness))
         bounds = (1 - self.max_change) * state.last, (1 + self.max_change) * state.last
-        free = jnp.clip(wanted, *bounds)
+        reach = (1 + self.growth / (10 + count)) * state.longest
+        reach = jnp.where(length > 0, reach / jnp.where(length > 0, length, 1), jnp.inf)
+        free = jnp.minimum(jnp.clip(wanted, *bounds), reach)
         free = jnp.where(state.last > 0, free, first_step_size(line, self.first))
         usable = finite & jnp.isfinite(length)
         factor = 1 if self.schedule is None else self.schedule(count)
         info = curvopt.StepInfo(
-            slope=slope,
-            curvature=curvature,
+            slope=slope * unit / taken,
+            curvature=curvature * (unit / taken) ** 2,
             curvatures=1,
             flat=flat & made,
             negative=curvature < 0,
             limited=free != wanted,
             nonfinite=~usable,
         )
+        longest = jnp.maximum(state.longest, free * length)
         state = HindsightRescalingState(
             line.y,
             jnp.where(usable, length, 0),
             descent,
             sharpness,
             jnp.where(usable, free, state.last),
+            jnp.where(usable, longest, state.longest),
         )
         return jnp.where(usable, factor * free, 0), info, state
+
+    def _learning_rate(self, line: curvopt.Line) -> ScalarLike:
+        if self.learning_rate is not None:
+            return self.learning_rate
+        # By identity, while tracing: `Descent` without a fresh part has `u` twice.
+        memory = line.u is not line.fresh.u
+        if self.schedule is None:
+            return 0.5 if memory else 1.0
+        return 0.8 if memory else 2.0

@@ -1,5 +1,7 @@
 """Each line search against closed forms on a quadratic, and its guards."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -409,11 +411,19 @@ class TestStepTuned:
 
 
 @pytest.mark.parametrize("direction", [SGD(), Momentum(), Adam()])
-def test_recipes_descend_on_noisy_gradients(direction):
-    """A noisy quadratic: the recipe with a horizon ends below where it began."""
-    solver = recipes.rescaled(direction, steps=200)
-    again = recipes.rescaled(direction, steps=200)
-    assert again.line_search.inner.schedule is solver.line_search.inner.schedule
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        functools.partial(recipes.rescaled, steps=200),
+        functools.partial(recipes.hindsight, steps=200),
+        recipes.hindsight,
+    ],
+)
+def test_recipes_descend_on_noisy_gradients(recipe, direction):
+    """A noisy quadratic: a recipe ends below where it began. Made again it is the same
+    program: a new schedule would be a new one."""
+    solver = recipe(direction)
+    assert jax.tree.structure(recipe(direction)) == jax.tree.structure(solver)
 
     def fn(y, noise):
         return quadratic(y) + noise @ y, None
@@ -433,8 +443,10 @@ def test_recipes_take_another_curvature():
     method = curvopt.GaussNewtonCurvature()
     assert recipes.rescaled(SGD(), steps=5, curvature=method).curvature is method
     assert recipes.rescaled_constant(SGD(), curvature=method).curvature is method
+    assert recipes.hindsight(SGD(), curvature=method).curvature is method
 
 
-def test_recipes_refuse_a_run_without_steps():
+@pytest.mark.parametrize("recipe", [recipes.rescaled, recipes.hindsight])
+def test_recipes_refuse_a_run_without_steps(recipe):
     with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
-        recipes.rescaled(SGD(), steps=0)
+        recipe(SGD(), steps=0)
