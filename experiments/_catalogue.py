@@ -106,6 +106,12 @@ TUNED = "tuned"
 
 LINE_SEARCHES = {
     TUNED: LineSearch("tuned rate", None),
+    "hindsight": LineSearch(
+        "hindsight", lambda d, problem, steps: recipes.hindsight(d, steps=steps)
+    ),
+    "hindsight-no-horizon": LineSearch(
+        "hindsight, no horizon", lambda d, problem, steps: recipes.hindsight(d)
+    ),
     "rescaled-constant": LineSearch(
         "rescaled (constant)", lambda d, problem, steps: recipes.rescaled_constant(d)
     ),

@@ -48,10 +48,11 @@ class Compare:
     """The directions: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,
     innaprop, plane; or your own, as module:name."""
 
-    line_searches: tuple[str, ...] = ("tuned", "rescaled-constant", "rescaled")
+    line_searches: tuple[str, ...] = ("tuned", "hindsight-no-horizon", "hindsight")
     """The line searches: tuned (the best learning rate of a grid, constant or cosine),
-    rescaled-constant, rescaled (its learning rate decays by a cosine), unit, cdat, gen,
-    armijo, sls, sps, bb, step-tuned, hessian-aware, backtracking; or your own, as
+    hindsight (untuned), hindsight-no-horizon (the same, which does not know the number of
+    steps), rescaled (its learning rate decays by a cosine), rescaled-constant, unit, cdat,
+    gen, armijo, sls, sps, bb, step-tuned, hessian-aware, backtracking; or your own, as
     module:name."""
 
     seeds: int = 8

@@ -348,7 +348,7 @@ BAD = {
     ),
     "recipe": (
         _strategy(_SGD + 'recipe = "best"'),
-        "strategies.\"S\".recipe: unknown recipe 'best'; valid are: rescaled, ",
+        "strategies.\"S\".recipe: unknown recipe 'best'; valid are: hindsight, ",
     ),
     "constructor's own": (
         _strategy('direction = { name = "Momentum", decay = 1.5 }\n' + _UNIT),
