@@ -99,10 +99,12 @@ class Bench:
         study: str,
         strategies: Mapping[str, curvopt.LineSearchMinimiser],
         steps: int | None = None,
+        seeds: int | Sequence[int] | None = None,
     ) -> xr.Dataset:
-        """Run strategies on the reported seeds; returns the dataset of
+        """Run strategies, by default on the reported seeds; returns the dataset of
         [`curvopt.run_study`][]."""
-        return self._run(study, strategies, steps, seeds=self.seeds)
+        seeds = self.seeds if seeds is None else seeds
+        return self._run(study, strategies, steps, seeds=seeds)
 
     def rates(
         self, direction: str, which: curvopt.AbstractDirection, values: Sequence[float]

@@ -35,9 +35,9 @@ class Research:
     """The questions to ask."""
 
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
-    """The settings to ask them of. The settings that only the question of scale uses must
-    be named: --questions scale --settings mlp-width-16 mlp-width-256 mlp-batch-32
-    mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
+    """The settings to ask them of. The settings that only the questions of scale and
+    heldout use must be named: --questions scale heldout --settings mlp-width-16
+    mlp-width-256 mlp-batch-32 mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
 
     quick: bool = False
     """Run a smoke test: small problems on the included data, a few steps. Writes to

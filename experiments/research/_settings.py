@@ -89,7 +89,7 @@ def _mlp(
         steps=steps,
         tuning_seeds=2,
         core=False,
-        questions=("scale",),
+        questions=("scale", "heldout"),
     )
 
 
@@ -160,7 +160,10 @@ SETTINGS: dict[str, Setting] = {
     "mlp-batch-512": _mlp("MLP, batches of 512", 750, batch_size=512),
     "mlp-relu": _mlp("MLP with relu", 1500, activation=jax.nn.relu),
     "lenet-relu": _lenet(
-        "LeNet with relu, max-pooling", smooth=False, core=False, questions=("scale",)
+        "LeNet with relu, max-pooling",
+        smooth=False,
+        core=False,
+        questions=("scale", "heldout"),
     ),
     "resnet": Setting(
         "ResNet, CIFAR-10",
@@ -170,7 +173,7 @@ SETTINGS: dict[str, Setting] = {
         tuning_seeds=1,
         evaluations=1,
         core=False,
-        questions=("scale",),
+        questions=("scale", "heldout"),
     ),
     "transformer": Setting(
         "transformer, Shakespeare",
@@ -180,7 +183,7 @@ SETTINGS: dict[str, Setting] = {
         tuning_seeds=1,
         evaluations=1,
         core=False,
-        questions=("scale",),
+        questions=("scale", "heldout"),
     ),
     "quadratic": Setting(
         "quadratic with noise",

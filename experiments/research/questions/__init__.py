@@ -4,6 +4,7 @@ from .cheapening import CHEAPENING
 from .cost import COST
 from .edges import EDGES
 from .guards import GUARDS
+from .heldout import HELDOUT
 from .memory import MEMORY
 from .noiseless import NOISELESS
 from .recipe import RECIPE
@@ -20,6 +21,7 @@ QUESTIONS: dict[str, Question | Measurement] = {
         SCALE,
         REGIMES,
         RIVALS,
+        HELDOUT,
         GUARDS,
         BATCH,
         CHEAPENING,
