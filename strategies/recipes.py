@@ -1,6 +1,7 @@
 r"""Composed and untuned solvers for mini-batches: what to try first.
 
-All of them
+`hindsight` is the one to begin with: it measures each step on the batch after it. The
+others measure a step before it is made, on its own batch. They
 
 - measure slope and curvature along the *fresh* part of the direction (what this gradient
   alone contributes): a direction with memory repeats itself, so that a step sized for one
@@ -9,11 +10,9 @@ All of them
 - limit the growth of the step size, because the ratio has no meaning where the curvature
   vanishes, as it can at initialisation.
 
-These are this project's choices, the same for SGD, Momentum, RMSProp and Adam. They come
-from the research in `experiments/research`, on separate seeds: logistic regression and an
-autoencoder (MNIST), an MLP and LeNet (Fashion-MNIST) and a GRU (Shakespeare). The measure
-is the decrease of the loss, relative to that of the best learning rate, tuned for that
-problem and direction, under the same schedule.
+All are this project's choices. They come from the research in `experiments/research`, on
+separate seeds: logistic regression and an autoencoder (MNIST), an MLP and LeNet
+(Fashion-MNIST) and a GRU (Shakespeare).
 """
 
 import functools
@@ -50,8 +49,11 @@ def hindsight(
     1/2 for directions with a memory, 2 and 1 for others.
 
     The first steps are short, and grow over some tens of steps: a run should have some
-    hundreds. (`python -m experiments research --questions rivals`; the questions of the
-    recipe and of the rivals in `paper`.)
+    hundreds. The numbers come from five problems. On eight others Adam with this recipe
+    loses 0.19 % of the best decrease of the loss in the mean, Adam with a cosine tuned for
+    each of them 0.54 %, and Prodigy 2.6 %.
+    (`python -m experiments research --questions rivals heldout`; the questions of the
+    rivals and of what was held out in `paper`.)
 
     **Arguments:**
 
@@ -84,7 +86,8 @@ def rescaled(
     schedule allow, passes $\ell = 1$ half-way, and ends as convergence.
 
     Among 4 initial values of $\ell$, from 1 to 2.8, and averages of decay 0.9, 0.97 and
-    0.99, this pair loses least of the decrease that tuned rates reach: 1.4 % in the mean
+    0.99, this pair loses least of the decrease of the loss that the best rate reaches,
+    tuned for each problem and direction under the same schedule: 1.4 % in the mean
     over 4 directions on 5 problems, and 13 % in the worst case, Momentum on the
     autoencoder. In 6 of the 20 cases it beats the tuned rate. With averages of 0.9 it loses
     11 %, because $\ell = 2$ then fails on logistic regression.

@@ -41,7 +41,7 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
     direction. With averages over all steps the step size then falls as
     $k^{-(1 - \ell)}$: it anneals by itself for $\ell < 1$, and progress holds it up. So
     $\ell = 1/2$ needs no horizon (*convergence*); with a schedule, which anneals too,
-    $\ell$ is nearer to 1 (*exploration*).
+    $\ell$ is larger (*exploration*).
 
     The averages can judge a step only after some time, so steps must not grow faster than
     they follow: $\tau_k \|u_k\|$ is at most $1 + p / (10 + k)$ times the longest step so
@@ -65,8 +65,8 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         one step to the next.
     - `first`: the first step moves the parameters by this fraction of their norm.
 
-    A slope or curvature that is not finite makes the step zero and does not change the
-    averages.
+    The record has $-n$ and $\kappa$, of the step before. A slope or curvature that is not
+    finite makes the step zero and does not change the averages.
 
     Source: this project.
     """
@@ -94,14 +94,15 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         past = line.along(moved)
         # Along the last direction at length one; in two divisions, since the square of a
         # short distance is zero.
-        slope, curvature = past.slope / unit, past.curvature() / unit / unit
+        curvature = past.curvature() / unit / unit
+        slope = past.slope / unit - unit * curvature  # at the start of that step
         finite = ~made | jnp.isfinite(slope) & jnp.isfinite(curvature)
 
         memory = 1 / (10 + self.window * count)
         average = lambda old, new: jnp.where(
             made & finite, old + memory * (new.astype(old.dtype) - old), old
         )
-        descent = average(state.descent, taken * (curvature - slope / unit))
+        descent = average(state.descent, -slope * taken / unit)
         sharpness = average(state.sharpness, jnp.abs(curvature))
 
         flat = sharpness <= 0
