@@ -114,11 +114,12 @@ _SAID: dict[str, tuple[str, ...]] = {
         f"{name}, tuned {kind}": ("Mean",) for name in ("SGD", "Momentum") for kind in KINDS
     },
     "Adam, tuned cosine": ("Mean",),
+    f"Adam, {HINDSIGHT}": ("Mean",),
     "DoG, averaged": ("Mean",),
     _OURS: ("Mean", "Spent", "Time"),
     f"Momentum, {CHEAP}": ("Mean", "Spent"),
     "AdamW, one rate": ("Mean",),
-    "Prodigy": ("Mean", "Spent"),
+    "Prodigy": ("Mean",),
 }
 
 
