@@ -89,20 +89,19 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         # The step that was taken, also if another rule around this one changed it.
         distance, length = curvopt.tree_norm(moved), curvopt.tree_norm(line.u)
         made = (distance > 0) & (state.length > 0)
-        unit = jnp.where(made, distance, 1)
-        taken = unit / jnp.where(made, state.length, 1)
-        past = line.along(moved)
-        # Along the last direction at length one; in two divisions, since the square of a
-        # short distance is zero.
-        curvature = past.curvature() / unit / unit
-        slope = past.slope / unit - unit * curvature  # at the start of that step
+        unit, before = (jnp.where(made, x, 1) for x in (distance, state.length))
+        # At length one: the square of a short distance would be zero.
+        along = jax.tree.map(lambda x: (x / unit).astype(x.dtype), moved)
+        past = line.along(along)
+        curvature = past.curvature()
+        slope = past.slope - unit * curvature  # at the start of that step
         finite = ~made | jnp.isfinite(slope) & jnp.isfinite(curvature)
 
         memory = 1 / (10 + self.window * count)
         average = lambda old, new: jnp.where(
             made & finite, old + memory * (new.astype(old.dtype) - old), old
         )
-        descent = average(state.descent, -slope * taken / unit)
+        descent = average(state.descent, -slope / before)
         sharpness = average(state.sharpness, jnp.abs(curvature))
 
         flat = sharpness <= 0
@@ -116,8 +115,8 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         usable = finite & jnp.isfinite(length)
         factor = 1 if self.schedule is None else self.schedule(count)
         info = curvopt.StepInfo(
-            slope=slope * unit / taken,
-            curvature=curvature * (unit / taken) ** 2,
+            slope=slope * before,
+            curvature=curvature * before**2,
             curvatures=1,
             flat=flat & made,
             negative=curvature < 0,
