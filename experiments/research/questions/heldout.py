@@ -1,6 +1,6 @@
 """Held out: the recipe in hindsight on problems that it was not made on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -56,10 +56,6 @@ def ask(bench: Bench) -> xr.Dataset:
     return xr.concat([best.assign_coords(strategy=[TUNED]), ours], dim="strategy")
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
-
-
 def _ends(data: xr.Dataset) -> xr.DataArray:
     return data[data.attrs["metric"]].astype(float).mean("seed")
 
@@ -73,7 +69,7 @@ def _lost(data: xr.Dataset) -> xr.DataArray:
 def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     """The final losses on each setting, and the mean shortfalls over all of them."""
     lost = {name: _lost(data) for name, data in results.items()}
-    means = {s: _mean(float(x.sel(strategy=s)) for x in lost.values()) for s in _SAID}
+    means = {s: float(np.mean([x.sel(strategy=s) for x in lost.values()])) for s in _SAID}
     rows = [["", "seeds", *_SAID]]
     for data in results.values():
         ends = _ends(data)
