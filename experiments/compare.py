@@ -38,11 +38,11 @@ class Compare:
     """
 
     problem: str = "fashion-subset-mlp"
-    """The problem. fashion-subset-mlp, -logistic, -autoencoder, -lenet, -mlp-relu or
-    -lenet-relu: data included; fashion-mlp, mnist-mlp and so on: the full data sets;
-    cifar10-resnet, shakespeare-gru, shakespeare-transformer: data that you download, see
-    experiments/data/README.md; quadratic, rosenbrock, pendulum: no data; or your own, as
-    module:name."""
+    """The problem. fashion-subset-mlp, -logistic, -autoencoder, -conv-autoencoder, -lenet,
+    -vit, -mlp-relu or -lenet-relu: data included; fashion-mlp, mnist-mlp and so on: the
+    full data sets; cifar10-resnet, cifar10-vit, shakespeare-gru, shakespeare-transformer:
+    data that you download, see experiments/data/README.md; quadratic, rosenbrock, pendulum:
+    no data; or your own, as module:name."""
 
     directions: tuple[str, ...] = ("sgd", "momentum", "adam")
     """The directions: sgd, momentum, rmsprop, adam, nonlinear-cg, lbfgs, forward-gradient,

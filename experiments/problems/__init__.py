@@ -15,6 +15,9 @@ from ._autoencoder import (
     bernoulli_loss as bernoulli_loss,
 )
 from ._classifier import MLPClassifier as MLPClassifier
+from ._convolutional_autoencoder import (
+    ConvolutionalAutoencoder as ConvolutionalAutoencoder,
+)
 from ._gru import GRUCharacters as GRUCharacters, GRUNetwork as GRUNetwork
 from ._lenet import lenet_network as lenet_network, LeNetClassifier as LeNetClassifier
 from ._logistic import LogisticRegression as LogisticRegression
@@ -25,6 +28,9 @@ from ._rosenbrock import Rosenbrock as Rosenbrock, rosenbrock as rosenbrock
 from ._transformer import (
     TransformerCharacters as TransformerCharacters,
     TransformerNetwork as TransformerNetwork,
+)
+from ._vision_transformer import (
+    VisionTransformerClassifier as VisionTransformerClassifier,
 )
 
 
@@ -41,8 +47,10 @@ _ON_IMAGES: dict[str, Callable[[Images], curvopt.AbstractProblem]] = {
     "mlp": MLPClassifier,
     "mlp-relu": partial(MLPClassifier, activation=jax.nn.relu),
     "autoencoder": Autoencoder,
+    "conv-autoencoder": ConvolutionalAutoencoder,
     "lenet": LeNetClassifier,
     "lenet-relu": partial(LeNetClassifier, smooth=False),
+    "vit": VisionTransformerClassifier,
 }
 
 
@@ -55,6 +63,7 @@ PROBLEMS: dict[str, Callable[[Path | None], curvopt.AbstractProblem]] = {
     f"{data}-{model}": _maker(data, model) for data in _IMAGES for model in _ON_IMAGES
 } | {
     "cifar10-resnet": lambda folder: ResNetClassifier(load_cifar10(folder)),
+    "cifar10-vit": lambda folder: VisionTransformerClassifier(load_cifar10(folder)),
     "shakespeare-gru": lambda folder: GRUCharacters(load_shakespeare(folder)),
     "shakespeare-transformer": lambda folder: TransformerCharacters(
         load_shakespeare(folder)

@@ -39,9 +39,10 @@ def bernoulli_loss(
     return optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=-1)
 
 
-def _squared_error(
+def squared_error(
     logits: Float[Array, "n pixel"], x: Float[Array, "n pixel"]
 ) -> Float[Array, " n"]:
+    """`Σ_pixels (x - p)²` of each image, with `p = sigmoid(logits)`."""
     return jnp.square(x - jax.nn.sigmoid(logits)).sum(axis=-1)
 
 
@@ -65,7 +66,7 @@ class Autoencoder(AbstractOnData):
     averaged over the images. It does not reach 0 where pixels are grey: the least that it
     can be is their entropy, at `p = x`. The other metric is the squared error
     `Σ_pixels (x - p)²`, averaged likewise: `squared_error` of a batch,
-    `train_squared_error` and `test_squared_error`.
+    `trainsquared_error` and `testsquared_error`.
 
     Deep narrow autoencoders (Hinton & Salakhutdinov 2006) are what second-order methods
     are often compared on, since Martens (2010). This one is smaller than theirs.
@@ -111,7 +112,7 @@ class Autoencoder(AbstractOnData):
             images,
             partial(autoencoder_network, counts),
             loss=bernoulli_loss,
-            metrics={"squared_error": _squared_error},
+            metrics={"squared_error": squared_error},
             prepare=_pixels,
             batch_size=batch_size,
             evaluated=evaluated,

@@ -4,39 +4,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import curvopt
 
 from ..data import Text
 from ._on_data import AbstractOnData
 from ._text import next_character
-
-
-class _Block(eqx.Module):
-    """Attention and a perceptron, each normalised before and added to what came in."""
-
-    attention_norm: eqx.nn.LayerNorm
-    attention: eqx.nn.MultiheadAttention
-    norm: eqx.nn.LayerNorm
-    up: eqx.nn.Linear
-    down: eqx.nn.Linear
-
-    def __init__(self, width: int, heads: int, key: PRNGKeyArray):
-        k = jr.split(key, 3)
-        self.attention_norm = eqx.nn.LayerNorm(width)
-        self.attention = eqx.nn.MultiheadAttention(heads, width, key=k[0])
-        self.norm = eqx.nn.LayerNorm(width)
-        self.up = eqx.nn.Linear(width, 4 * width, key=k[1])
-        self.down = eqx.nn.Linear(4 * width, width, key=k[2])
-
-    def __call__(
-        self, x: Float[Array, "length width"], mask: Bool[Array, "length length"]
-    ) -> Float[Array, "length width"]:
-        h = jax.vmap(self.attention_norm)(x)
-        x = x + self.attention(h, h, h, mask)
-        h = jax.vmap(self.norm)(x)
-        return x + jax.vmap(self.down)(jax.nn.gelu(jax.vmap(self.up)(h)))
+from ._transformer_block import check_heads, TransformerBlock
 
 
 class TransformerNetwork(eqx.Module):
@@ -57,7 +32,7 @@ class TransformerNetwork(eqx.Module):
 
     characters: eqx.nn.Embedding
     positions: eqx.nn.Embedding
-    blocks: tuple[_Block, ...] | _Block
+    blocks: tuple[TransformerBlock, ...] | TransformerBlock
     norm: eqx.nn.LayerNorm
     readout: eqx.nn.Linear
     unroll: bool = eqx.field(static=True)
@@ -75,7 +50,7 @@ class TransformerNetwork(eqx.Module):
         key: PRNGKeyArray,
     ):
         k = jr.split(key, 4)
-        block = lambda key: _Block(width, heads, key)
+        block = lambda key: TransformerBlock(width, heads, key)
         block_keys = jr.split(k[2], layers)
         self.characters = eqx.nn.Embedding(symbols, width, key=k[0])
         self.positions = eqx.nn.Embedding(length, width, key=k[1])
@@ -152,11 +127,7 @@ class TransformerCharacters(AbstractOnData):
         counts = {"width": width, "layers": layers, "heads": heads, "length": length}
         for name, n in counts.items():
             curvopt.check_count(name, n)
-        if width % heads:
-            raise ValueError(
-                f"width must be a multiple of heads, but it is {width} and heads is "
-                f"{heads}."
-            )
+        check_heads(width, heads)
         self.name = text.name
         self.problem = next_character(
             text,

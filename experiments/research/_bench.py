@@ -107,10 +107,14 @@ class Bench:
         return self._run(study, strategies, steps, seeds=seeds)
 
     def rates(
-        self, direction: str, which: curvopt.AbstractDirection, values: Sequence[float]
+        self,
+        direction: str,
+        which: curvopt.AbstractDirection,
+        values: Sequence[float],
+        kinds: Sequence[str] = KINDS,
     ) -> xr.Dataset:
         """Run a direction at raw learning rates, constant and under a cosine."""
-        families = {kind: raw(which, self.schedule(kind)) for kind in KINDS}
+        families = {kind: raw(which, self.schedule(kind)) for kind in kinds}
         return self.sweep(f"rates-{direction}", families, {"learning_rate": values})
 
     def outcomes(self, data: xr.Dataset) -> xr.Dataset:

@@ -37,7 +37,8 @@ class Research:
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
     """The settings to ask them of. The settings that only the questions of scale and
     heldout use must be named: --questions scale heldout --settings mlp-width-16
-    mlp-width-256 mlp-batch-32 mlp-batch-512 mlp-relu lenet-relu resnet transformer."""
+    mlp-width-256 mlp-batch-32 mlp-batch-512 mlp-relu lenet-relu resnet transformer; and
+    --questions heldout --settings conv-autoencoder vit."""
 
     quick: bool = False
     """Run a smoke test: small problems on the included data, a few steps. Writes to

@@ -13,6 +13,7 @@ import curvopt
 from ..data import load_cifar10, load_full, load_shakespeare, load_subset
 from ..problems import (
     Autoencoder,
+    ConvolutionalAutoencoder,
     GRUCharacters,
     LeNetClassifier,
     LogisticRegression,
@@ -22,6 +23,7 @@ from ..problems import (
     ResNetClassifier,
     Rosenbrock,
     TransformerCharacters,
+    VisionTransformerClassifier,
 )
 
 
@@ -184,6 +186,32 @@ SETTINGS: dict[str, Setting] = {
         evaluations=1,
         core=False,
         questions=("scale", "heldout"),
+    ),
+    "conv-autoencoder": Setting(
+        "convolutional autoencoder, Fashion-MNIST",
+        lambda folder: ConvolutionalAutoencoder(_fashion(folder), tested=500),
+        lambda: ConvolutionalAutoencoder(
+            load_subset(), (2, 4), code=4, batch_size=16, evaluated=100, tested=50
+        ),
+        steps=500,
+        tuning_seeds=2,
+        evaluations=1,
+        core=False,
+        questions=("heldout",),
+    ),
+    "vit": Setting(
+        "vision transformer, CIFAR-10",
+        lambda folder: VisionTransformerClassifier(
+            load_cifar10(folder), batch_size=32, tested=500
+        ),
+        lambda: VisionTransformerClassifier(
+            load_subset(), 7, 8, 1, heads=2, batch_size=16, evaluated=100, tested=50
+        ),
+        steps=500,
+        tuning_seeds=2,
+        evaluations=1,
+        core=False,
+        questions=("heldout",),
     ),
     "quadratic": Setting(
         "quadratic with noise",

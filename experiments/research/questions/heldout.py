@@ -49,8 +49,7 @@ def ask(bench: Bench) -> xr.Dataset:
     with those of Adam's best rate under a cosine on the same seeds."""
     seeds = bench.tuning_seeds
     ours = bench.outcomes(bench.compare("heldout", _strategies(bench), seeds=seeds))
-    rates = bench.rates("Adam", DIRECTIONS["Adam"], RATES["Adam"])
-    tried = bench.outcomes(rates.sel(strategy=[COSINE]))
+    tried = bench.outcomes(bench.rates("Adam", DIRECTIONS["Adam"], RATES["Adam"], [COSINE]))
     means = tried[bench.setting.metric].mean("seed").squeeze("strategy")
     best = tried.isel(learning_rate=int(means.argmin("learning_rate")), drop=True)
     return xr.concat([best.assign_coords(strategy=[TUNED]), ours], dim="strategy")
@@ -97,5 +96,7 @@ HELDOUT = Question(
         "lenet-relu",
         "resnet",
         "transformer",
+        "conv-autoencoder",
+        "vit",
     ),
 )

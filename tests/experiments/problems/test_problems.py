@@ -13,10 +13,12 @@ import experiments.problems
 from experiments.data import load_subset
 from experiments.problems import (
     Autoencoder,
+    ConvolutionalAutoencoder,
     LeNetClassifier,
     LogisticRegression,
     MLPClassifier,
     PROBLEMS,
+    VisionTransformerClassifier,
 )
 from strategies import Adam, LearningRate
 
@@ -79,10 +81,20 @@ def test_it_learns_what_is_known_to_be_learnable():
 
 # What makes it, its loss before training, the weights and biases of its layers, metrics.
 _AUTOENCODER = [(128, 784), (32, 128), (8, 32), (32, 8), (128, 32), (784, 128)]
+_CONVOLUTIONAL = [
+    *[(8, 1, 3, 3), (16, 8, 3, 3), (16, 784), (784, 16)],
+    *[(8, 16, 3, 3), (1, 8, 3, 3)],
+]
 _LENET = [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
 # The problems of the tests below are the same ones, which are compiled once.
 CASES = {
     "autoencoder": (Autoencoder, 784 * np.log(2), _AUTOENCODER, RECONSTRUCTION),
+    "convolutional autoencoder": (
+        ConvolutionalAutoencoder,
+        784 * np.log(2),
+        _CONVOLUTIONAL,
+        RECONSTRUCTION,
+    ),
     "lenet": (LeNetClassifier, np.log(10), _LENET, CLASSIFICATION),
     "lenet, not smooth": (
         lambda *args, **kwargs: LeNetClassifier(*args, smooth=False, **kwargs),
@@ -238,8 +250,10 @@ def test_names(monkeypatch, tmp_path, few):
         "mlp": MLPClassifier,
         "mlp-relu": MLPClassifier,
         "autoencoder": Autoencoder,
+        "conv-autoencoder": ConvolutionalAutoencoder,
         "lenet": LeNetClassifier,
         "lenet-relu": LeNetClassifier,
+        "vit": VisionTransformerClassifier,
     }
     on_images = {
         f"{source}-{model}": kind
@@ -273,6 +287,19 @@ BAD = {
         dict(widths=(784, 8, 64)),
         r"number of pixels, which is 784 in few, .* they are \(784, 8, 64\)",
     ),
+    "no convolution": (ConvolutionalAutoencoder, dict(channels=()), "they are \\(\\)"),
+    "halved": (
+        ConvolutionalAutoencoder,
+        dict(channels=(4, 4, 4)),
+        r"multiples of 8, which 3 .* few have shape \(28, 28\)",
+    ),
+    "an empty code": (ConvolutionalAutoencoder, dict(code=0), "code .* it is 0"),
+    "patches": (
+        VisionTransformerClassifier,
+        dict(patch=5),
+        "patch must divide .* it is 5 and those of few have 28 x 28",
+    ),
+    "heads": (VisionTransformerClassifier, dict(heads=5), "it is 64 and heads is 5"),
     "no code": (Autoencoder, dict(widths=(784, 784)), r"one width between.*\(784, 784\)"),
     "channels": (LeNetClassifier, dict(channels=(6,)), r"channels must be two.*\(6,\)"),
     "smooth": (LeNetClassifier, dict(smooth="no"), "smooth must be True .* it is 'no'"),
