@@ -28,9 +28,6 @@ from .._untuned import averaged, untuned
 RESCALED, HINDSIGHT = "rescaled", "hindsight"
 FREE, CHEAP = f"{HINDSIGHT}, no horizon", f"{HINDSIGHT}, a sixteenth"
 
-# The directions that are run without a horizon.
-_FREE = ("Momentum", "Adam")
-
 # The rate of AdamW for all problems: the best for Adam under a cosine on four of the five.
 ONE_RATE = 0.01
 
@@ -63,8 +60,7 @@ def _ours(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     for name, which in DIRECTIONS.items():
         solvers[f"{name}, {RESCALED}"] = recipes.rescaled(which, steps=bench.steps)
         solvers[f"{name}, {HINDSIGHT}"] = recipes.hindsight(which, steps=bench.steps)
-        if name in _FREE:
-            solvers[f"{name}, {FREE}"] = recipes.hindsight(which)
+        solvers[f"{name}, {FREE}"] = recipes.hindsight(which)
     solvers[f"Momentum, {CHEAP}"] = recipes.hindsight(
         DIRECTIONS["Momentum"],
         steps=bench.steps,
@@ -130,7 +126,7 @@ def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
             name: (f"{name}, {HINDSIGHT}", f"{name}, tuned cosine") for name in DIRECTIONS
         },
         "without a horizon, against the tuned constant": {
-            name: (f"{name}, {FREE}", f"{name}, tuned constant") for name in _FREE
+            name: (f"{name}, {FREE}", f"{name}, tuned constant") for name in DIRECTIONS
         },
     }
     # Ours and the tuned ones begin with a direction's name.
