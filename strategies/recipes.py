@@ -45,8 +45,10 @@ def hindsight(
     r"""The curvature rescaling in hindsight: see [`strategies.HindsightRescaling`][].
 
     With a number of steps, the step size falls linearly to zero in the second half of the
-    run. Without one, it falls by itself. $\ell$ is the default of the line search, 0.8 and
-    1/2 for directions with a memory, 2 and 1 for others.
+    run. Without one, it falls by itself, more slowly: evaluate the average of
+    [`curvopt.AveragedParameters`][]. $\ell$ is the default of the line search: for
+    directions with a memory 0.8 with a number of steps and 0.65 without, for others 2 and
+    1.5.
 
     The first steps are short, and grow over some tens of steps: a run should have some
     hundreds. The numbers come from five problems. On eight others Adam with this recipe

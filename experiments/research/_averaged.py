@@ -1,15 +1,44 @@
-"""Optimisers that are evaluated at another point than where they take the gradient."""
+"""Strategies that are evaluated at another point than where they take the gradient."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import xarray as xr
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
 import curvopt
 from strategies import FromOptax, LearningRate
+
+from ._bench import Bench
+
+
+# Weights 9 / (k + 9): about the last tenth of the steps, as DoG's authors have it.
+_WINDOW = 1 / 9
+
+
+def averaging(bench: Bench) -> Bench:
+    """The setting with averaged parameters."""
+    problem = curvopt.AveragedParameters(bench.problem, window=_WINDOW)
+    return dataclasses.replace(bench, problem=problem)
+
+
+def averaged(name: str) -> str:
+    """The name of a strategy whose averaged parameters are evaluated."""
+    return f"{name}, averaged"
+
+
+def own_and_average(data: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Runs with averaged parameters, as if they were evaluated at their own parameters
+    only, or at the average only, under a name of its own."""
+    own = [str(name) for name in data if f"averaged_{name}" in data]
+    average = {f"averaged_{name}": name for name in own}
+    names = [averaged(str(name)) for name in data.strategy.values]
+    of_average = data.drop_vars(own).rename(average).assign_coords(strategy=names)
+    return data.drop_vars(list(average)), of_average
 
 
 class Points(NamedTuple):
@@ -95,18 +124,3 @@ def schedule_free_point(
     """The averaged point of `optax.contrib.schedule_free`."""
     del evaluated, count
     return optax.contrib.schedule_free_eval_params(state, trained)
-
-
-def polynomial_average(
-    state: Any, trained: PyTree, evaluated: PyTree, count: Int[Array, ""]
-) -> PyTree:
-    r"""The average $\bar y_t = (1 - w_t) \bar y_{t-1} + w_t y_t$ with
-    $w_t = (1 + \gamma) / (t + \gamma)$, $\gamma = 8$, which gives early points little
-    weight.
-
-    Source: Shamir & Zhang, *Stochastic Gradient Descent for Non-smooth Optimization*
-    (2013). DoG (Ivgi, Hinder & Carmon 2023) uses it with this $\gamma$ (read in its code).
-    """
-    del state
-    weight = 9 / (count + 8)
-    return jax.tree.map(lambda a, y: a + weight * (y - a), evaluated, trained)

@@ -9,7 +9,7 @@ import xarray as xr
 import curvopt
 
 from .._timing import step_times
-from ._averaged import EvaluatedElsewhere
+from ._averaged import averaged, averaging, EvaluatedElsewhere, own_and_average
 from ._bench import Bench
 
 
@@ -31,6 +31,7 @@ def _kept(bench: Bench, data: xr.Dataset) -> xr.Dataset:
 def reported(
     bench: Bench,
     strategies: Mapping[str, curvopt.LineSearchMinimiser],
+    both: Mapping[str, curvopt.LineSearchMinimiser] | None = None,
     elsewhere: Mapping[str, curvopt.LineSearchMinimiser] | None = None,
 ) -> xr.Dataset:
     """Run strategies on the reported seeds.
@@ -39,6 +40,8 @@ def reported(
 
     - `bench`: the setting.
     - `strategies`: the strategies by name.
+    - `both`: further strategies, evaluated at the parameters and, under the name of
+        [`averaged`][], at their average.
     - `elsewhere`: further strategies, evaluated at another point than the trained one.
 
     **Returns:**
@@ -50,6 +53,12 @@ def reported(
     """
     parts = [_kept(bench, bench.compare("reported", strategies))]
     runs = {name: (bench.problem, solver) for name, solver in strategies.items()}
+    if both:
+        other = averaging(bench)
+        data = own_and_average(other.compare("reported-averaged", both))
+        parts += [_kept(other, x) for x in data]
+        for name, solver in both.items():
+            runs[name] = runs[averaged(name)] = other.problem, solver
     if elsewhere:
         other = dataclasses.replace(bench, problem=EvaluatedElsewhere(bench.problem))
         parts.append(_kept(other, other.compare("reported-elsewhere", elsewhere)))

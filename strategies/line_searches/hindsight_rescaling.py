@@ -39,9 +39,10 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
 
     Where the loss no longer decreases, $N / D$ is half the mean step size, whatever the
     direction. With averages over all steps the step size then falls as
-    $k^{-(1 - \ell)}$: it anneals by itself for $\ell < 1$, and progress holds it up. So
-    $\ell = 1/2$ needs no horizon (*convergence*); with a schedule, which anneals too,
-    $\ell$ is larger (*exploration*).
+    $k^{-(1 - \ell)}$: it anneals by itself for $\ell < 1$, and progress holds it up. So it
+    needs no horizon. With a schedule, which anneals too, $\ell$ is larger. Without one,
+    evaluate an average of the parameters ([`curvopt.AveragedParameters`][]): for such steps
+    it removes the noise that is left (Polyak & Juditsky 1992).
 
     The averages can judge a step only after some time, so steps must not grow faster than
     they follow: $\tau_k \|u_k\|$ is at most $1 + p / (10 + k)$ times the longest step so
@@ -53,13 +54,13 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
 
     **Arguments:**
 
-    - `learning_rate`: $\ell \geq 0$. The default, `None`, is 1/2 for directions with a
-        memory, such as Momentum and Adam, and 1 for those without one, such as SGD and
+    - `learning_rate`: $\ell \geq 0$. The default, `None`, is 0.65 for directions with a
+        memory, such as Momentum and Adam, and 1.5 for those without one, such as SGD and
         RMSProp; with a schedule it is 0.8 and 2. A direction has a memory if it is not its
         own fresh part.
     - `schedule`: a function of the step count with peak 1 that multiplies the step size.
     - `window`: $c$; the averages have the decay $1 - 1 / (10 + c k)$. They reach back over
-        all steps with 1, and over half of them with 2.
+        all steps with 1, and over the last half of them with 1/2.
     - `growth`: $p$; the longest step grows as $k^p$ at most.
     - `max_change`: the largest relative change of the step size, before the schedule, from
         one step to the next.
@@ -140,5 +141,5 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         # By identity, while tracing: `Descent` without a fresh part has `u` twice.
         memory = line.u is not line.fresh.u
         if self.schedule is None:
-            return 0.5 if memory else 1.0
+            return 0.65 if memory else 1.5
         return 0.8 if memory else 2.0

@@ -13,10 +13,19 @@ from strategies import BacktrackingArmijo, LearningRate, Momentum, SGD
 SOLVER = curvopt.LineSearchMinimiser(Momentum(), LearningRate(0.2))
 
 
-@pytest.mark.parametrize("decay", [0.6, 1.0])
-def test_it_is_the_weighted_mean_of_all_points(regression, decay):
+# The weights of the points, from the latest to the first, up to a factor.
+AVERAGES = {
+    "decay": (dict(decay=0.6), lambda n: 0.6 ** np.arange(n)),
+    "uniform": (dict(window=1.0), np.ones),
+    "a window of half of the steps": (dict(window=0.5), lambda n: np.arange(n, 0.0, -1)),
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_it_is_the_weighted_mean_of_all_points(regression, average):
     steps, points = 5, []
-    problem = curvopt.AveragedParameters(regression, decay)
+    options, weighted = AVERAGES[average]
+    problem = curvopt.AveragedParameters(regression, **options)
     result = curvopt.train(
         problem,
         SOLVER,
@@ -27,7 +36,7 @@ def test_it_is_the_weighted_mean_of_all_points(regression, decay):
         on_evaluation=lambda e: points.append(e.params()),
     )
     for n in range(1, steps + 2):
-        weights = decay ** np.arange(n - 1.0, -1.0, -1.0)
+        weights = weighted(n)[::-1]
         mean = jax.tree.map(
             lambda *xs, w=weights: sum(a * x for a, x in zip(w, xs)) / w.sum(), *points[:n]
         )
@@ -49,7 +58,7 @@ def test_the_steps_do_not_see_it(regression, wrapped):
     plain = curvopt.MicroBatched(regression, 2) if wrapped else regression
     options = {"seeds": 2, "steps": 6, "evaluations": 3, "progress": False}
     study = lambda problem: curvopt.run_study(problem, {"a": solver}, **options)
-    bare, both = study(plain), study(curvopt.AveragedParameters(plain, 0.5))
+    bare, both = study(plain), study(curvopt.AveragedParameters(plain, decay=0.5))
     np.testing.assert_allclose(both.loss, bare.loss, rtol=1e-5)
     np.testing.assert_allclose(both.train_loss, bare.train_loss, rtol=1e-5)
     start, *later = np.moveaxis(both.averaged_train_loss.values, -1, 0)
@@ -60,7 +69,7 @@ def test_the_steps_do_not_see_it(regression, wrapped):
 @pytest.mark.slow
 def test_a_model_with_a_state(stateful):
     """Batch norm's state is passed on; an `equinox.nn.State` is used only once."""
-    problem = curvopt.AveragedParameters(stateful, 0.5)
+    problem = curvopt.AveragedParameters(stateful, decay=0.5)
     run = lambda p: curvopt.train(p, SOLVER, jr.key(0), steps=3, progress=False)
     plain, both = run(stateful), run(problem)
     before = jax.tree.leaves(plain.model_state)
@@ -91,7 +100,7 @@ class _Half(curvopt.AbstractProblem):
 
 def test_half_precision():
     """Guards against an average in bfloat16, which stands still at a decay near one."""
-    problem = curvopt.AveragedParameters(_Half(), 0.999)
+    problem = curvopt.AveragedParameters(_Half(), decay=0.999)
     solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
     result = curvopt.train(problem, solver, jr.key(0), steps=4, progress=False)
     state = result.model_state
@@ -104,6 +113,8 @@ def test_half_precision():
 
 def test_bad_arguments(regression, unchecked):
     with pytest.raises(ValueError, match="decay must be at least 0 and at most 1"):
-        curvopt.AveragedParameters(regression, 1.1)
+        curvopt.AveragedParameters(regression, decay=1.1)
+    with pytest.raises(ValueError, match="a window or a decay, but not both: they are 0.5"):
+        curvopt.AveragedParameters(regression, window=0.5, decay=0.5)
     with pytest.raises(ValueError, match="problem must be an instance of curvopt"):
         curvopt.AveragedParameters(SGD())

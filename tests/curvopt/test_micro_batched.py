@@ -190,7 +190,7 @@ def test_data_from_the_host():
     solver = curvopt.LineSearchMinimiser(Adam(), CurvatureRescaling(along="fresh"))
 
     def losses(problem):
-        around = curvopt.AveragedParameters(curvopt.MicroBatched(problem, 2), 0.9)
+        around = curvopt.AveragedParameters(curvopt.MicroBatched(problem, 2), decay=0.9)
         run = curvopt.train(around, solver, jr.key(0), steps=5, progress=False)
         return run.history.loss, run.history.averaged_validation_loss
 

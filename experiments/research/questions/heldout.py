@@ -8,6 +8,7 @@ import xarray as xr
 import curvopt
 from strategies import recipes
 
+from .._averaged import averaged, averaging, own_and_average
 from .._bench import Bench
 from .._families import COSINE, DIRECTIONS, RATES
 from .._latex import percent, plain, table
@@ -21,14 +22,17 @@ _WITH = ("Momentum", "Adam")
 # The best learning rate of a grid, on the seeds on which it is judged here.
 TUNED = "Adam, tuned cosine"
 
+_FREE = {name: f"{name}, {FREE}" for name in _WITH}
+
 # What the paper cites, by the names of its numbers.
 _SAID = {
     TUNED: "Tuned",
     "AdamW, one rate": "OneRate",
     "Prodigy": "Prodigy",
     f"Momentum, {HINDSIGHT}": "Momentum",
-    f"Momentum, {FREE}": "Free",
     f"Adam, {HINDSIGHT}": "Adam",
+    averaged(_FREE["Momentum"]): "MomentumAveraged",
+    averaged(_FREE["Adam"]): "AdamAveraged",
 }
 
 
@@ -38,21 +42,24 @@ def _strategies(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
             f"{name}, {HINDSIGHT}": recipes.hindsight(DIRECTIONS[name], steps=bench.steps)
             for name in _WITH
         },
-        f"Momentum, {FREE}": recipes.hindsight(DIRECTIONS["Momentum"]),
         "AdamW, one rate": one_rate(bench),
         "Prodigy": untuned(bench)["Prodigy"],
     }
 
 
 def ask(bench: Bench) -> xr.Dataset:
-    """Run the recipe and the best untuned rivals on the tuning seeds; keeps the outcomes,
-    with those of Adam's best rate under a cosine on the same seeds."""
+    """Run the recipe, with and without a horizon, and the best untuned rivals on the tuning
+    seeds; keeps the outcomes, with those of Adam's best rate under a cosine on the same
+    seeds."""
     seeds = bench.tuning_seeds
-    ours = bench.outcomes(bench.compare("heldout", _strategies(bench), seeds=seeds))
+    known = bench.compare("heldout", _strategies(bench), seeds=seeds)
+    free = {_FREE[name]: recipes.hindsight(DIRECTIONS[name]) for name in _WITH}
+    data = averaging(bench).compare("heldout-averaged", free, seeds=seeds)
+    ours = [bench.outcomes(x) for x in (known, *own_and_average(data))]
     tried = bench.outcomes(bench.rates("Adam", DIRECTIONS["Adam"], RATES["Adam"], [COSINE]))
     means = tried[bench.setting.metric].mean("seed").squeeze("strategy")
     best = tried.isel(learning_rate=int(means.argmin("learning_rate")), drop=True)
-    return xr.concat([best.assign_coords(strategy=[TUNED]), ours], dim="strategy")
+    return xr.concat([best.assign_coords(strategy=[TUNED]), *ours], dim="strategy")
 
 
 def _ends(data: xr.Dataset) -> xr.DataArray:

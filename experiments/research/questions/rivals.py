@@ -21,10 +21,11 @@ from .._profiles import profiles, WAY
 from .._question import Findings, Question
 from .._reported import reported, WINDOWS
 from .._standings import label, names, standing
-from .._untuned import averaged, untuned
+from .._untuned import averaged as of_averages, schedule_free, untuned
 
 
-# Two recipes; the second one without knowing the horizon, and with less curvature.
+# Two recipes; the second one without knowing the horizon, evaluated at an average too, and
+# with less curvature.
 RESCALED, HINDSIGHT = "rescaled", "hindsight"
 FREE, CHEAP = f"{HINDSIGHT}, no horizon", f"{HINDSIGHT}, a sixteenth"
 
@@ -55,12 +56,11 @@ def _tuned(bench: Bench):
 
 
 def _ours(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
-    """The recipes with every direction."""
+    """The recipes that know the number of steps, with every direction."""
     solvers = {}
     for name, which in DIRECTIONS.items():
         solvers[f"{name}, {RESCALED}"] = recipes.rescaled(which, steps=bench.steps)
         solvers[f"{name}, {HINDSIGHT}"] = recipes.hindsight(which, steps=bench.steps)
-        solvers[f"{name}, {FREE}"] = recipes.hindsight(which)
     solvers[f"Momentum, {CHEAP}"] = recipes.hindsight(
         DIRECTIONS["Momentum"],
         steps=bench.steps,
@@ -82,7 +82,9 @@ def ask(bench: Bench) -> xr.Dataset:
     the reported seeds; keeps outcomes, learning curves and the time of a step."""
     tuned, chosen = _tuned(bench)
     given = {**tuned, **_ours(bench), "AdamW, one rate": one_rate(bench)}
-    out = reported(bench, {**given, **untuned(bench)}, averaged())
+    free = {f"{name}, {FREE}": recipes.hindsight(DIRECTIONS[name]) for name in DIRECTIONS}
+    given |= untuned(bench)
+    out = reported(bench, given, free | of_averages(), schedule_free())
     return out.assign_attrs(tuned=json.dumps(chosen))
 
 

@@ -85,7 +85,7 @@ def stop_after(monkeypatch):
 def test_a_study_goes_on_where_it_was(
     regression, finished, averaged, tmp_path, stop_after, monkeypatch
 ):
-    problem = curvopt.AveragedParameters(regression, 0.9) if averaged else regression
+    problem = curvopt.AveragedParameters(regression, decay=0.9) if averaged else regression
     whole = study(problem) if averaged else finished[1]
     for chunks in (1, 5, 9):
         with pytest.raises(Stop), monkeypatch.context():

@@ -27,10 +27,11 @@ def _results(ends):
 
 
 def test_the_mean_shortfall():
-    first, second = [1.0, 1.9, 2.8, 10, 1, 1], [2.0, 2.0, 0.0, 0.0, 5.0, 10.0]
+    first = [1.0, 1.9, 2.8, 10, 1, 1, 1]
+    second = [2.0, 2.0, 0.0, 0.0, 5.0, 10.0, 4.0]
     found = HELDOUT.conclude({"mlp-relu": _results(first), "resnet": _results(second)})
     # 0 and 20 %, 10 % and 20 %, 20 % and 0, ...
-    lost = [r"10\,\%", r"15\,\%", r"10\,\%", r"50\,\%", r"25\,\%", r"50\,\%"]
+    lost = [r"10\,\%", r"15\,\%", r"10\,\%", r"50\,\%", r"25\,\%", r"50\,\%", r"20\,\%"]
     assert [found.numbers[f"HeldoutLost{name}"] for name in _SAID.values()] == lost
     assert found.numbers["HeldoutSettings"] == "2"
     rows = found.tables["heldout"]
@@ -42,7 +43,7 @@ def test_a_quick_run(tmp_path):
     setting = SETTINGS["mlp-relu"]
     assert setting.quick is not None
     found = HELDOUT.ask(Bench("mlp-relu", setting, setting.quick(), tmp_path, True))
-    assert set(found.strategy.values) == set(_SAID) and found.sizes["seed"] == 1
+    assert set(_SAID) < set(found.strategy.values) and found.sizes["seed"] == 1
     # The tuned rate is that of the lowest loss, on the same seed as the others.
     rates = Bench("mlp-relu", setting, setting.quick(), tmp_path, True).rates
     tried = rates("Adam", DIRECTIONS["Adam"], RATES["Adam"]).sel(strategy=COSINE)

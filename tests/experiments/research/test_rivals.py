@@ -14,7 +14,6 @@ import curvopt
 from experiments.research import _reported
 from experiments.research._averaged import (
     elsewhere,
-    polynomial_average,
     schedule_free_point,
 )
 from experiments.research._bench import Bench
@@ -247,27 +246,20 @@ class Parabola(curvopt.AbstractProblem):
         return 5
 
 
-def test_polynomial_average():
-    ys = np.array([3.0, 1.0, 2.0])
-    average = jnp.array(0.0)
-    for t, y in enumerate(ys, start=1):
-        average = polynomial_average(None, jnp.array(y), average, jnp.array(t))
-    first, second = 9 / 10, 9 / 11
-    by_hand = (1 - second) * ((1 - first) * 3.0 + first * 1.0) + second * 2.0
-    assert float(average) == pytest.approx(by_hand)
-
-
 @pytest.mark.slow
 def test_what_is_reported(tmp_path):
-    """And schedule-free is evaluated at its average, which by hand is, at a constant rate,
-    the mean of all `z`."""
+    """Averages are evaluated too. That of schedule-free is, at a constant rate, the mean of
+    all `z`."""
     problem = Parabola()
     setting = Setting("a parabola", lambda folder: problem, lambda: problem, steps=12)
     bench = Bench("parabola", setting, problem, tmp_path, quick=True)
     solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
     free = elsewhere(optax.contrib.schedule_free_sgd(0.1), schedule_free_point)
-    data = _reported.reported(bench, {"SGD": solver}, {"schedule-free": free})
-    assert data.strategy.values.tolist() == ["SGD", "schedule-free"]
+    data = _reported.reported(
+        bench, {"SGD": solver}, {"again": solver}, {"schedule-free": free}
+    )
+    names = ["SGD", "again", "again, averaged", "schedule-free"]
+    assert data.strategy.values.tolist() == names
     assert np.all(data.step_time > 0) and data.gradient_seconds > 0
     clocks = _reported.clocks(data)
     assert all(x.dims == ("strategy", "window") for x in clocks.values())
@@ -275,12 +267,13 @@ def test_what_is_reported(tmp_path):
 
     batch_key = jax.random.split(jax.random.key(0), 4)[1]
     points = np.stack([problem.batch(batch_key, jnp.array(k)) for k in range(12)])
-    z = y = sgd = START_POINT
+    z = y = sgd = average = START_POINT
     zs, losses, seen, plain = [], [], [np.sum(y**2)], []
     for point in points:
         losses.append(np.sum((y - point) ** 2) / 2)
         plain.append(np.sum((sgd - point) ** 2) / 2)
         sgd = sgd - 0.1 * (sgd - point)
+        average = average + 9 / (len(plain) + 9) * (sgd - average)
         z = z - 0.1 * (y - point)
         zs.append(z)
         x = np.mean(zs, axis=0)
@@ -288,6 +281,9 @@ def test_what_is_reported(tmp_path):
         seen.append(np.sum(x**2))
     of = data.sel(seed=0)
     np.testing.assert_allclose(of.smooth_loss.sel(strategy="SGD"), plain, rtol=1e-4)
+    np.testing.assert_allclose(of.course.sel(strategy="again")[-1], sgd @ sgd, rtol=1e-4)
+    last = of.course.sel(strategy="again, averaged")[-1]
+    np.testing.assert_allclose(last, average @ average, rtol=1e-4)
     free = of.sel(strategy="schedule-free")
     np.testing.assert_allclose(free.smooth_loss, losses, rtol=1e-4)
     np.testing.assert_allclose(free.course, np.array(seen)[[0, 6, 12]], rtol=1e-4)

@@ -165,12 +165,12 @@ def test_at_rest_it_anneals_as_a_power_of_the_steps(direction, rate):
 @pytest.mark.parametrize(
     ("direction", "schedule", "rate"),
     [
-        (SGD(), None, 1.0),
+        (SGD(), None, 1.5),
         (SGD(), jnp.ones_like, 2.0),
-        (Momentum(), None, 0.5),
+        (Momentum(), None, 0.65),
         (Momentum(), jnp.ones_like, 0.8),
-        (GradientClipping(SGD(), 1e6), None, 1.0),
-        (WeightDecay(Momentum(), 0.0), None, 0.5),
+        (GradientClipping(SGD(), 1e6), None, 1.5),
+        (WeightDecay(Momentum(), 0.0), None, 0.65),
     ],
 )
 def test_the_default_learning_rate_is_that_of_the_directions_memory(
