@@ -111,21 +111,23 @@ def test_a_step_that_is_not_finite_is_skipped_and_forgotten():
 
 
 def _run(direction, rule, values, steps, spread):
-    """Step sizes, mean squares of the parameters and $N / D$ over a run on a quadratic of
-    given eigenvalues, with gradient noise of variance 1 in each coordinate."""
+    """Step sizes, mean squares of the parameters, those of their average over a tenth of the
+    steps, weighted by the eigenvalues, and $N / D$ over a run on a quadratic of given
+    eigenvalues, with gradient noise of variance 1 in each coordinate."""
     loss = lambda y, noise: (0.5 * jnp.sum(values * y**2) + noise @ y, None)
     solver = curvopt.LineSearchMinimiser(direction, rule)
     y = spread * jr.normal(jr.key(0), values.shape)
 
     def step(carry, count):
-        y, state = carry
+        y, state, average = carry
         noise = jr.normal(jr.fold_in(jr.key(1), count), values.shape)
         y, state, record, _ = solver.update(loss, y, noise, count, state)
-        averages = state.line_search
-        ratio = averages.descent / averages.sharpness
-        return (y, state), (record.step_size, jnp.mean(y**2), ratio)
+        average += (y - average) / (1 + 0.1 * (count + 1))
+        excess = jnp.mean(values * average**2)
+        ratio = state.line_search.descent / state.line_search.sharpness
+        return (y, state, average), (record.step_size, jnp.mean(y**2), excess, ratio)
 
-    start = y, solver.init_strategy(y, jr.key(2))
+    start = y, solver.init_strategy(y, jr.key(2)), y
     return jax.jit(lambda start: jax.lax.scan(step, start, jnp.arange(steps))[1])(start)
 
 
@@ -135,7 +137,7 @@ def test_where_nothing_is_gained_the_averages_ask_for_half_the_step(direction):
     direction, so that the step size is multiplied by the learning rate."""
     rule = HindsightRescaling(0.5, max_change=1e-9, first=0.5, window=0.5)
     values = jnp.geomspace(0.5, 2.0, 300)
-    step_sizes, _, ratios = _run(direction, rule, values, 1000, spread=0.4)
+    step_sizes, *_, ratios = _run(direction, rule, values, 1000, spread=0.4)
     np.testing.assert_allclose(ratios[-1] / step_sizes[-1], 0.5, atol=0.03)
 
 
@@ -144,7 +146,7 @@ def test_it_anneals_at_the_best_rate():
     r"""With one eigenvalue and $\ell = 1/2$ the step size follows $1 / (\lambda k)$, and
     the variance $1 / (\lambda^2 k)$ that no unbiased method improves on."""
     rule = HindsightRescaling(0.5, window=0.1, first=0.1)
-    step_sizes, squares, _ = _run(SGD(), rule, jnp.ones(20_000), 400, spread=0.3)
+    step_sizes, squares, *_ = _run(SGD(), rule, jnp.ones(20_000), 400, spread=0.3)
     late = np.arange(200, 400)
     assert 0.8 < np.median(late * step_sizes[200:]) < 1.6
     assert 0.9 < np.median(late * squares[200:]) < 1.2
@@ -157,9 +159,25 @@ def test_at_rest_it_anneals_as_a_power_of_the_steps(direction, rate):
     steps. What the loss gains meanwhile holds the step up a little."""
     rule = HindsightRescaling(rate, first=0.5)
     values = jnp.geomspace(0.5, 2.0, 5000)
-    step_sizes, _, _ = _run(direction, rule, values, 4000, spread=0.4)
+    step_sizes, *_ = _run(direction, rule, values, 4000, spread=0.4)
     fallen = np.log(step_sizes[-1] / step_sizes[400]) / np.log(10)
     np.testing.assert_allclose(fallen, rate - 1, atol=0.08)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.5, 0.65, 0.8])
+def test_the_average_of_the_parameters_needs_no_best_rate(rate):
+    r"""As Polyak and Juditsky have it for given steps: whatever $\ell < 1$, the average over
+    the fraction $c$ of the steps is $1 / (c (2 - c))$ times as far from the minimum as the
+    minimiser of all $k$ losses, whose excess loss is $1 / (2 \lambda k)$ in each eigenvector.
+    The last point is far worse."""
+    values, steps = jnp.geomspace(0.5, 1.0, 2000), 4000
+    rule = HindsightRescaling(rate, first=0.5)
+    _, squares, excess, _ = _run(Momentum(), rule, values, steps, spread=0.4)
+    best = jnp.mean(1 / values) / steps
+    theory = 1 / (0.1 * (2 - 0.1))
+    assert 0.85 * theory < excess[-1] / best < 1.02 * theory
+    assert squares[-1] > 8 * excess[-1]
 
 
 @pytest.mark.parametrize(
