@@ -1,7 +1,7 @@
 """One number for many runs."""
 
 import numpy as np
-import scipy.stats
+import scipy
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.stats
+import scipy
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.stats
+import scipy
 import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike

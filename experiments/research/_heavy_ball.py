@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal, TypeAlias
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 
 Along: TypeAlias = Literal["direction", "fresh"]

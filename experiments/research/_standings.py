@@ -1,7 +1,7 @@
 """Final losses, ranks and costs of strategies on a setting, and their table."""
 
 import numpy as np
-import scipy.stats
+import scipy
 import xarray as xr
 from jaxtyping import Float
 
