@@ -93,10 +93,35 @@ def check_runs(direction, rule, dtype, starts, y, record, aux):
         assert (np.diff(record.loss) <= 1e-2 * record.loss[:, :1]).all()
 
 
+def in_lanes(direction, rule, dtype):
+    """The starts at once, twice; what holds of them."""
+    run = runner(direction, rule, quadratic, STEPS)
+    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
+    vmapped = jax.jit(jax.vmap(run, in_axes=(0, None)))
+    lanes = vmapped(starts, scales)
+    check_same(vmapped(starts, scales), lanes)
+    assert run.traces == 1
+    check_runs(direction, rule, dtype, starts, *lanes)
+
+
 FEW_PAIRS = covering("float32", "float64")
 
 
-@pytest.mark.parametrize("direction, rule, dtype", FEW_PAIRS, indirect=["dtype"])
+@pytest.mark.parametrize(
+    "direction, rule, dtype",
+    [row for row in FEW_PAIRS if row[-1] == "float32"],
+    indirect=["dtype"],
+)
+def test_lanes(direction, rule, dtype):
+    """Each direction and each line search; float32 one by one is on the other problems."""
+    in_lanes(direction, rule, dtype)
+
+
+@pytest.mark.parametrize(
+    "direction, rule, dtype",
+    [marked(row, row[-1] == "float64") for row in FEW_PAIRS],
+    indirect=["dtype"],
+)
 def test_lanes_are_as_one_by_one(direction, rule, dtype):
     """Each direction and each line search, with several of the others."""
     run = runner(direction, rule, quadratic, STEPS)
@@ -125,13 +150,7 @@ def test_lanes_are_as_one_by_one(direction, rule, dtype):
 )
 def test_every_other_pair(direction, rule, dtype):
     """In lanes: that these are as one by one is a matter of each strategy, not of pairs."""
-    run = runner(direction, rule, quadratic, STEPS)
-    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
-    vmapped = jax.jit(jax.vmap(run, in_axes=(0, None)))
-    lanes = vmapped(starts, scales)
-    check_same(vmapped(starts, scales), lanes)
-    assert run.traces == 1
-    check_runs(direction, rule, dtype, starts, *lanes)
+    in_lanes(direction, rule, dtype)
 
 
 def rosenbrock(y, args):
