@@ -80,7 +80,7 @@ class SubsampledCurvature(AbstractCurvatureMethod):
         size = max(1, math.ceil(self.fraction * size))
         part = jtu.tree_map(lambda x: x[:size], examples)
         try:
-            return eqx.tree_at(self.batch, args, part, is_leaf=lambda x: x is None)
+            return eqx.tree_at(self.batch, args, part)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(
                 "batch must pick parts of the loss's args unchanged, without computing or "

@@ -52,7 +52,7 @@ class NonlinearCG(curvopt.AbstractDirection):
         slope = -squared + beta * curvopt.tree_dot(grad, state.direction)
         # An overflow restarts as well.
         usable = jnp.isfinite(slope) & jnp.isfinite(beta)
-        keep = usable & (slope < 0) & ~(far & (squared > 0) & jnp.isfinite(self.restart))
+        keep = usable & (slope < 0) & ~(far & (squared > 0))
         direction = jax.tree.map(
             lambda g, u: -g + jnp.where(keep, beta * u, 0).astype(g.dtype),
             grad,
