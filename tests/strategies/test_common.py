@@ -93,15 +93,25 @@ def check_runs(direction, rule, dtype, starts, y, record, aux):
         assert (np.diff(record.loss) <= 1e-2 * record.loss[:, :1]).all()
 
 
-def in_lanes(direction, rule, dtype):
-    """The starts at once, twice; what holds of them."""
+def started(direction, rule, dtype):
+    """A run of a pair, to be jitted, and its arguments for three starts."""
     run = runner(direction, rule, quadratic, STEPS)
-    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
+    return run, (parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype))
+
+
+def one_by_one(run, starts, scales):
+    one = lambda k: run(jax.tree.map(lambda x: x[k], starts), scales)
+    runs = [one(k) for k in range(3)]
+    # The same input gives the same output.
+    check_same(one(0), runs[0])
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)
+
+
+def in_lanes(run, starts, scales):
     vmapped = jax.jit(jax.vmap(run, in_axes=(0, None)))
-    lanes = vmapped(starts, scales)
-    check_same(vmapped(starts, scales), lanes)
-    assert run.traces == 1
-    check_runs(direction, rule, dtype, starts, *lanes)
+    runs = vmapped(starts, scales)
+    check_same(vmapped(starts, scales), runs)
+    return runs
 
 
 FEW_PAIRS = covering("float32", "float64")
@@ -113,8 +123,10 @@ FEW_PAIRS = covering("float32", "float64")
     indirect=["dtype"],
 )
 def test_lanes(direction, rule, dtype):
-    """Each direction and each line search; float32 one by one is on the other problems."""
-    in_lanes(direction, rule, dtype)
+    """Each direction and each line search. One by one in float32: on the other problems."""
+    run, args = started(direction, rule, dtype)
+    check_runs(direction, rule, dtype, args[0], *in_lanes(run, *args))
+    assert run.traces == 1
 
 
 @pytest.mark.parametrize(
@@ -124,18 +136,12 @@ def test_lanes(direction, rule, dtype):
 )
 def test_lanes_are_as_one_by_one(direction, rule, dtype):
     """Each direction and each line search, with several of the others."""
-    run = runner(direction, rule, quadratic, STEPS)
-    starts, scales = parameters(dtype), jnp.array([1.0, 4.0, 10.0], dtype)
+    run, args = started(direction, rule, dtype)
     jitted = jax.jit(run)
-    vmapped = jax.jit(jax.vmap(jitted, in_axes=(0, None)))
-    one = lambda k: jitted(jax.tree.map(lambda x: x[k], starts), scales)
-    looped = [one(k) for k in range(3)]
-    # The same input gives the same output, and nothing is traced twice.
-    check_same(one(0), looped[0])
-    _, lanes, _ = vmapped(starts, scales)
+    y, record, aux = one_by_one(jitted, *args)
+    _, lanes, _ = in_lanes(jitted, *args)
     assert run.traces == 1
-    y, record, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *looped)
-    check_runs(direction, rule, dtype, starts, y, record, aux)
+    check_runs(direction, rule, dtype, args[0], y, record, aux)
 
     # vmapped equals looped, seed by seed: step sizes of the start of the run, for in the
     # end rounding decides, and half precision rounds coarsely.
@@ -149,8 +155,10 @@ def test_lanes_are_as_one_by_one(direction, rule, dtype):
     "direction, rule, dtype", other_pairs("float32", "float64"), indirect=["dtype"]
 )
 def test_every_other_pair(direction, rule, dtype):
-    """In lanes: that these are as one by one is a matter of each strategy, not of pairs."""
-    in_lanes(direction, rule, dtype)
+    """One by one: that lanes are as these is a matter of each strategy, not of pairs."""
+    run, args = started(direction, rule, dtype)
+    check_runs(direction, rule, dtype, args[0], *one_by_one(jax.jit(run), *args))
+    assert run.traces == 1
 
 
 def rosenbrock(y, args):
