@@ -279,9 +279,10 @@ def test_a_search_that_ends_at_a_gradient_hands_it_on():
     def step_of(rule):
         solver = curvopt.LineSearchMinimiser(SGD(), rule)
         value = jax.ShapeDtypeStruct((), jnp.float32)
-        state = solver.init(fn, y, matrix, {}, value, None, frozenset())
+        init = lambda y, args: solver.init(fn, y, args, {}, value, None, frozenset())
+        state = eqx.filter_jit(init)(y, matrix)
         step = lambda y, state, args: solver.step(fn, y, args, {}, state, frozenset())
-        new_y, new, _ = step(y, state, matrix)
+        new_y, new, _ = eqx.filter_jit(step)(y, state, matrix)
         return flops(step, y, state, matrix) / gradient, new_y, new
 
     # XLA counts the body of a loop once.
