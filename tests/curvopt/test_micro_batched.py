@@ -43,8 +43,8 @@ def test_the_large_batch(name, x64):
     """Value, gradient and metrics, and the curvature against the dense Hessian (that of
     the large batch for Gauss-Newton, which is another one)."""
     problem, method = supervised(depth=1), METHODS[name]
-    y, state = problem.init(jr.key(2))
-    args = problem.batch(jr.key(3), jnp.array(0)), state, jr.key(4)
+    y, state = eqx.filter_jit(problem.init)(jr.key(2))
+    args = eqx.filter_jit(problem.batch)(jr.key(3), jnp.array(0)), state, jr.key(4)
     flat, unravel = jax.flatten_util.ravel_pytree(y)
     u = jr.normal(jr.key(5), flat.shape, jnp.float64)
 

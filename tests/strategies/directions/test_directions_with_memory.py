@@ -233,12 +233,17 @@ class TestBFGS:
         matrix, y = spd(5), jr.normal(jr.key(1), (5,))
         direction = BFGS()
         state = direction.init(y, key=jr.key(0))
-        for _ in range(6):
+
+        @jax.jit
+        def advance(y, state):
             model = curvopt.quadratic_model(bowl, y, matrix, has_aux=True)
             descent, state = direction.step(model, y, state)
             t = -model.slope(descent.u) / model.curvature(descent.u)
-            y = y + t * descent.u
-        np.testing.assert_allclose(state.inverse @ matrix, jnp.eye(5), atol=1e-5)
+            return y + t * descent.u, state
+
+        for _ in range(6):
+            y, state = advance(y, state)
+        np.testing.assert_allclose(state.inverse @ matrix, np.eye(5), atol=1e-5)
 
 
 MIXED = {"a": jnp.array([1.0, -0.5]), "b": jnp.array([[0.3]])}
