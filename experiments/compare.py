@@ -20,6 +20,7 @@ from ._catalogue import (
     problem_named,
     TUNED,
 )
+from ._compilation import keep_programs
 from ._experiment import Experiment, Strategy, Tuned
 from ._folder import ResultsFolder
 from ._names import UsageError
@@ -88,6 +89,9 @@ class Compare:
 
     overwrite: bool = False
     """Delete the runs in the output folder and start again."""
+
+    cache: bool = True
+    """Keep compiled programs in the user's cache folder, and take them from there."""
 
 
 def _learning_rates(rates: str) -> Callable[[Direction], list[float]]:
@@ -184,6 +188,7 @@ def compare(config: Compare) -> None:
 
     `UsageError` or `DataError`, before anything is compiled.
     """
+    keep_programs(config.cache)
     experiment = _experiment(config)
     experiment.run(config.out, overwrite=config.overwrite)
     publish(load_results(config.out), ResultsFolder(config.out))

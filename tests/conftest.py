@@ -8,8 +8,13 @@ import typing
 from quick_compile import ENVIRONMENT
 
 
-# What is set already stays: `JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do.
-os.environ.update(ENVIRONMENT | {"MPLBACKEND": "agg"} | os.environ)
+# Commands leave the user's cache of programs alone. What is set already stays:
+# `JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do.
+os.environ.update(
+    ENVIRONMENT
+    | {"MPLBACKEND": "agg", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    | os.environ
+)
 
 import jax
 import jaxtyping._typeguard

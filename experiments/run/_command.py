@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from .._compilation import keep_programs
 from .._folder import ResultsFolder
 from .._results import load_results
 from ..report import publish
@@ -36,6 +37,9 @@ class Run:
     overwrite: bool = False
     """Delete the runs in the output folder and start again."""
 
+    cache: bool = True
+    """Keep compiled programs in the user's cache folder, and take them from there."""
+
 
 def run(config: Run) -> None:
     """Run the study of a file, write the report and print the table.
@@ -45,6 +49,7 @@ def run(config: Run) -> None:
     `ValueError` or `DataError`, before anything is compiled. [`curvopt.StudyError`][] if
     the folder holds another study.
     """
+    keep_programs(config.cache)
     study, text = read_study(config.file)
     experiment = experiment_of(study, text, config.file.stem, config.data_dir)
     out = config.out or Path("results") / config.file.stem
