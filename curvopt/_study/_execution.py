@@ -4,14 +4,15 @@ measurement."""
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import psutil
 
 from .._checks import check_choice, check_count, check_instance
-from ._program import Programs
+from ._program import Program, Programs
 from ._sharding import Sharding
 from ._steps import Loop
 
@@ -149,14 +150,16 @@ class Choice:
 _USABLE = 0.8
 
 
-# Seconds. A measurement compiles one or two more programs: it pays in longer runs.
-_WORTH_MEASURING = 20.0
+# The share of a run's time that measuring may take.
+_SHARE = 0.05
 # How many programs are compiled to find how many lanes fit. Memory is nearly linear in the
 # number of lanes, so a few interpolations are enough.
 _TRIALS = 4
 # How long a program is measured, and the factor on time by which a rival must win.
 _MEASURE_SECONDS = 0.5
 _MARGIN = 0.97
+# The factor between the numbers of lanes at once that are tried.
+_WIDER = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +281,16 @@ class _Room:
             loop, width if width == share else _even(self.lanes, width), workers
         )
 
+    def fits(self, loop: Loop, width: int, workers: int) -> bool:
+        """Whether so many lanes at once fit into memory."""
+        return not self.programs(loop, width).bytes > self.budget / workers
+
+    def alone(self, way: Candidate) -> Candidate:
+        """A single group: as wide as the groups, or of all lanes if they were in these."""
+        if self.execution.lanes_at_once or way.width * way.workers < self.lanes:
+            return dataclasses.replace(way, workers=1)
+        return self.way(way.loop, 1, vmapped=way.width > 1)
+
 
 def choose(
     execution: Execution,
@@ -326,13 +339,13 @@ def choose(
         reason = f"as many as {budget / 1e6:,.3g} MB hold"
     # Measure only if something is left to choose.
     free = None in (execution.loop, execution.lanes_at_once, execution.workers)
-    pays = lambda: _expected(best, programs, each, steps) > _WORTH_MEASURING
     if execution.measure is None:
-        measure = cpu and free and pays()
+        measure = cpu and free and _pays(best, programs, each, steps)
     else:
         measure = execution.measure and free
     if measure:
-        best, reason = _measured(room, best, slow)
+        share = math.inf if execution.measure else _SHARE
+        best, reason = _measured(room, _Trials(room, best, steps, share), slow)
     if execution.sharding is not None:
         reason = (
             f"each over {len(devices) // execution.lanes_side_by_side} devices; {reason}"
@@ -349,34 +362,92 @@ def choose(
     )
 
 
-def _expected(way: Candidate, programs: Programs, lanes: int, steps: int) -> float:
-    """An estimate of how long all steps of all lanes take; measured, if it may be long."""
+def _cost(program: Program) -> float:
+    """The seconds to compile and to measure a rival of a program, about."""
+    return program.compile_seconds + 3 * _MEASURE_SECONDS
+
+
+def _pays(way: Candidate, programs: Programs, lanes: int, steps: int) -> bool:
+    """Whether the run is so long that there is time to measure a rival."""
     program = programs(way.loop, way.width)
+    worth = _cost(program) / _SHARE
     repeated = steps * math.ceil(lanes / (way.width * way.workers))
-    at_most = program.seconds_at_most * repeated
-    if at_most < _WORTH_MEASURING:
-        return at_most
+    if program.seconds_at_most * repeated < worth:
+        return False
     programs.time(program, way.workers, 1)  # warm up: the first call is slower
-    return programs.time(program, way.workers, 1) * repeated
+    return programs.time(program, way.workers, 1) * repeated > worth
 
 
-def _measured(room: _Room, default: Candidate, slow: bool) -> tuple[Candidate, str]:
-    """The fastest of a few candidates: one lane or all at once, then the other loop, then
-    without groups side by side."""
-    given, times = room.execution, {}
+class _Trials:
+    """Candidates that are measured, for as long as that pays.
 
-    def better(best: Candidate, rival: Candidate) -> Candidate:
-        for way in (best, rival):
-            if way not in times:
-                times[way] = _seconds_of_a_step(way, room.programs)
-        return rival if times[rival] < _MARGIN * times[best] else best
+    **Arguments:**
 
-    best, workers = default, default.workers
-    if given.lanes_at_once is None and room.lanes > 1:
-        best = better(best, room.way(best.loop, workers, vmapped=slow))
+    - `room`: the candidates that fit into memory.
+    - `default`: the first candidate.
+    - `steps`: how many steps each lane makes.
+    - `share`: the share of the run's time that measuring may take.
+
+    **Attributes:**
+
+    - `best`: the fastest candidate so far.
+    - `times`: the seconds for a step of a lane, with those of places that stay empty.
+    """
+
+    def __init__(self, room: _Room, default: Candidate, steps: int, share: float):
+        self._room, self._lane_steps, self._share = room, room.lanes * steps, share
+        self._began = time.perf_counter()
+        self.best, self.times = default, {default: self._seconds(default)}
+
+    def _seconds(self, way: Candidate) -> float:
+        together, lanes = way.width * way.workers, self._room.lanes
+        places = math.ceil(lanes / together) * together
+        return places / lanes * _seconds_of_a_step(way, self._room.programs)
+
+    @property
+    def _pays(self) -> bool:
+        """Whether another candidate may be measured."""
+        program = self._room.programs(self.best.loop, self.best.width)
+        spent = time.perf_counter() - self._began
+        run = self.times[self.best] * self._lane_steps
+        return spent + _cost(program) <= self._share * run
+
+    def __call__(self, way: Candidate) -> float:
+        """The seconds of a candidate; nan if it does not pay to measure it."""
+        if way not in self.times:
+            if not self._pays:
+                return math.nan
+            self.times[way] = self._seconds(way)
+            if self.times[way] < _MARGIN * self.times[self.best]:
+                self.best = way
+        return self.times[way]
+
+
+def _widths(most: int) -> Iterator[int]:
+    """How many lanes at once are tried: one, some, and at last `most`."""
+    width = 1
+    while width < most:
+        yield width
+        width *= _WIDER
+    yield most
+
+
+def _measured(room: _Room, trials: _Trials, slow: bool) -> tuple[Candidate, str]:
+    """The fastest of a few candidates: more and more lanes at once while that is faster,
+    then the other loop, then without groups side by side."""
+    given, (loop, most, workers) = room.execution, dataclasses.astuple(trials.best)
+    if given.lanes_at_once is None:
+        before, most = math.inf, math.ceil(room.lanes / workers) if slow else most
+        for width in _widths(most):
+            if not room.fits(loop, width, workers):
+                break
+            now = trials(Candidate(loop, width, workers))
+            if not now < before:
+                break
+            before = now
     if given.loop is None and not slow:
-        best = better(best, Candidate("dispatch", best.width, workers))
+        trials(Candidate("dispatch", trials.best.width, workers))
     if given.workers is None and workers > 1:
-        best = better(best, room.way(best.loop, 1, vmapped=best.width > 1))
-    found = ", ".join(f"{k} {t * 1e3:.3g} ms" for k, t in times.items())
-    return best, f"measured, a step of a lane: {found or 'nothing to choose'}"
+        trials(room.alone(trials.best))
+    found = ", ".join(f"{way} {t * 1e3:.3g} ms" for way, t in trials.times.items())
+    return trials.best, f"measured, a step of a lane: {found}"

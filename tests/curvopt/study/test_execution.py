@@ -135,7 +135,7 @@ class FakeProgram:
         self.seconds = seconds.get((loop, width), 9.0)
         self.longest = 100
         self.bytes = self.evaluation_bytes = width
-        self.seconds_at_most = math.nan
+        self.seconds_at_most, self.compile_seconds = math.nan, 0.0
 
 
 class FakePrograms:
@@ -180,6 +180,12 @@ SLOW_TOGETHER = {("scan", 4): 0.8, ("scan", 8): 0.9}
             {"loop": "scan", "lanes_at_once": 2, "workers": 3},
             ("scan", 2, 3),
         ),
+        # More and more lanes at once, for as long as that is faster.
+        (
+            {("scan", 2): 0.2, ("scan", 1): 0.4, ("scan", 8): 0.01},
+            {"workers": 1, "loop": "scan"},
+            ("scan", 8, 1),
+        ),
         # Short runs are not measured.
         ({("scan", 4): 0.0001, ("scan", 1): 0.00001}, {}, ("scan", 4, 2)),
         # Fewer side by side where two lanes do not fit.
@@ -202,8 +208,53 @@ def test_the_fastest_is_chosen_by_measurement(
     assert (choice.loop, choice.lanes_at_once, choice.workers) == expected
 
 
+@pytest.mark.parametrize(
+    "lane, expected",
+    [
+        # The best is between one lane and all, and what is far from it is not tried.
+        (lambda width: 1 + 4 / width + width / 8, (4, [1, 4, 16, 500])),
+        # More are always better: an empty place is paid for.
+        (lambda width: 1 / width, (500, [1, 4, 16, 64, 256, 500])),
+        (lambda width: width, (1, [1, 4, 500])),
+    ],
+)
+def test_widths_between_one_and_all(lane, expected, unchecked):
+    seconds = {("scan", n): n * lane(n) for n in (1, 4, 16, 64, 256, 500)}
+    programs, tried = FakePrograms(seconds), []
+    programs.time = lambda program, workers, steps: (
+        tried.append(program.layout.width) or program.seconds * steps
+    )
+    choice = choose(
+        curvopt.Execution(loop="scan", workers=1),
+        programs,
+        lanes=500,
+        steps=10_000,
+        convolutions=False,
+    )
+    assert (choice.lanes_at_once, sorted(set(tried))) == expected
+
+
+def test_measuring_takes_its_share_of_the_run(unchecked, monkeypatch):
+    """Guards against a measurement that costs more than it can gain."""
+    now, seconds = [0.0], {("scan", n): 1.0 for n in (1, 4, 16, 64, 100)}
+    programs = FakePrograms(seconds)
+
+    def took(program, workers, steps):
+        now[0] += program.seconds * steps
+        return program.seconds * steps
+
+    programs.time = took
+    monkeypatch.setattr(_execution.time, "perf_counter", lambda: now[0])
+    for steps, measured in ((10, False), (200, True), (400, True)):
+        now[0] = 0.0
+        how = curvopt.Execution(loop="scan", workers=1)
+        reason = choose(how, programs, lanes=100, steps=steps, convolutions=False).reason
+        assert reason.startswith("measured") == measured
+        assert now[0] <= 2 + 0.05 * steps
+
+
 def test_a_measurement_is_recorded_and_changes_no_number(regression, together, monkeypatch):
-    monkeypatch.setattr(_execution, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(_execution, "_SHARE", math.inf)
     monkeypatch.setattr(_execution, "_MEASURE_SECONDS", 0.0)
     data = study(regression, ["rescaled"])
     (choice,) = chosen(data)
