@@ -19,6 +19,7 @@ from ._host import check_others, Interrupt, Interrupted, Progress, side_by_side
 from ._lane import Lane, to_host
 from ._program import Program
 from ._records import blank, Records, Rows
+from ._turns import Turns
 
 
 # The target length of a chunk of steps, in seconds: progress is shown, and signals are
@@ -119,8 +120,10 @@ class _Group:
     """Lanes that run at once, from their present step to the last one. A lane that ends
     earlier is saved and left out of the records; the program goes on computing it."""
 
-    def __init__(self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock):
-        self._work, self._runs, self._clock = work, runs, clock
+    def __init__(
+        self, work: Work, runs: Int[np.ndarray, " n"], clock: _Clock, turns: Turns
+    ):
+        self._work, self._runs, self._clock, self._turns = work, runs, clock, turns
         self._at = np.arange(len(runs))  # the places of the runs' lanes
         self.step = self._saved_at = int(work.records.made[runs[0]])
         # At step 0 nothing was saved: the lanes start from their seeds.
@@ -133,7 +136,8 @@ class _Group:
 
     def _evaluate(self) -> None:
         work = self._work
-        metrics = work.program.evaluate(self.lanes, work.choice.evaluate_at_once)
+        with self._turns.evaluation():
+            metrics = work.program.evaluate(self.lanes, work.choice.evaluate_at_once)
         row = {k: np.asarray(x)[self._at] for k, x in metrics.items()}
         work.records.put_evaluation(self._runs, self.step, row)
         if work.watch is not None:
@@ -210,12 +214,13 @@ class _Group:
 
         [`Interrupted`][] after an interruption, once everything is saved.
         """
-        try:
-            with self._feed or contextlib.nullcontext():
-                self._go(progress, interrupt)
-        except BaseException:
-            interrupt.asked = True
-            raise
+        with self._turns.group():
+            try:
+                with self._feed or contextlib.nullcontext():
+                    self._go(progress, interrupt)
+            except BaseException:
+                interrupt.asked = True
+                raise
 
     def _go(self, progress: Progress, interrupt: Interrupt) -> None:
         records, saver = self._work.records, self._work.saver
@@ -274,9 +279,9 @@ def run(work: Work, seconds: float, progress: Progress, interrupt: Interrupt) ->
         work.program.compile(work.choice.evaluate_at_once)
     workers = work.choice.workers
     for wave in (own[k : k + workers] for k in range(0, len(own), workers)):
-        clock = _Clock(seconds)
+        clock, turns = _Clock(seconds), Turns(len(wave))
         # Made here, not in the threads, because jax's settings are per thread.
-        going = [_Group(work, runs, clock) for runs in wave]
+        going = [_Group(work, runs, clock, turns) for runs in wave]
         tasks: list[Any] = [partial(g.finish, progress, interrupt) for g in going]
         side_by_side(tasks)
         seconds = clock.seconds
