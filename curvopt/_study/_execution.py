@@ -36,8 +36,8 @@ class Execution:
     - `workers`: how many groups of lanes run side by side, each in its own thread. XLA on
         CPU runs small programs on one core, so the default on a single CPU device is one
         worker per core.
-    - `measure`: whether to measure the candidates; by default only on CPU, for runs that
-        are expected to take long.
+    - `measure`: whether to measure a few candidates, however long that takes; by default
+        only on CPU, and for at most 5 % of the time that the run is expected to take.
     - `chunk`: the most steps between two updates of the progress bar. It does not change
         the results.
     - `memory`: how many bytes of each device's memory the lanes may use.
