@@ -53,6 +53,11 @@ from ._models import (
     LinenModel as LinenModel,
     NNXModel as NNXModel,
 )
+from ._partition import (
+    array_labels as array_labels,
+    layer_labels as layer_labels,
+    partition as partition,
+)
 from ._problem import AbstractProblem as AbstractProblem, Metrics as Metrics
 from ._solver import LineSearchMinimiser as LineSearchMinimiser, StepRecord as StepRecord
 from ._study import (

@@ -132,6 +132,11 @@ def tree_zeros(y: PyTree) -> PyTree:
     return jtu.tree_map(zeros, y)
 
 
+def tree_fill(a: PyTree, like: PyTree) -> PyTree:
+    """`a` with zeros like the leaves of `like` in place of its `None`s."""
+    return jtu.tree_map(lambda z, x: _sharding.zeros_like(z) if x is None else x, like, a)
+
+
 def tree_copy(a: PyTree) -> PyTree:
     """`a` with every array in its own buffer, so that each can be donated."""
     return jtu.tree_map(lambda x: jnp.array(x, copy=True) if eqx.is_array(x) else x, a)

@@ -1,6 +1,7 @@
 """The curvature by three sweeps, and the variants of the third sweep."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -9,12 +10,14 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .. import _sharding
+from .._tree import tree_fill
 from ._equation import AbstractSweep
 from ._model import AbstractCurvatureMethod, CurvatureReport, Loss, QuadraticModel
 from ._primitive import PrimitiveEquation
 from ._products import ProductRule, Products
-from ._rules import along_each
-from ._tape import record
+from ._rules import tangents_along
+from ._stack import along_each, fill, Stack
+from ._tape import record, Recorded
 
 
 class Curvature(AbstractSweep):
@@ -27,7 +30,9 @@ class Curvature(AbstractSweep):
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
         return equation.rule.tangent(equation.function, tuple(carried), kept, self.products)
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
         return _sharding.zeros(struct) if carried is None else carried
 
 
@@ -50,7 +55,9 @@ class SplitCurvature(AbstractSweep):
             tangents, duals, term = equation.rule.split(equation.function, dx, dual, kept)
         return list(zip(tangents, duals, strict=True)), term
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
         if carried is None:
             zeros = _sharding.zeros(struct)
             return zeros, zeros
@@ -58,18 +65,47 @@ class SplitCurvature(AbstractSweep):
 
 
 class CurvatureMatrix(AbstractSweep):
-    r"""The third sweep along $k$ vectors at once, stacked along the first axis, adding up
-    the matrix $\langle \hat z, D^2F[\dot z_i, \dot z_j] \rangle$."""
+    r"""The third sweep along several vectors at once, adding up the matrix
+    $\langle \hat z, D^2F[\dot z_i, \dot z_j] \rangle$. Each value carries a `Stack`."""
 
     products: ProductRule
     stack: tuple[int, ...] = eqx.field(static=True, kw_only=True)
 
     def through(self, equation: PrimitiveEquation, kept: PyTree, carried: list) -> Any:
-        return equation.rule.gram(equation.function, tuple(carried), kept, self.products)
+        f, how = equation.function, self.products
+        # A linear equation keeps no adjoints, nor does one whose term is left out.
+        term = equation.rule.gram(f, carried, kept, how) if kept else self.zero()
+        return tangents_along(f, carried, how), term
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
-        (size,) = self.stack
-        return jnp.stack([_sharding.zeros(struct)] * size) if carried is None else carried
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
+        return fill(carried, struct, entering)
+
+
+def matrix_along(
+    recorded: Recorded,
+    kept: list[PyTree],
+    how: ProductRule,
+    us: Sequence[PyTree[Array | None]],
+) -> Array:
+    """The curvature matrix of several vectors, by one third sweep along all of them."""
+    columns = list(zip(*map(recorded.treedef.flatten_up_to, us)))
+    if not recorded.tape.splits:
+        sweep = CurvatureMatrix(how, stack=(len(us),))
+        return recorded.sweep(sweep, kept, map(Stack.of, columns))[0]
+
+    # Duals along one vector, tangents along the other: one sweep for each pair. The rows
+    # are for the duals: with a custom backward rule H need not be symmetric.
+    def along(u: Sequence[Array], dual: Sequence[Array]) -> Scalar:
+        return recorded.sweep(SplitCurvature(how), kept, zip(u, dual))[0]
+
+    stacks = [
+        jnp.stack(tree_fill(list(column), [leaf] * len(us)))
+        for leaf, column in zip(recorded.leaves, columns)
+    ]
+    row = lambda u: along_each(lambda dual: along(u, dual), stacks)
+    return along_each(row, stacks).T
 
 
 class AdjointCurvature(AbstractCurvatureMethod):
@@ -114,25 +150,12 @@ class AdjointCurvature(AbstractCurvatureMethod):
         tape = recorded.tape
         grad, kept = recorded.gradient()
 
-        def split_along(u: Sequence[Array], dual: Sequence[Array]) -> Scalar:
-            return recorded.sweep(SplitCurvature(how), kept, zip(u, dual))[0]
-
         def curvature(u: PyTree[Array]) -> Scalar:
             leaves = jtu.tree_leaves(u)
             if tape.splits:
-                return split_along(leaves, leaves)
+                pairs = zip(leaves, leaves)
+                return recorded.sweep(SplitCurvature(how), kept, pairs)[0]
             return recorded.sweep(Curvature(how), kept, leaves)[0]
-
-        def matrix(us: Sequence[PyTree[Array]]) -> Array:
-            stacks = [jnp.stack(s) for s in zip(*map(jtu.tree_leaves, us))]
-            if not tape.splits:
-                return recorded.sweep(CurvatureMatrix(how, stack=(len(us),)), kept, stacks)[
-                    0
-                ]
-            # Duals along one vector, tangents along the other: one sweep for each pair. The
-            # rows are for the duals: with a custom backward rule H need not be symmetric.
-            row = lambda u: along_each(lambda dual: split_along(u, dual), stacks)
-            return along_each(row, stacks).T
 
         return QuadraticModel(
             value=recorded.value,
@@ -140,6 +163,6 @@ class AdjointCurvature(AbstractCurvatureMethod):
             aux=recorded.aux,
             loss=lambda y: fn(y, args)[0],
             curvature=curvature,
-            curvature_matrix=matrix,
+            curvature_matrix=partial(matrix_along, recorded, kept, how),
             report=lambda: CurvatureReport.of(tape, how),
         )

@@ -46,6 +46,8 @@ class Value(NamedTuple):
 
 # Kept in place of the residuals of an equation that the loss turned out not to depend on.
 UNREACHED = None
+# Kept where there are no adjoints: the equation passes tangents on, and adds nothing.
+NO_ADJOINTS = ()
 
 
 class AbstractEquation(eqx.Module):
@@ -60,16 +62,16 @@ class AbstractEquation(eqx.Module):
     splits: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
-    def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
+    def pullback(self, adjoint: Arrays, cut: bool) -> tuple[Sequence[Array | None], PyTree]:
         """Sweep 2: the adjoints of the inputs (`None` for zero), and the residuals for the
-        third sweep."""
+        third sweep; `cut` as for `run_backward`."""
 
     @abc.abstractmethod
     def advance(
         self, sweep: "AbstractSweep", kept: PyTree, carried: list[PyTree]
     ) -> tuple[list[PyTree], Any]:
-        """Sweep 3: what the outputs carry, given what the inputs carry, and what this step
-        adds to the total."""
+        """Sweep 3: what the outputs carry, given what the inputs carry (`None` for zero,
+        but not for all), and what this step adds to the total."""
 
     @abc.abstractmethod
     def report(self, how: Any) -> list[EquationReport]:
@@ -78,7 +80,8 @@ class AbstractEquation(eqx.Module):
 
 class AbstractSweep(eqx.Module):
     """A forward sweep over a tape: it carries something along with each value, and adds up
-    a total. Steps with a body (`scan`, `remat`) run it inside."""
+    a total. Steps with a body (`scan`, `remat`) run it inside. A value that carries `None`
+    does not move: it is a constant for the equations that use it."""
 
     # The leading axes of what is carried: `(k,)` for k vectors at once, `()` for one.
     stack: eqx.AbstractVar[tuple[int, ...]]
@@ -88,9 +91,12 @@ class AbstractSweep(eqx.Module):
         """One primitive equation: what its outputs carry, and what it adds."""
 
     @abc.abstractmethod
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
         """What a value carries, with explicit zeros for symbolic ones (all of it, if
-        `carried` is `None`), because the carry of a loop has a fixed structure."""
+        `carried` is `None`), because the carry of a loop has a fixed structure. `entering`
+        is all that enters the loop."""
 
     def zero(self) -> Array:
         """The total of no equations: a number, or one for each pair of vectors."""
@@ -107,12 +113,11 @@ class AbstractSweep(eqx.Module):
         total."""
         total = self.zero()
         for equation, own in zip(equations, kept, strict=True):
-            if own is UNREACHED:
-                # The loss does not depend on it, so zeros are as good as its tangents.
-                for number, s in zip(equation.outputs, equation.structs):
-                    carried[number] = self.instantiate(None, s)
-                continue
             inputs = [carried[number] for number in equation.inputs]
+            # If the loss does not depend on it, zeros are as good as its tangents.
+            if own is UNREACHED or all(item is None for item in inputs):
+                carried.update(dict.fromkeys(equation.outputs))
+                continue
             outputs, term = equation.advance(self, own, inputs)
             carried.update(zip(equation.outputs, outputs, strict=True))
             total = _sharding.add_parts(total, term)
@@ -120,9 +125,14 @@ class AbstractSweep(eqx.Module):
 
 
 def run_backward(
-    equations: list[AbstractEquation], adjoints: dict[int, Array]
+    equations: list[AbstractEquation], adjoints: dict[int, Array], cut: bool
 ) -> list[PyTree]:
     """Sweep 2: fill `adjoints`, by number, from those of the outputs.
+
+    **Arguments:**
+
+    - `cut`: whether to go back to the model's tagged output only, for the Gauss-Newton
+        curvature. Tangents still pass through what comes before it.
 
     **Returns:**
 
@@ -131,13 +141,13 @@ def run_backward(
     kept: list[PyTree] = []
     for equation in reversed(equations):
         if not any(number in adjoints for number in equation.outputs):
-            kept.append(UNREACHED)
+            kept.append(NO_ADJOINTS if cut else UNREACHED)
             continue
         adjoint = tuple(
             adjoints[number] if number in adjoints else _sharding.zeros(s)
             for number, s in zip(equation.outputs, equation.structs)
         )
-        parts, own = equation.pullback(adjoint)
+        parts, own = equation.pullback(adjoint, cut)
         kept.append(own)
         accumulate(adjoints, equation.inputs, parts)
     return kept[::-1]

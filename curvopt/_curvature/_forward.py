@@ -1,5 +1,6 @@
 """The curvature by second-order forward mode, and the sweeps that carry its tangents."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from jaxtyping import Array, PyTree, Scalar
 
 from .. import _sharding
 from .._tree import at_least_float32
+from ._adjoint import matrix_along
 from ._equation import AbstractSweep
 from ._model import (
     AbstractCurvatureMethod,
@@ -34,7 +36,9 @@ class FirstOrder(AbstractSweep):
         tangents = jax.jvp(fn, equation.function.primals, tuple(carried))[1]
         return list(tangents), self.zero()
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
         return _sharding.zeros(struct) if carried is None else carried
 
 
@@ -50,19 +54,27 @@ class SecondOrder(AbstractSweep):
         first, second = equation.rule.second(equation.function, dx, ddx, self.products)
         return list(zip(first, second, strict=True)), self.zero()
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
         zeros = lambda x: _sharding.zeros(struct) if x is None else x
         first, second = (None, None) if carried is None else carried
         return zeros(first), zeros(second)
 
 
 def forward_model(
-    fn: ClosedLoss, recorded: Recorded, sweep: AbstractSweep, how: ProductRule
+    fn: ClosedLoss,
+    recorded: Recorded,
+    sweep: AbstractSweep,
+    how: ProductRule,
+    cut: bool = False,
 ) -> QuadraticModel:
     r"""A model whose curvature is the $\ddot z$ of the loss after a sweep of tangents
-    $(\dot z, \ddot z)$."""
+    $(\dot z, \ddot z)$; `cut` as for `run_backward`."""
     # If the gradient is never read, `jit` removes this sweep as dead code.
-    grad, _ = recorded.gradient()
+    grad, kept = recorded.gradient()
+    if cut:
+        _, kept = recorded.gradient(cut=True)
     zero = jnp.zeros((), jnp.float32)
 
     def slope(u: PyTree[Array]) -> Scalar:
@@ -84,6 +96,10 @@ def forward_model(
         loss=lambda y: fn(y)[0],
         slope=slope,
         curvature=curvature,
+        # By adjoints: second tangents would be one for each pair of vectors.
+        curvature_matrix=None
+        if recorded.tape.splits
+        else partial(matrix_along, recorded, kept, how),
         report=lambda: CurvatureReport.of(recorded.tape, how),
     )
 

@@ -89,8 +89,10 @@ class _CutAtOutput(AbstractSweep):
             outputs = [(first, None) for first, _ in outputs]
         return outputs, term
 
-    def instantiate(self, carried: PyTree, struct: _sharding.Struct) -> PyTree:
-        return self.inner.instantiate(carried, struct)
+    def instantiate(
+        self, carried: PyTree, struct: _sharding.Struct, entering: list[PyTree]
+    ) -> PyTree:
+        return self.inner.instantiate(carried, struct, entering)
 
 
 class GaussNewtonCurvature(AbstractCurvatureMethod):
@@ -131,7 +133,7 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
         how = ProductRule(self.products, self.product_dtype)
         closed = lambda y: fn(y, args)
         sweep = _CutAtOutput(SecondOrder(how))
-        model = forward_model(closed, record(closed, y), sweep, how)
+        model = forward_model(closed, record(closed, y), sweep, how, cut=True)
         # The report also has the equations inside scans and checkpoints.
         if not any(line.primitive == "tag_output" for line in model.report().equations):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import abc
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, PyTree, Scalar, ScalarLike
 from .. import _sharding
 from .._checks import check_direction
 from .._declared import Declared
-from .._tree import promotion, tree_cast, tree_dot
+from .._tree import promotion, tree_cast, tree_dot, tree_fill
 from ._equation import EquationReport
 from ._refs import check_refs_of_scans
 
@@ -123,7 +124,8 @@ class QuadraticModel(eqx.Module):
         - `loss_and_gradient`: `loss_and_gradient(y)`, as the method of that name. `None`:
             by reverse mode of `loss`.
         - `slope`: `slope(u)`. `None`: the inner product with the gradient.
-        - `curvature_matrix`: `curvature_matrix(us)`. `None`: by the curvature along sums,
+        - `curvature_matrix`: `curvature_matrix(us)`, of such vectors, in which a leaf of
+            zeros may be `None`. `None`: by the curvature along sums,
             $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$.
         - `product`: `product(u)`, $H u$. `None`: half the gradient of the curvature.
         - `report`: `report()`, for a method that goes through the loss equation by
@@ -141,7 +143,9 @@ class QuadraticModel(eqx.Module):
         self._slope = partial(tree_dot, grad) if slope is None else slope
         self._curvature = curvature
         self._curvature_matrix = (
-            partial(_polarised, curvature) if curvature_matrix is None else curvature_matrix
+            partial(_polarised, curvature, grad)
+            if curvature_matrix is None
+            else curvature_matrix
         )
         self._product = partial(_half_gradient, curvature) if product is None else product
         self._report = CurvatureReport if report is None else report
@@ -213,7 +217,8 @@ class QuadraticModel(eqx.Module):
 
         **Arguments:**
 
-        - `u`: a vector with the structure and shapes of `y`, in any floating dtypes.
+        - `u`: a vector with the structure and shapes of `y`, in any floating dtypes. A leaf
+            may be `None`, for zero, as in what [`curvopt.partition`][] returns.
 
         **Returns:**
 
@@ -258,10 +263,21 @@ class QuadraticModel(eqx.Module):
     def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
         r"""The curvature matrix of several vectors, $K_{ij} = \langle u_i, H u_j \rangle$.
 
-        [`curvopt.AdjointCurvature`][] computes it by one tangent sweep for each vector, all
-        at once, and [`curvopt.HvpCurvature`][] by one Hessian-vector product for each. The
-        other methods evaluate the curvature along $u_i$ and $u_i + u_j$,
-        $k (k + 1) / 2$ times.
+        [`curvopt.AdjointCurvature`][] and [`curvopt.ForwardCurvature`][] compute it by one
+        tangent sweep along all vectors at once, and [`curvopt.HvpCurvature`][] by a
+        Hessian-vector product for each. The other methods evaluate the curvature along
+        $u_i$ and $u_i + u_j$, $k (k + 1) / 2$ times.
+
+        The sweep leaves out what is known to be zero. Along a vector that is `None` outside
+        one layer nothing before that layer is computed, the layer costs one product instead
+        of three, and each layer behind it one. So the matrix of a vector's layers
+
+        ```python
+        model.curvature_matrix(curvopt.partition(u))
+        ```
+
+        costs, for $L$ equal layers, $2 L - 1 + L (L - 1) / 2$ products, where a gradient is
+        $3 L - 1$ and $L$ vectors without `None` cost about $3 L^2$.
 
         **Arguments:**
 
@@ -282,14 +298,21 @@ class QuadraticModel(eqx.Module):
                 "vector: `curvature_matrix([u])`."
             )
         with promotion():
-            return self._total(self._curvature_matrix([self._tangent(u) for u in us]))
+            return self._total(self._curvature_matrix([self._part(u) for u in us]))
 
-    def _tangent(self, u: PyTree[Array]) -> PyTree[Array]:
+    def _tangent(self, u: PyTree[Array | None]) -> PyTree[Array]:
         """A checked vector as a tangent of the parameters."""
+        with contextlib.suppress(ValueError):  # of another structure: refused below
+            u = tree_fill(u, self.grad)
         check_direction(u, self.grad)
         # jax wants tangents of the parameters' types, which say how these are split.
         spread = lambda x, g: _sharding.of_struct(x, _sharding.struct_of(g))
         return jtu.tree_map(spread, tree_cast(u, self.grad), self.grad)
+
+    def _part(self, u: PyTree[Array | None]) -> PyTree[Array | None]:
+        """The same, with its `None`s kept."""
+        keep = lambda g, x, tangent: None if x is None else tangent
+        return jtu.tree_map(keep, self.grad, u, self._tangent(u))
 
     def _total(self, x: Array) -> Array:
         """Inside `jax.shard_map`, the sum over the devices that share one loss. Where each
@@ -323,8 +346,13 @@ def _half_gradient(curvature: Callable[[PyTree], Scalar], u: PyTree) -> PyTree:
     return jtu.tree_map(lambda x: x / 2, jax.grad(curvature)(u))
 
 
-def _polarised(curvature: Callable[[PyTree], Scalar], us: Sequence[PyTree[Array]]) -> Array:
+def _polarised(
+    curvature: Callable[[PyTree], Scalar],
+    grad: PyTree[Array],
+    us: Sequence[PyTree[Array | None]],
+) -> Array:
     r"""The curvature matrix by $2 \langle u, H w \rangle = q(u + w) - q(u) - q(w)$."""
+    us = [tree_fill(u, grad) for u in us]
     own = jnp.stack([curvature(u) for u in us])
     result = jnp.diag(own)
     for i, u in enumerate(us):

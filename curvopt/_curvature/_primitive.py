@@ -10,7 +10,13 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from .. import _jaxpr, _sharding
-from ._equation import AbstractEquation, AbstractSweep, Arrays, EquationReport
+from ._equation import (
+    AbstractEquation,
+    AbstractSweep,
+    Arrays,
+    EquationReport,
+    NO_ADJOINTS,
+)
 from ._products import ProductRule
 from ._program import AbstractOperation, flatten, is_variable
 from ._refs import on_refs
@@ -38,7 +44,9 @@ class PrimitiveEquation(AbstractEquation):
     def operation(self) -> AbstractOperation:
         return self.function.operation
 
-    def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
+    def pullback(self, adjoint: Arrays, cut: bool) -> tuple[Sequence[Array | None], PyTree]:
+        if cut and self.operation.is_output:
+            return [None] * len(self.inputs), NO_ADJOINTS
         try:
             parts = self.vjp(adjoint)
             if len(self.inputs) > 1 and len(self.operation.outvars) > 1:
@@ -50,11 +58,20 @@ class PrimitiveEquation(AbstractEquation):
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error
         # A linear equation adds nothing to the curvature, so its adjoint is dropped.
-        return parts, () if isinstance(self.rule, Linear) else adjoint
+        return parts, NO_ADJOINTS if isinstance(self.rule, Linear) else adjoint
+
+    def _of(self, places: Sequence[int]) -> "PrimitiveEquation":
+        """The same as an equation of some of its inputs, with the rule for these."""
+        function = self.function.of(places)
+        rule = find_rule(self.operation, function.active)
+        inputs = tuple(self.inputs[k] for k in places)
+        return dataclasses.replace(self, function=function, rule=rule, inputs=inputs)
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
+        moving = [k for k, item in enumerate(carried) if item is not None]
+        own = self if len(moving) == len(carried) else self._of(moving)
         try:
-            outputs, term = sweep.through(self, kept, carried)
+            outputs, term = sweep.through(own, kept, [carried[k] for k in moving])
         # No TypeError: those of rules, and of equations inside, name their own remedy.
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise refusal(self.operation, error) from error

@@ -12,8 +12,10 @@ from .._compat import parameters
 from ._equation import (
     AbstractEquation,
     AbstractSweep,
+    accumulate,
     Arrays,
     EquationReport,
+    NO_ADJOINTS,
     run_backward,
     Value,
 )
@@ -45,9 +47,14 @@ class RematEquation(AbstractEquation):
     def _params(self) -> dict[str, Any]:
         return parameters(self.primitive.operation.members[0].eqn)
 
-    def pullback(self, adjoint: Arrays) -> tuple[Sequence[Array | None], PyTree]:
-        parts, _ = self.primitive.pullback(adjoint)
-        return parts, adjoint
+    def pullback(self, adjoint: Arrays, cut: bool) -> tuple[Sequence[Array | None], PyTree]:
+        if not cut:
+            parts, _ = self.primitive.pullback(adjoint, cut)
+        else:  # jax itself would go back through an output that is tagged inside
+            tape, numbers, outs = self._record(self.primitive.function.operands)
+            adjoints, _ = _backward(tape, outs, adjoint, cut)
+            parts = [adjoints.get(number) for number in numbers]
+        return parts, (adjoint, cut)
 
     def _record(self, operands: Sequence[Any]) -> tuple[Any, list[int], list[Any]]:
         own = self.primitive.function
@@ -63,23 +70,20 @@ class RematEquation(AbstractEquation):
         return tape, list(numbers.values()), [outs[k] for k in own.chosen]
 
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
-        operands, kept = list(self.primitive.function.operands), kept or ()
+        operands = list(self.primitive.function.operands)
+        adjoint, cut = kept or (NO_ADJOINTS, False)
         if self._params["prevent_cse"]:
             # As in jax itself: otherwise XLA merges the recomputation with the first
             # computation and keeps its values alive, which `checkpoint` is to avoid.
-            operands, kept = _sharding.barrier((operands, kept))
+            operands, adjoint = _sharding.barrier((operands, adjoint))
         tape, numbers, outs = self._record(operands)
-        adjoints = {}
-        if kept:
-            adjoints = {o.number: a for o, a in zip(outs, kept) if o.number is not None}
-            inner_kept = run_backward(tape.equations, adjoints)
-        else:  # forward mode passes no adjoints
-            inner_kept = [()] * len(tape.equations)
+        if adjoint:
+            _, inner_kept = _backward(tape, outs, adjoint, cut)
+        else:
+            inner_kept = [NO_ADJOINTS] * len(tape.equations)
         inside = dict(zip(numbers, carried, strict=True))
         total = sweep.run(tape.equations, inner_kept, inside)
-        return [
-            sweep.instantiate(inside.get(o.number), s) for o, s in zip(outs, self.structs)
-        ], total
+        return [None if o.number is None else inside[o.number] for o in outs], total
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         inner: list[EquationReport] = []
@@ -93,3 +97,13 @@ class RematEquation(AbstractEquation):
             self.primitive.operation.name, "remat", self.primitive.operation.source
         )
         return [line, *inner]
+
+
+def _backward(
+    tape: Any, outs: Sequence[Any], adjoint: Arrays, cut: bool
+) -> tuple[dict[int, Array], list[PyTree]]:
+    """Sweep 2 inside: the adjoints by number, and the residuals."""
+    adjoints: dict[int, Array] = {}
+    reached = [k for k, out in enumerate(outs) if out.number is not None]
+    accumulate(adjoints, [outs[k].number for k in reached], [adjoint[k] for k in reached])
+    return adjoints, run_backward(tape.equations, adjoints, cut)

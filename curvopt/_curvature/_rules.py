@@ -26,6 +26,7 @@ project's own.)
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ import equinox as eqx
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree, Scalar
+from jaxtyping import Array, Scalar
 
 from .. import _sharding
 from .._checks import check_choice, check_instance
@@ -44,24 +45,11 @@ from ._products import ProductRule, three_products, two_products
 from ._program import AbstractOperation, is_variable, Operation
 from ._refs import check_refs_of_scans
 from ._rewrites import is_elementwise
+from ._stack import along_each, groups, inner_products, Stack
 
 
 def _zero() -> Scalar:
     return jnp.zeros((), jnp.float32)
-
-
-def _gram(a: Sequence[Array], b: Sequence[Array]) -> Array:
-    """All inner products of two stacks of vectors, stacked along the first axis."""
-    total = jnp.zeros((), jnp.float32)
-    for x, z in zip(a, b):
-        if _sharding.is_split(x) or _sharding.is_split(z):
-            # Flattening a split array would gather it.
-            product = jax.vmap(jax.vmap(tree_dot, (None, 0)), (0, None))(x, z)
-        else:
-            rows = [at_least_float32(s).reshape(len(s), -1) for s in (x, z)]
-            product = jnp.matmul(rows[0], rows[1].T, precision=jax.lax.Precision.HIGHEST)
-        total = _sharding.add_parts(total, jnp.real(product))
-    return total
 
 
 def _pairing(adjoint: Arrays, second: Arrays) -> Scalar:
@@ -99,6 +87,10 @@ class PrimitiveFunction(eqx.Module):
     def primals(self) -> Arrays:
         """$x$."""
         return tuple(self.operands[k] for k in self.active)
+
+    def of(self, places: Sequence[int]) -> "PrimitiveFunction":
+        """The same as a function of some of its active operands."""
+        return dataclasses.replace(self, active=tuple(self.active[k] for k in places))
 
     def bind(
         self, *primals: Array, product_dtype: Any = None
@@ -150,27 +142,30 @@ class AbstractRule(eqx.Module):
 
     @abc.abstractmethod
     def gram(
-        self, f: PrimitiveFunction, dx: Arrays, adjoint: Arrays, how: ProductRule
-    ) -> tuple[Arrays, Array]:
-        r"""For $k$ vectors at once, stacked along the first axis: the tangents, and the
-        matrix $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
+        self, f: PrimitiveFunction, dx: Sequence[Stack], adjoint: Arrays, how: ProductRule
+    ) -> Array:
+        r"""For several vectors at once, the matrix
+        $\langle \hat z, D^2F[\dot x_i, \dot x_j] \rangle$."""
 
 
 def _known(ddx: Sequence[Array | None], dx: Arrays) -> Arrays:
     return tuple(_sharding.zeros_like(d) if dd is None else dd for d, dd in zip(dx, ddx))
 
 
-def along_each(fn: Callable, directions: PyTree) -> Any:
-    """A function mapped over a stack of vectors: vmapped, or one after another if jax
-    cannot batch it."""
-    try:
-        return jax.vmap(fn)(directions)
-    except NotImplementedError:
-        return jax.lax.map(fn, directions)
-
-
-def _stacked_tangents(fn: Any, x: Arrays, dx: Arrays) -> Arrays:
-    return along_each(lambda d: jax.jvp(fn, x, d)[1], dx)
+def tangents_along(
+    f: PrimitiveFunction, dx: Sequence[Stack], how: ProductRule
+) -> list[Stack]:
+    r"""$DF[\dot x]$ for several vectors at once: for each, the derivative in the operands
+    that move along it."""
+    parts, order = [], []
+    for vectors, places in groups(dx):
+        own = f.of(places)
+        fn, x = own.rounded(how), own.primals
+        along = lambda d, fn=fn, x=x: jax.jvp(fn, x, d)[1]
+        parts.append(along_each(along, tuple(dx[k].along(vectors) for k in places)))
+        order += vectors
+    arrays = [p[0] if len(p) == 1 else jnp.concatenate(p) for p in zip(*parts)]
+    return [Stack(array, tuple(order), dx[0].count) for array in arrays]
 
 
 class Linear(AbstractRule):
@@ -194,7 +189,7 @@ class Linear(AbstractRule):
         return tangents, jax.jvp(fn, x, _known(ddx, dx))[1]
 
     def gram(self, f, dx, adjoint, how):
-        return _stacked_tangents(f.rounded(how), f.primals, dx), _zero()
+        return _zero()
 
 
 class Bilinear(AbstractRule):
@@ -233,18 +228,21 @@ class Bilinear(AbstractRule):
 
     def gram(self, f, dx, adjoint, how):
         fn, x = f.rounded(how), f.primals
+        # A product for each vector of one operand, and inner products of the results with
+        # the tangents of the other: a product for each pair would be many more.
+        few = int(len(dx[1].vectors) <= len(dx[0].vectors))
+        many = 1 - few
 
-        def half(d2: Array) -> Array:
-            """The transpose of $F(\\cdot, d_2)$, at the adjoint."""
-            _, pullback = jax.vjp(lambda d1: fn(d1, d2), x[0])
+        def half(d: Array) -> Array:
+            """The transpose of $F$, with one operand fixed, at the adjoint."""
+            fixed = lambda z: fn(*((z, d) if few else (d, z)))
+            _, pullback = jax.vjp(fixed, x[many])
             return pullback(adjoint)[0]
 
-        # A product for each vector, and inner products of the results: products for each
-        # pair would be k² of them.
-        halves = along_each(half, dx[1])
+        halves = dataclasses.replace(dx[few], array=along_each(half, dx[few].array))
         # $D^2F$ is symmetric: both orders of the two vectors count.
-        matrix = _gram([dx[0]], [halves])
-        return _stacked_tangents(fn, x, dx), matrix + matrix.T
+        matrix = inner_products(dx[many], halves)
+        return matrix + matrix.T
 
 
 class Generic(AbstractRule):
@@ -274,15 +272,23 @@ class Generic(AbstractRule):
         return jax.jvp(along, (x, dx), (dx, _known(ddx, dx)))
 
     def gram(self, f, dx, adjoint, how):
-        x = f.primals
+        total = _zero()
+        for vectors, places in groups(dx):
+            own = f.of(places)
 
-        def adjoints(*x: Array) -> Arrays:
-            return jax.vjp(f, *x)[1](adjoint)
+            def adjoints(*x: Array, places: Sequence[int] = places) -> Arrays:
+                """Those of all operands, at other values of some of them."""
+                moved = dict(zip(places, x, strict=True))
+                x = tuple(moved.get(k, other) for k, other in enumerate(f.primals))
+                return jax.vjp(f, *x)[1](adjoint)
 
-        # Forward over reverse: one product per vector gives a whole row of the matrix.
-        along = lambda d: jax.jvp(adjoints, x, d)[1]
-        products = along_each(along, dx)
-        return _stacked_tangents(f, x, dx), _gram(dx, products)
+            # Forward over reverse: one product per vector gives a whole row of the matrix.
+            along = lambda d, x=own.primals, fn=adjoints: jax.jvp(fn, x, d)[1]
+            products = along_each(along, tuple(dx[k].along(vectors) for k in places))
+            for stack, product in zip(dx, products, strict=True):
+                rows = Stack(product, vectors, stack.count)
+                total = _sharding.add_parts(total, inner_products(stack, rows))
+        return total
 
 
 class ReverseOverReverse(AbstractRule):

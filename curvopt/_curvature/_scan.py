@@ -23,6 +23,7 @@ from ._equation import (
     accumulate,
     Arrays,
     EquationReport,
+    NO_ADJOINTS,
     run_backward,
     Value,
 )
@@ -136,7 +137,7 @@ class ScanEquation(AbstractEquation):
             unroll=self.unroll,
         )
 
-    def pullback(self, adjoint: Arrays) -> tuple[Arrays, PyTree]:
+    def pullback(self, adjoint: Arrays, cut: bool) -> tuple[Arrays, PyTree]:
         given = dict(zip(self.outputs, adjoint, strict=True))
         zeros = lambda s: _sharding.zeros(s.struct)
         carries = [zeros(c) if c.after is None else given[c.after] for c in self.carries]
@@ -150,7 +151,7 @@ class ScanEquation(AbstractEquation):
             # Not a dictionary: one value may be the end of several carries and outputs.
             accumulate(adjoints, [n for n, _ in ends], [a for _, a in ends])
             accumulate(adjoints, [s.inside for s in self.emitted], emitted)
-            kept = run_backward(self.body.at(slices), adjoints)
+            kept = run_backward(self.body.at(slices), adjoints, cut)
             of = lambda number, s: adjoints[number] if number in adjoints else zeros(s)
             begins = [of(c.begin, c) for c in self.carries]
             # All iterations use the constants, so their adjoints add up.
@@ -171,7 +172,8 @@ class ScanEquation(AbstractEquation):
     def advance(self, sweep: AbstractSweep, kept: PyTree, carried: list[PyTree]) -> Any:
         given = dict(zip(self.inputs, carried, strict=True))
         constants = {c.number: given[c.number] for c in self.constants}
-        full = lambda item, s: sweep.instantiate(item, s.struct)
+        entering = [item for item in carried if item is not None]
+        full = lambda item, s: sweep.instantiate(item, s.struct, entering)
         carries = [
             full(None if c.before is None else given[c.before], c) for c in self.carries
         ]
@@ -187,8 +189,7 @@ class ScanEquation(AbstractEquation):
             inside |= {c.begin: item for c, item in zip(self.carries, carries)}
             inside |= {s.inside: item for s, item in zip(self.scanned, scanned)}
             equations = self.body.at(slices)
-            # Forward mode passes no residuals.
-            own = kept.at(kept_slices) if kept else [()] * len(equations)
+            own = kept.at(kept_slices) if kept else [NO_ADJOINTS] * len(equations)
             term = sweep.run(equations, own, inside)
             ends = [
                 full(None if c.end is None else inside.get(c.end), c) for c in self.carries

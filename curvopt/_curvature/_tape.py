@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Scalar
 
 from .. import _sharding
-from ._equation import AbstractEquation, run_backward, Value
+from ._equation import AbstractEquation, NO_ADJOINTS, run_backward, Value
 from ._primitive import record_primitive
 from ._program import AbstractOperation, flatten, is_variable, Program, Variable
 from ._refs import check_no_refs
@@ -145,13 +145,14 @@ class Recorded:
     aux: PyTree
     number: int | None
 
-    def gradient(self) -> tuple[PyTree, list[PyTree]]:
-        """Sweep 2: the gradient, and each equation's residuals for the third sweep."""
+    def gradient(self, cut: bool = False) -> tuple[PyTree, list[PyTree]]:
+        """Sweep 2: the gradient, and each equation's residuals for the third sweep. `cut`
+        as for `run_backward`."""
         adjoints: dict[int, Array] = {}
         if self.number is not None:
             # A one that varies over devices as the value does.
             adjoints[self.number] = 1 + _sharding.zeros_like(self.value)
-        kept = run_backward(self.tape.equations, adjoints)
+        kept = run_backward(self.tape.equations, adjoints, cut)
         grad = [
             adjoints[k] if k in adjoints else _sharding.zeros_like(leaf)
             for k, leaf in enumerate(self.leaves)
@@ -163,10 +164,9 @@ class Recorded:
         loss carries (`None` if it does not depend on the parameters)."""
         carried = dict(enumerate(start))
         equations = self.tape.equations
-        # `()`, not `UNREACHED`: without a second sweep every equation is swept.
-        total = sweep.run(
-            equations, [()] * len(equations) if kept is None else kept, carried
-        )
+        # Without a second sweep every equation is swept.
+        kept = [NO_ADJOINTS] * len(equations) if kept is None else kept
+        total = sweep.run(equations, kept, carried)
         return total, None if self.number is None else carried[self.number]
 
 

@@ -14,6 +14,7 @@ from .._tree import (
     scalar_dtype,
     tree_cast,
     tree_dot,
+    tree_fill,
     tree_norm,
 )
 from ._model import AbstractCurvatureMethod, Loss, QuadraticModel
@@ -34,7 +35,8 @@ class HvpCurvature(AbstractCurvatureMethod):
         def product(u: PyTree[Array]) -> PyTree[Array]:
             return jax.jvp(jax.grad(lambda y: fn(y, args)[0]), (y,), (u,))[1]
 
-        def matrix(us: Sequence[PyTree[Array]]) -> Array:
+        def matrix(us: Sequence[PyTree[Array | None]]) -> Array:
+            us = [tree_fill(u, y) for u in us]
             products = [product(u) for u in us]
             return jnp.stack([jnp.stack([tree_dot(u, p) for p in products]) for u in us])
 

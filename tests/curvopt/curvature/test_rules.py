@@ -17,6 +17,7 @@ from curvopt._curvature._primitive import record_primitive
 from curvopt._curvature._products import ProductRule, two_products
 from curvopt._curvature._program import flatten, is_variable
 from curvopt._curvature._rewrites import Elementwise, with_chains, with_transpositions
+from curvopt._curvature._stack import Stack
 
 
 X = (2, 3)
@@ -129,15 +130,14 @@ def _compare(equation, keys, how=ProductRule()):
     like = lambda a: jr.normal(next(keys), a.shape).astype(a.dtype)
     dx, dual, ddx = (tuple(map(like, x)) for _ in range(3))
     adjoint = tuple(jnp.cos(1 + v) for v in f.values)
-    stack = tuple(jnp.stack([a, b, c]) for a, b, c in zip(dx, dual, ddx))
+    stacks = [Stack.of(vectors) for vectors in zip(dx, dual, ddx)]
 
     def sweeps(rule, how):
-        tangents, matrix = rule.gram(f, stack, adjoint, how)
         return (
             rule.tangent(f, dx, adjoint, how),
             rule.split(f, dx, dual, adjoint),
             rule.second(f, dx, ddx, how),
-            (tangents, matrix + jnp.zeros((3, 3))),
+            rule.gram(f, stacks, adjoint, how) + jnp.zeros((3, 3)),
             # Parameters have no second tangent: then `None` must mean zero.
             rule.second(f, dx, [None] * len(x), how)[1],
         )
