@@ -186,6 +186,7 @@ def check_curvature(names):
     assert trained < model.value
     matrix = model.curvature_matrix([u, names["params"]])
     np.testing.assert_allclose(matrix[0, 0], model.curvature(u), rtol=1e-4)
+    np.testing.assert_allclose(names["matrix"].sum(), model.curvature(u), rtol=1e-4)
 
 
 def check_format(names):

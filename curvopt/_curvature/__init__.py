@@ -47,6 +47,12 @@ The rule of an equation makes its term cheap: a linear one adds nothing, a bilin
 costs one product (`_products.py`). `ForwardCurvature` walks the same tape with the pair
 $(\dot z, \ddot z)$ instead, and needs no second sweep.
 
+**Zeros.** A value that carries `None` does not move. `AbstractSweep.run` skips an equation
+whose inputs do not move, and an equation of which some do is handled as one of these
+alone, with the rule for these: a product with one factor that moves is linear. For the
+curvature matrix of several vectors each value carries a `Stack` (`_stack.py`): the tangents
+along those of the vectors that reach it.
+
 Source: de Gournay & Gossard (arXiv 2210.14520) for the three sweeps; their form on jaxprs
 is this project's own.
 """

@@ -85,7 +85,10 @@ def problem():
 def expand(loss, method, y, us, x):
     model = curvopt.quadratic_model(loss, y, x, method)
     slope, curvature = model.slope(us[0]), model.curvature(us[0])
-    return model.value, model.grad, slope, curvature, model.curvature_matrix(us)
+    # A vector, and two parts of another.
+    parts = curvopt.partition(us[1], {"scale": 0, "first": 1, "bias": 0, "second": 1})
+    matrix = model.curvature_matrix([us[0], *parts])
+    return model.value, model.grad, slope, curvature, matrix
 
 
 def by_placement(placement, method, loss):
