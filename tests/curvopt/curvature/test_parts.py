@@ -145,7 +145,15 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("which", STRUCTURES)
+# One of each kind; the others are slow.
+ALWAYS = "scan", "remat in scan", "custom_vjp", "skips"
+CASES = [
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow)
+    for name in STRUCTURES
+]
+
+
+@pytest.mark.parametrize("which", CASES)
 def test_structures(which, x64):
     """With all subsets of the arrays, so that every operand of every equation has its own
     vectors, in an order that is not the loss's."""
@@ -256,7 +264,7 @@ def test_the_layers_of_a_vector_cost_what_they_must(depth=6):
     y, x = [jnp.ones((width, width))] * depth, jnp.ones((batch, width))
     each = list(range(depth))
 
-    def flops(ask, method=curvopt.AdjointCurvature()):
+    def flops(ask, method: curvopt.AbstractCurvatureMethod = curvopt.AdjointCurvature()):
         def run(y, x):
             model = curvopt.quadratic_model(loss, y, x, method)
             return model.grad, ask(model, curvopt.partition(model.grad, each))
