@@ -239,9 +239,10 @@ def _unmasked(model: curvopt.QuadraticModel, updates: PyTree) -> curvopt.Quadrat
     model itself."""
     if not any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
         return model
-    over = lambda fn, *trees: jax.tree.map(fn, *trees, is_leaf=_is_masked)
-    zeros = lambda g: jax.tree.map(jnp.zeros_like, g)
-    fill = lambda u: over(lambda a, g: zeros(g) if _is_masked(a) else a, u, model.grad)
+    is_leaf = lambda x: x is None or _is_masked(x)
+    over = lambda fn, *trees: jax.tree.map(fn, *trees, is_leaf=is_leaf)
+    nothing = lambda g: jax.tree.map(lambda _: None, g)
+    fill = lambda u: over(lambda a, g: nothing(g) if _is_masked(a) else a, u, model.grad)
 
     def loss(y: PyTree) -> Scalar:
         raise ValueError(

@@ -212,7 +212,7 @@ class QuadraticModel(eqx.Module):
             report=self._report,
         )
 
-    def slope(self, u: PyTree[Array]) -> Scalar:
+    def slope(self, u: PyTree[Array | None]) -> Scalar:
         r"""The slope $\langle g, u \rangle$ along `u`.
 
         **Arguments:**
@@ -231,7 +231,7 @@ class QuadraticModel(eqx.Module):
         with promotion():
             return self._total(self._slope(self._tangent(u)))
 
-    def curvature(self, u: PyTree[Array]) -> Scalar:
+    def curvature(self, u: PyTree[Array | None]) -> Scalar:
         r"""The curvature $\langle u, H u \rangle$ along `u`.
 
         Arguments, dtype and errors as for `slope`.
@@ -239,7 +239,7 @@ class QuadraticModel(eqx.Module):
         with promotion():
             return self._total(self._curvature(self._tangent(u)))
 
-    def product(self, u: PyTree[Array]) -> PyTree[Array]:
+    def product(self, u: PyTree[Array | None]) -> PyTree[Array]:
         r"""The product $H u$, or $G u$ with [`curvopt.GaussNewtonCurvature`][]: half the
         gradient of $\langle u, H u \rangle$.
 
@@ -260,13 +260,14 @@ class QuadraticModel(eqx.Module):
         with promotion():
             return self._product(self._tangent(u))
 
-    def curvature_matrix(self, us: Sequence[PyTree[Array]]) -> Float[Array, "k k"]:
+    def curvature_matrix(self, us: Sequence[PyTree[Array | None]]) -> Float[Array, "k k"]:
         r"""The curvature matrix of several vectors, $K_{ij} = \langle u_i, H u_j \rangle$.
 
-        [`curvopt.AdjointCurvature`][] and [`curvopt.ForwardCurvature`][] compute it by one
-        tangent sweep along all vectors at once, and [`curvopt.HvpCurvature`][] by a
-        Hessian-vector product for each. The other methods evaluate the curvature along
-        $u_i$ and $u_i + u_j$, $k (k + 1) / 2$ times.
+        [`curvopt.AdjointCurvature`][], [`curvopt.ForwardCurvature`][] and
+        [`curvopt.GaussNewtonCurvature`][] compute it by one sweep of tangents along all
+        vectors at once, with the adjoints kept from the gradient, and
+        [`curvopt.HvpCurvature`][] by a Hessian-vector product for each. The other methods
+        evaluate the curvature along $u_i$ and $u_i + u_j$, $k (k + 1) / 2$ times.
 
         The sweep leaves out what is known to be zero. Along a vector that is `None` outside
         one layer nothing before that layer is computed, the layer costs one product instead

@@ -64,6 +64,17 @@ def loop_in_remat(y):
     return jnp.sin(jax.checkpoint(recurrent)(y))
 
 
+def remat_of_one_value_twice(y):
+    """Guards against adjoints of an output that replace those of another."""
+
+    def both(h):
+        h = jnp.sin(h)
+        return h, h
+
+    a, b = jax.checkpoint(both)(y["h"])
+    return jnp.sum(a**3) + jnp.sum(jnp.exp(b))
+
+
 def counted_loop(y):
     step = lambda k, h: jnp.tanh(y["a"] @ h + k * y["b"])
     return jnp.sum(jax.lax.fori_loop(0, 4, step, y["h"]) ** 2)
@@ -138,6 +149,7 @@ STRUCTURES = [
     reversed_and_unrolled,
     nested_loops,
     remat_in_a_loop,
+    remat_of_one_value_twice,
     loop_over_integers,
     carry_that_is_constant_at_first,
     empty_loop,
