@@ -17,6 +17,7 @@ from .directions import (
     HyperplaneSearch as HyperplaneSearch,
     INNAprop as INNAprop,
     LastStep as LastStep,
+    LayerwiseRescaling as LayerwiseRescaling,
     LBFGS as LBFGS,
     LevenbergMarquardt as LevenbergMarquardt,
     Momentum as Momentum,

@@ -10,6 +10,7 @@ from .gradient_clipping import GradientClipping as GradientClipping
 from .hyperplane_search import HyperplaneSearch as HyperplaneSearch
 from .innaprop import INNAprop as INNAprop
 from .last_step import LastStep as LastStep
+from .layerwise_rescaling import LayerwiseRescaling as LayerwiseRescaling
 from .lbfgs import LBFGS as LBFGS
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .momentum import Momentum as Momentum

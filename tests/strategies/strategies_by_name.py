@@ -6,6 +6,7 @@ import optax
 import optimistix as optx
 import pytest
 
+import curvopt
 from strategies import (
     Adam,
     Backtracking,
@@ -31,6 +32,7 @@ from strategies import (
     HyperplaneSearch,
     INNAprop,
     LastStep,
+    LayerwiseRescaling,
     LBFGS,
     LearningRate,
     LevenbergMarquardt,
@@ -69,6 +71,9 @@ DIRECTIONS = {
     "FromOptax": FromOptax(optax.chain(optax.trace(0.5), optax.scale(-0.5))),
     "FromDescent": FromDescent(optx.SteepestDescent()),
     "DisplacementMomentum": DisplacementMomentum(SGD(), CurvatureRescaling(0.25), 0.5),
+    "LayerwiseRescaling": LayerwiseRescaling(
+        Momentum(0.5), 0.4, curvopt.array_labels, first=0.05
+    ),
     "GradientClipping": GradientClipping(Momentum(0.5), 2.0),
     "WeightDecay": WeightDecay(SGD(), 1e-3),
 }

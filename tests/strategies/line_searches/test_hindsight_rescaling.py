@@ -111,8 +111,8 @@ def test_a_step_that_is_not_finite_is_skipped_and_forgotten():
 
 
 def _run(direction, rule, values, steps, spread):
-    """Step sizes, mean squares of the parameters, those of their average over a tenth of the
-    steps, weighted by the eigenvalues, and $N / D$ over a run on a quadratic of given
+    """Step sizes, mean squares of the parameters, those of their average over a tenth of
+    the steps, weighted by the eigenvalues, and $N / D$ over a run on a quadratic of given
     eigenvalues, with gradient noise of variance 1 in each coordinate."""
     loss = lambda y, noise: (0.5 * jnp.sum(values * y**2) + noise @ y, None)
     solver = curvopt.LineSearchMinimiser(direction, rule)
@@ -167,10 +167,10 @@ def test_at_rest_it_anneals_as_a_power_of_the_steps(direction, rate):
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.5, 0.65, 0.8])
 def test_the_average_of_the_parameters_needs_no_best_rate(rate):
-    r"""As Polyak and Juditsky have it for given steps: whatever $\ell < 1$, the average over
-    the fraction $c$ of the steps is $1 / (c (2 - c))$ times as far from the minimum as the
-    minimiser of all $k$ losses, whose excess loss is $1 / (2 \lambda k)$ in each eigenvector.
-    The last point is far worse."""
+    r"""As Polyak and Juditsky have it for given steps: whatever $\ell < 1$, the average
+    over the fraction $c$ of the steps has $1 / (c (2 - c))$ times the excess loss of the
+    minimiser of all $k$ losses, which is $1 / (2 \lambda k)$ in each eigenvector. The last
+    point is far worse."""
     values, steps = jnp.geomspace(0.5, 1.0, 2000), 4000
     rule = HindsightRescaling(rate, first=0.5)
     _, squares, excess, _ = _run(Momentum(), rule, values, steps, spread=0.4)
