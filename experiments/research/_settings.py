@@ -207,8 +207,8 @@ SETTINGS: dict[str, Setting] = {
         lambda: VisionTransformerClassifier(
             load_subset(), 7, 8, 1, heads=2, batch_size=16, evaluated=100, tested=50
         ),
-        steps=500,
-        tuning_seeds=2,
+        steps=300,
+        tuning_seeds=1,
         evaluations=1,
         core=False,
         questions=("heldout",),

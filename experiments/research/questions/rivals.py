@@ -11,6 +11,7 @@ import xarray as xr
 import curvopt
 from strategies import FromOptax, LearningRate, recipes
 
+from .._averaged import averaged
 from .._bench import Bench
 from .._claims import claims, claims_table, counted, Pair
 from .._courses import courses
@@ -96,7 +97,7 @@ _PLAIN = ("DoG", "DoG, averaged", "GeN", "CDAT", "SLS", "SPS")
 # The coloured strategies in figures; the others are grey.
 _SHOWN = (
     _OURS,
-    f"Momentum, {FREE}",
+    averaged(f"Adam, {FREE}"),
     _OURS_PLAIN,
     f"Adam, {RESCALED}",
     "Adam, tuned cosine",
@@ -113,6 +114,8 @@ _SAID: dict[str, tuple[str, ...]] = {
     },
     "Adam, tuned cosine": ("Mean",),
     f"Adam, {HINDSIGHT}": ("Mean",),
+    **{averaged(f"{name}, {FREE}"): ("Mean",) for name in DIRECTIONS},
+    **{f"{name}, tuned constant": ("Mean",) for name in DIRECTIONS},
     "DoG, averaged": ("Mean",),
     _OURS: ("Mean", "Spent", "Time"),
     f"Momentum, {CHEAP}": ("Mean", "Spent"),
@@ -127,8 +130,9 @@ def _groups(strategies: Sequence[str]) -> dict[str, dict[str, Pair]]:
         f"{HINDSIGHT} against the tuned cosine": {
             name: (f"{name}, {HINDSIGHT}", f"{name}, tuned cosine") for name in DIRECTIONS
         },
-        "without a horizon, against the tuned constant": {
-            name: (f"{name}, {FREE}", f"{name}, tuned constant") for name in DIRECTIONS
+        "without a horizon, averaged, against the tuned constant": {
+            name: (averaged(f"{name}, {FREE}"), f"{name}, tuned constant")
+            for name in DIRECTIONS
         },
     }
     # Ours and the tuned ones begin with a direction's name.
