@@ -92,7 +92,7 @@ def rivals_data(**options):
         ends[f"{name}, rescaled"] = 4.0
         ends[f"{name}, hindsight"] = 1.3 - 0.1 * k
     for name in ("Momentum", "Adam"):
-        ends[f"{name}, hindsight, no horizon"] = 1.5
+        ends[f"{name}, hindsight, no horizon, averaged"] = 1.5
     data = made(ends | {"Prodigy": 3.0, "CDAT": 1.5, "SLS": 1.0}, **options)
     chosen = {
         f"{name}, tuned {kind}": {"learning_rate": 0.1, "cost": cost}
