@@ -93,8 +93,8 @@ CLAIMS = {
         (
             FINDINGS,
             "better in {RivalsCosineBetter}, worse in {RivalsCosineWorse}, undecided in "
-            "{RivalsCosineUndecided}; without knowing the number of steps, averaged, against "
-            "the tuned constant rate, better in {RivalsConstantBetter}, worse in "
+            "{RivalsCosineUndecided}; without knowing the number of steps, averaged, "
+            "against the tuned constant rate, better in {RivalsConstantBetter}, worse in "
             "{RivalsConstantWorse}, undecided in {RivalsConstantUndecided}",
         ),
     ],
@@ -103,8 +103,8 @@ CLAIMS = {
             "README.md",
             "On {HeldoutSettings} problems on which they were not made they lose "
             "{HeldoutLostAdam} and {HeldoutLostAdamAveraged} of the best decrease in the "
-            "mean; Adam with a cosine tuned for each problem loses {HeldoutLostTuned}, AdamW "
-            "with one rate for all {HeldoutLostOneRate}, and Prodigy {HeldoutLostProdigy}",
+            "mean; Adam with a cosine tuned for each problem loses {HeldoutLostTuned}, "
+            "AdamW with one rate for all {HeldoutLostOneRate}, and Prodigy {HeldoutLostProdigy}",
         ),
         (
             "strategies/recipes.py",
