@@ -104,7 +104,8 @@ CLAIMS = {
             "On {HeldoutSettings} problems on which they were not made they lose "
             "{HeldoutLostAdam} and {HeldoutLostAdamAveraged} of the best decrease in the "
             "mean; Adam with a cosine tuned for each problem loses {HeldoutLostTuned}, "
-            "AdamW with one rate for all {HeldoutLostOneRate}, and Prodigy {HeldoutLostProdigy}",
+            "AdamW with one rate for all {HeldoutLostOneRate}, and Prodigy "
+            "{HeldoutLostProdigy}",
         ),
         (
             "strategies/recipes.py",
