@@ -97,7 +97,7 @@ _PLAIN = ("DoG", "DoG, averaged", "GeN", "CDAT", "SLS", "SPS")
 # The coloured strategies in figures; the others are grey.
 _SHOWN = (
     _OURS,
-    averaged(f"Adam, {FREE}"),
+    f"Adam, {FREE}",
     _OURS_PLAIN,
     f"Adam, {RESCALED}",
     "Adam, tuned cosine",
