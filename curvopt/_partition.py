@@ -74,7 +74,8 @@ def partition(tree: PyTree, labels: Labels = layer_labels) -> list[PyTree]:
 
     `ValueError` if `labels` is not a prefix of `tree`.
     """
-    own = labels(tree) if callable(labels) else labels
+    # A module of labels may be callable too, but it is not a leaf.
+    own = labels(tree) if callable(labels) and jtu.all_leaves([labels]) else labels
     try:
         broadcast = jax.tree.broadcast(own, tree)
     except ValueError as error:

@@ -87,7 +87,8 @@ def _images_and_pixels(
 
 class ConvolutionalAutoencoder(AbstractOnData):
     """Grey images that a convolutional network encodes in a few numbers and reconstructs
-    from them. Loss and metrics are those of [`Autoencoder`][], whose layers are full ones.
+    from them. Loss and metrics are those of [`experiments.problems.Autoencoder`][], whose
+    layers are full ones.
 
     **Arguments:**
 

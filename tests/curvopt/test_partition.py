@@ -62,3 +62,12 @@ def test_labels_of_ones_own(as_function):
 def test_labels_that_do_not_fit():
     with pytest.raises(ValueError, match="labels must have the structure of the pytree"):
         curvopt.partition({"a": 1.0, "b": 2.0}, {"a": 0})
+
+
+def test_a_module_of_labels_is_no_function():
+    # Guards: an Equinox network can be called, and so can one of labels.
+    params = network()
+    kinds = jax.tree.map(lambda x: "weight" if x.ndim > 1 else "bias", params)
+    weights, biases = curvopt.partition(params, kinds)
+    assert names(weights) == [".layers[0].weight", ".layers[1].weight"]
+    assert names(biases) == [".layers[0].bias", ".layers[1].bias"]
