@@ -46,9 +46,9 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
     trusted to.
 
     The direction includes the step sizes: use it with `LearningRate(1.0)`, or with a
-    schedule, `LearningRate(1.0, schedule)`. The matrix costs
-    more than one curvature, see [`curvopt.QuadraticModel.curvature_matrix`][]; from a
-    part of the batch, with [`curvopt.SubsampledCurvature`][], it is cheap.
+    schedule, `LearningRate(1.0, schedule)`. The matrix costs more than one curvature
+    ([`curvopt.QuadraticModel.curvature_matrix`][]), but little from a part of the batch,
+    with [`curvopt.SubsampledCurvature`][].
 
     **Arguments:**
 
