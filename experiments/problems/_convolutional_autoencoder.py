@@ -12,7 +12,7 @@ import curvopt
 
 from ..data import Images
 from ._autoencoder import bernoulli_loss, squared_error
-from ._images import on_images
+from ._images import check_channels, on_images
 from ._on_data import AbstractOnData
 
 
@@ -117,14 +117,7 @@ class ConvolutionalAutoencoder(AbstractOnData):
         evaluated: int | None = 2_000,
         tested: int | None = 4_000,
     ):
-        counts = tuple(
-            curvopt.check_count(f"channels[{k}]", n) for k, n in enumerate(channels)
-        )
-        if not counts:
-            raise ValueError(
-                "channels must be those of each convolution, but they are (). Give one at "
-                "least."
-            )
+        counts = check_channels(channels, "convolution")
         shape: Any = images.shape
         divisor = 2 ** len(counts)
         if len(shape) != 2 or any(n % divisor for n in shape):

@@ -1,6 +1,6 @@
 """What problems on images have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -118,3 +118,18 @@ def check_activation(activation: Any) -> Any:
             f"{activation!r}."
         )
     return activation
+
+
+def check_channels(channels: Sequence[int], each: str) -> tuple[int, ...]:
+    """The channels of each part of a network; refuses what is no count, and none.
+
+    **Arguments:**
+
+    - `each`: what has channels, for the error: a stage, a convolution.
+    """
+    counts = tuple(curvopt.check_count(f"channels[{k}]", n) for k, n in enumerate(channels))
+    if not counts:
+        raise ValueError(
+            f"channels must be those of each {each}, but they are (). Give one at least."
+        )
+    return counts

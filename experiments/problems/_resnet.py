@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import curvopt
 
 from ..data import Images
-from ._images import check_activation, classifier
+from ._images import check_activation, check_channels, classifier
 from ._on_data import AbstractOnData
 
 
@@ -170,13 +170,7 @@ class ResNetClassifier(AbstractOnData):
         evaluated: int | None = 2_000,
         tested: int | None = 4_000,
     ):
-        counts = tuple(
-            curvopt.check_count(f"channels[{k}]", n) for k, n in enumerate(channels)
-        )
-        if not counts:
-            raise ValueError(
-                "channels must be those of each stage, but they are (). Give one at least."
-            )
+        counts = check_channels(channels, "stage")
         make = partial(
             ResNet,
             images.channels,
