@@ -31,8 +31,7 @@ class AveragedParameters(AbstractAround):
     $w_k = 1 / (1 + \beta + ... + \beta^k)$: an exponential moving average, corrected for
     its start.
 
-    An average of the parameters lets a constant step size end where a decayed one does: it
-    takes away the noise of the last steps.
+    Where the step size does not decay, an average takes away the noise of the last steps.
 
     ```python
     averaged = curvopt.AveragedParameters(problem, window=0.1)

@@ -16,7 +16,8 @@ from strategies import FromOptax, LearningRate
 from ._bench import Bench
 
 
-# Weights 9 / (k + 9): about the last tenth of the steps, as DoG's authors have it.
+# Weights 9 / (k + 9): about the last tenth of the steps, as DoG has it (Ivgi, Hinder &
+# Carmon 2023, read in its code).
 _WINDOW = 1 / 9
 
 
