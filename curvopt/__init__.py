@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import cost as cost, statistics as statistics
-from ._averaged_parameters import AveragedParameters as AveragedParameters
+from ._average import AbstractAverage as AbstractAverage
 from ._checks import (
     check_count as check_count,
     check_instance as check_instance,

@@ -107,11 +107,12 @@ def fields(tree: PyTree) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The differences between two flat mappings: lines such as `rate: 0.003 → 0.004`."""
+    """The differences between two flat mappings: lines such as `rate: 0.003 → 0.004`. What
+    is `None` is as good as not there."""
     lines = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name, "not there"), now.get(name, "not there")
-        if old != new:
+        if old != new and {old, new} != {"None", "not there"}:
             # A dtype is shown only where it is what differs.
             plain = [re.sub(r" in \w+$", "", str(x)) for x in (old, new)]
             shown = plain if plain[0] != plain[1] else [str(old), str(new)]

@@ -8,7 +8,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
 
 from ._around import AbstractAround
-from ._averaged_parameters import AveragedParameters
 from ._declared import count
 from ._problem import AbstractProblem, Metrics
 from ._tree import at_least_float32, tree_cast
@@ -44,21 +43,12 @@ class MicroBatched(AbstractAround):
 
     **Raises:**
 
-    `ValueError` if the problem is an [`curvopt.AveragedParameters`][], which goes around
-    this one; when it is trained, if the arrays of a batch do not have the same number of
+    `ValueError` when it is trained, if the arrays of a batch do not have the same number of
     examples, a multiple of $n$.
     """
 
     problem: AbstractProblem
     micro_batches: int = count()
-
-    def __check_init__(self) -> None:
-        if isinstance(self.problem, AveragedParameters):
-            raise ValueError(
-                "problem must not be an AveragedParameters, whose average would take each "
-                "point once for every micro-batch. Put it around: "
-                "`AveragedParameters(MicroBatched(problem, ...))`."
-            )
 
     def init(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree]:
         return self.problem.init(key)

@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Scalar
 
+from ._average import AbstractAverage, AverageState
 from ._checks import check_choice, check_instance, check_key, check_range
 from ._curvature import (
     AbstractCurvatureMethod,
@@ -29,6 +30,7 @@ from ._tree import (
     promotion,
     scalar_dtype,
     tree_allfinite,
+    tree_cast,
     tree_copy,
     tree_norm,
     unpack_keys,
@@ -36,10 +38,25 @@ from ._tree import (
 
 
 class StrategyState(eqx.Module):
-    """The states of the direction and of the line search between two steps."""
+    """The states of the direction and of the line search between two steps, and of the
+    average of the points, if there is one."""
 
     direction: Any
     line_search: Any
+    average: AverageState | None = None
+
+    def answer(self, y: PyTree[Array]) -> PyTree[Array]:
+        """The parameters that a solver returns: the average, or the last point.
+
+        **Arguments:**
+
+        - `y`: the last point.
+
+        **Returns:**
+
+        A pytree like `y`, in its dtypes.
+        """
+        return y if self.average is None else tree_cast(self.average.point, y)
 
 
 class StepRecord(eqx.Module):
@@ -122,8 +139,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     The solve ends with `optx.RESULTS.nonfinite` if the loss is not finite at the start of a
     step, if a step is refused because a slope, curvature or trial is not finite, or if a
     step would make the parameters non-finite. It then returns the last point with a finite
-    loss (the initial point, if there is none). The auxiliary output of the solution is
-    evaluated at the solution.
+    loss (the initial point, if there is none), in place of any average. The auxiliary
+    output of the solution is evaluated at the solution.
 
     `options`: `key`, a `jax.random.key` for random directions (default
     `jax.random.key(0)`); `autodiff_mode="fwd"` for a loss without reverse mode, whose
@@ -135,6 +152,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     - `line_search`: sets the step size along it, a [`curvopt.AbstractLineSearch`][].
     - `rtol`, `atol`, `norm`: tolerances, as in all Optimistix solvers.
     - `curvature`: the curvature method, used by the line searches that need it.
+    - `average`: a [`curvopt.AbstractAverage`][] of the points. It is then the answer, in
+        place of the last point: it is what `minimise` returns, and what `train` and
+        `run_study` evaluate. The steps do not see it.
     - `verbose`: `True` to print each step, or a callable whose keyword arguments are pairs
         `(name, value)`, as in Optimistix.
     """
@@ -145,6 +165,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
     atol: float
     norm: Callable[[PyTree], Scalar]
     curvature: AbstractCurvatureMethod
+    average: AbstractAverage | None
     verbose: Callable[..., None] = eqx.field(static=True)
 
     def __init__(
@@ -156,6 +177,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         norm: Callable[[PyTree], Scalar] = optx.max_norm,
         *,
         curvature: AbstractCurvatureMethod = AdjointCurvature(),
+        average: AbstractAverage | None = None,
         verbose: bool | Callable[..., None] = False,
     ):
         for name, value, kind in (
@@ -164,6 +186,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             ("curvature", curvature, AbstractCurvatureMethod),
         ):
             check_instance(name, value, kind)
+        if average is not None:
+            check_instance("average", average, AbstractAverage)
         # A curvature method passed by position would end up here.
         for name, value in (("rtol", rtol), ("atol", atol)):
             if isinstance(value, eqx.Module):
@@ -185,6 +209,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         self.atol = atol
         self.norm = norm
         self.curvature = curvature
+        self.average = average
         if not callable(verbose):
             verbose = _print_step if verbose else _print_nothing
         self.verbose = verbose
@@ -193,10 +218,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         return readable(self)
 
     def init_strategy(self, y: PyTree[Array], key: PRNGKeyArray) -> StrategyState:
-        """The states of both strategies before the first step. They share no buffers, so
+        """The states of the strategies before the first step. They share no buffers, so
         that they can be donated."""
         return StrategyState(
-            self.direction.checked_init(y, key), self.line_search.checked_init(y)
+            self.direction.checked_init(y, key),
+            self.line_search.checked_init(y),
+            None if self.average is None else self.average.checked_init(y),
         )
 
     def update(
@@ -215,12 +242,13 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         - `y`: the parameters.
         - `args`: this step's data, used by every evaluation in it.
         - `count`: how many steps were made before this one.
-        - `state`: the states of both strategies.
+        - `state`: the states of the strategies.
 
         **Returns:**
 
         The new parameters, the new states, a [`curvopt.StepRecord`][], and the
-        auxiliary output *at `y`*.
+        auxiliary output *at `y`*. `state.answer(y)` is the average of the parameters, if
+        the solver has one.
 
         **Raises:**
 
@@ -268,8 +296,12 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
             gradient_norm=gradient_norm.astype(dtype),
             info=info,
         )
-        state = StrategyState(direction, line_search)
-        return line.point(step_size), state, record, model.aux, line, known
+        y, average = line.point(step_size), None
+        if self.average is not None:
+            assert state.average is not None
+            average = self.average.checked_step(y, direction, state.average)
+        state = StrategyState(direction, line_search, average)
+        return y, state, record, model.aux, line, known
 
     def init(
         self,
@@ -431,7 +463,11 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         tags: frozenset[object],
         result: optx.RESULTS,
     ) -> tuple[PyTree[Array], Any, dict[str, Any]]:
-        del aux, options, state, tags, result
+        del aux, options, tags, result
+        if self.average is not None:
+            # After a failure the average has taken in a point that is not finite.
+            answer = state.strategy.answer(y)
+            y = jtu.tree_map(lambda a, y: jnp.where(state.finite, a, y), answer, y)
         # Every step ends in an update, so `y` itself has not been evaluated yet.
         loss, aux = fn(y, args)
         return y, aux, {"loss": loss}

@@ -28,8 +28,8 @@ class TrainResult(eqx.Module):
     _, batch_key, loss_key, _ = jax.random.split(key, 4)
     data = problem.batch(batch_key, count)
     args = data, result.model_state, jax.random.fold_in(loss_key, count)
-    params, solver_state, record, (model_state, metrics) = solver.update(
-        problem.loss, result.params, args, count, result.solver_state
+    iterate, solver_state, record, (model_state, metrics) = solver.update(
+        problem.loss, result.iterate, args, count, result.solver_state
     )
     ```
 
@@ -39,15 +39,18 @@ class TrainResult(eqx.Module):
 
     **Attributes:**
 
-    - `params`: the parameters after the last step.
+    - `params`: the parameters after the last step or, if the solver has an average, the
+        average of them.
+    - `iterate`: the parameters after the last step, in any case.
     - `model_state`: the model's state after the last step.
-    - `solver_state`: the states of the direction and of the line search after the last
-        step, as `solver.init_strategy` makes them and `solver.update` takes them.
+    - `solver_state`: the states of the direction, the line search and the average after
+        the last step, as `solver.init_strategy` makes them and `solver.update` takes them.
     - `history`: an `xarray.Dataset` with dimension `step`, and `evaluation_step` for
         the problem's metrics. Values after the run ended are nan: see `steps_made`.
     """
 
     params: PyTree[Array]
+    iterate: PyTree[Array]
     model_state: PyTree
     solver_state: StrategyState
     history: xr.Dataset = eqx.field(static=True)
@@ -131,7 +134,7 @@ def train(
     with finished_session(study, folder, options.of_one_lane(), origin) as session:
         lane, data = session.lane(), session.dataset()
     history = data.isel(strategy=0, seed=0, drop=True)
-    return TrainResult(lane.params, lane.model_state, lane.strategy, history)
+    return TrainResult(lane.answer, lane.params, lane.model_state, lane.strategy, history)
 
 
 def _like_init(

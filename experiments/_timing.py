@@ -60,8 +60,6 @@ def quartiles(
 # Rules that act only at every k-th step do so with a k that divides this.
 _STRETCH = 4
 
-OnProblem = tuple[curvopt.AbstractProblem, curvopt.LineSearchMinimiser]
-
 
 def _advancing(update: Callable, fixed: Any, running: Any) -> Callable[[], None]:
     """A function that makes the next step of a run at each call, and waits for it.
@@ -129,7 +127,7 @@ def _training(
 
 def step_times(
     problem: curvopt.AbstractProblem,
-    runs: Mapping[str, OnProblem],
+    solvers: Mapping[str, curvopt.LineSearchMinimiser],
     *,
     seconds: float,
     repeats: int,
@@ -143,15 +141,15 @@ def step_times(
 
     **Arguments:**
 
-    - `problem`: the problem whose gradient is the unit.
-    - `runs`: the problem and the solver of each run, by name.
+    - `problem`: the problem.
+    - `solvers`: the solver of each run, by name.
     - `seconds`, `repeats`: as in `interleaved`.
 
     **Returns:**
 
     The ratios by name, and the seconds of one gradient.
     """
-    programs = [_gradient(problem), *(_training(*run) for run in runs.values())]
+    programs = [_gradient(problem), *(_training(problem, s) for s in solvers.values())]
     for program in programs:
         # The first call compiles, and the second too if an initial array was weakly typed.
         program()
@@ -161,4 +159,4 @@ def step_times(
     whole = len(times) // stretch * stretch
     sums = times[:whole].reshape(-1, stretch, times.shape[1]).sum(axis=1)
     ratios = np.median(sums / sums[:, :1], axis=0)
-    return dict(zip(runs, map(float, ratios[1:]))), float(np.median(times[:, 0]))
+    return dict(zip(solvers, map(float, ratios[1:]))), float(np.median(times[:, 0]))

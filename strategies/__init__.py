@@ -1,4 +1,5 @@
-"""Directions and line searches. Each is one small module; yours has the same standing.
+"""Directions, line searches and averages. Each is one small module; yours has the same
+standing.
 
 A remark after a source says where the formula was taken from: *read* is from the paper,
 *read in its code* from the authors' code, *restated* from a summary of the paper. Without a
@@ -6,6 +7,11 @@ remark the formula is a standard one, or the tests check it against another impl
 """
 
 from . import recipes as recipes
+from .averages import (
+    ExponentialAverage as ExponentialAverage,
+    FromEvalParams as FromEvalParams,
+    WindowAverage as WindowAverage,
+)
 from .directions import (
     Adam as Adam,
     BFGS as BFGS,

@@ -21,6 +21,7 @@ import optax
 
 import curvopt
 
+from .averages import WindowAverage
 from .line_searches import CurvatureRescaling, GrowthLimited, HindsightRescaling
 
 
@@ -45,15 +46,15 @@ def hindsight(
     r"""The curvature rescaling in hindsight: see [`strategies.HindsightRescaling`][].
 
     With a number of steps, the step size falls linearly to zero in the second half of the
-    run. Without one, it falls by itself, more slowly: evaluate the average of
-    [`curvopt.AveragedParameters`][]. $\ell$ is the default of the line search: for
-    directions with a memory 0.8 with a number of steps and 0.65 without, for others 2 and
-    1.5.
+    run. Without one, it falls by itself, more slowly, and the answer is an average of the
+    parameters, [`strategies.WindowAverage`][]. $\ell$ is the default of the line search:
+    for directions with a memory 0.8 with a number of steps and 0.65 without, for others 2
+    and 1.5.
 
     The first steps are short, and grow over some tens of steps: a run should have some
     hundreds. The numbers come from five problems. On ten others Adam with this recipe
     loses 0.30 % of the best decrease of the loss in the mean, or 0.50 % without the number
-    of steps, at the average; Adam with a cosine tuned for each of them 1.3 %, and Prodigy
+    of steps; Adam with a cosine tuned for each of them 1.3 %, and Prodigy
     3.9 %. (`python -m experiments research --questions rivals heldout`; the questions of
     the rivals and of what was held out in `paper`.)
 
@@ -67,12 +68,14 @@ def hindsight(
 
     A [`curvopt.LineSearchMinimiser`][].
     """
-    schedule = None
-    if steps is not None:
+    if steps is None:
+        rule, average = HindsightRescaling(), WindowAverage()
+    else:
         curvopt.check_count("steps", steps)
-        schedule = _linear(steps)
-    rule = HindsightRescaling(schedule=schedule)
-    return curvopt.LineSearchMinimiser(direction, rule, curvature=curvature)
+        rule, average = HindsightRescaling(schedule=_linear(steps)), None
+    return curvopt.LineSearchMinimiser(
+        direction, rule, curvature=curvature, average=average
+    )
 
 
 def rescaled(

@@ -45,21 +45,22 @@ class Evaluation:
     _at: int = dataclasses.field(repr=False)
 
     def params(self) -> PyTree[Array]:
-        """The parameters of the run. They are copied when they are asked for, which must
-        be while `on_evaluation` is called."""
-        return self._own(self._lanes.params)
+        """The parameters of the run that were evaluated. They are copied when they are
+        asked for, which must be while `on_evaluation` is called."""
+        return self._own(lambda lanes: lanes.answer)
 
     def model_state(self) -> PyTree:
         """The state of the model, likewise."""
-        return self._own(self._lanes.model_state)
+        return self._own(lambda lanes: lanes.model_state)
 
-    def _own(self, lanes: PyTree) -> PyTree:
-        dynamic, static = eqx.partition(lanes, eqx.is_array)
-        if any(x.is_deleted() for x in jtu.tree_leaves(dynamic)):
+    def _own(self, part: Callable[[Lane], PyTree]) -> PyTree:
+        arrays = jtu.tree_leaves(eqx.filter(self._lanes, eqx.is_array))
+        if any(x.is_deleted() for x in arrays):
             raise ValueError(
                 f"the run has gone on from step {self.step}, and its parameters are no "
                 "longer there. Ask for them while `on_evaluation` is called, and keep them."
             )
+        dynamic, static = eqx.partition(part(self._lanes), eqx.is_array)
         return eqx.combine(jtu.tree_map(lambda x: x[self._at], dynamic), static)
 
 

@@ -32,6 +32,11 @@ class Lane(eqx.Module):
     batch_key: PRNGKeyArray
     loss_key: PRNGKeyArray
 
+    @property
+    def answer(self) -> PyTree[Array]:
+        """The parameters that are evaluated: the last ones, or their average."""
+        return self.strategy.answer(self.params)
+
 
 class Origin(eqx.Module):
     """What determines the start of a run: a random key and, if they are given instead of
@@ -279,6 +284,26 @@ def unpacked(layout: Sequence[Mapping[str, Any]], data: bytes) -> list[np.ndarra
             "study is damaged. Restore a sound copy, or choose another folder."
         )
     return arrays
+
+
+def answered(
+    layout: Sequence[Mapping[str, Any]], arrays: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The arrays of a lane with the average, if there is one, in place of the last
+    parameters: see `Lane.answer`."""
+    before = ["strategy", "average", "point"]
+    average = {
+        tuple(entry["path"][len(before) :]): x
+        for entry, x in zip(layout, arrays)
+        if entry["path"][: len(before)] == before
+    }
+
+    def own(entry: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+        first, *path = entry["path"]
+        is_param = first == "params" and average
+        return average[tuple(path)].astype(x.dtype) if is_param else x
+
+    return list(map(own, layout, arrays))
 
 
 def _leaf(entry: Mapping[str, Any], x: np.ndarray) -> Array:

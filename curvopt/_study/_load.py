@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from .._checks import check_instance
 from .._problem import AbstractProblem
 from ._dataset import dataset, final_metric, Outcome, Point
-from ._lane import lane_tree, start_like, unpacked
+from ._lane import answered, lane_tree, start_like, unpacked
 from ._records import Records
 from ._store import Store, StudyError
 
@@ -173,7 +173,7 @@ class LoadedRun(eqx.Module):
     **Attributes:**
 
     - `params`, `model_state`: the parameters and the model's state after the last saved
-        step.
+        step; if the solver has an average, that of the parameters.
     - `history`: an `xarray.Dataset` with dimension `step`, and `evaluation_step` for the
         problem's metrics; its coordinates say which run it is.
     """
@@ -260,7 +260,7 @@ def load_run(
             for run, (values, run_seed) in enumerate(cohort_runs(document, cohort))
             if run_seed == own and run_key(values) == run_key(point)
         )
-        arrays = unpacked(layout, store.state(at_cohort, at_run))
+        arrays = answered(layout, unpacked(layout, store.state(at_cohort, at_run)))
     lane = lane_tree(layout, arrays)
     params, state = lane["params"], lane.get("model_state")
     if problem is not None:

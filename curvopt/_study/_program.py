@@ -318,7 +318,7 @@ class Program:
         - `lanes`: the lanes.
         - `at_once`: whether to evaluate them together, or one after another.
         """
-        arrays = lanes.params, eqx.filter(lanes.model_state, eqx.is_array)
+        arrays = lanes.answer, eqx.filter(lanes.model_state, eqx.is_array)
         layout = self.layout
         if at_once:
             return jax.device_get(self._evaluate_all(self._problem, *arrays))

@@ -6,24 +6,29 @@ import curvopt
 from strategies import (
     CDAT,
     EveryK,
+    FromEvalParams,
     FromOptax,
     GeneralizedNewton,
     LearningRate,
     Polyak,
     SGD,
     StochasticArmijo,
+    WindowAverage,
 )
 
-from ._averaged import elsewhere, schedule_free_point
 from ._bench import Bench
 
 
-def _plain(tx: optax.GradientTransformation) -> curvopt.LineSearchMinimiser:
-    return curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0))
+def _plain(
+    tx: optax.GradientTransformation, average: curvopt.AbstractAverage | None = None
+) -> curvopt.LineSearchMinimiser:
+    return curvopt.LineSearchMinimiser(FromOptax(tx), LearningRate(1.0), average=average)
 
 
 def untuned(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
-    """Rivals with their defaults; those that take a schedule with peak 1 get a cosine."""
+    """Rivals with their defaults; those that take a schedule with peak 1 get a cosine. Two
+    of them are evaluated at an average of the parameters, as they are meant to be; DoG at
+    its last point, too."""
     contrib, epoch = optax.contrib, bench.problem.steps_per_epoch
     cosine = optax.cosine_decay_schedule(1.0, bench.steps)
     sgd = lambda rule: curvopt.LineSearchMinimiser(SGD(), rule)
@@ -33,20 +38,13 @@ def untuned(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
         "Mechanic": _plain(contrib.mechanize(optax.adam(cosine))),
         "MoMo": _plain(contrib.momo()),
         "MoMo-Adam": _plain(contrib.momo_adam()),
+        "DoG": _plain(contrib.dog()),
+        "DoG, averaged": _plain(contrib.dog(), WindowAverage()),
+        "schedule-free": _plain(
+            contrib.schedule_free_adamw(), FromEvalParams(contrib.schedule_free_eval_params)
+        ),
         "GeN": sgd(EveryK(GeneralizedNewton(), 4)),
         "CDAT": sgd(CDAT()),
         "SLS": sgd(StochasticArmijo(steps_per_epoch=epoch)),
         "SPS": sgd(Polyak(steps_per_epoch=epoch)),
     }
-
-
-def averaged() -> dict[str, curvopt.LineSearchMinimiser]:
-    """A rival with its defaults that is evaluated at an average of the parameters, too."""
-    return {"DoG": _plain(optax.contrib.dog())}
-
-
-def schedule_free() -> dict[str, curvopt.LineSearchMinimiser]:
-    """Schedule-free AdamW with its defaults: metrics are evaluated at its average,
-    mini-batch losses at the trained point."""
-    tx = optax.contrib.schedule_free_adamw()
-    return {"schedule-free": elsewhere(tx, schedule_free_point)}

@@ -30,10 +30,11 @@ CSV by `python -m experiments table FOLDER --format latex`.
 Then tables:
 
 - `[strategies."a name"]`: `direction`, either `line_search` or `recipe`, and optionally
-    `curvature` and the strategy's own `hyperparameters`.
+    `curvature`, `average` and the strategy's own `hyperparameters`.
 - `[tuning."a name"]`: a strategy to be tuned as by [`curvopt.tune`][]: `direction`,
     `learning_rates`, `schedules` (constant and cosine), `seeds` (2), and optionally
-    `curvature` and a `line_search` that contains `"$learning_rate"` and `"$schedule"`.
+    `curvature`, `average` and a `line_search` that contains `"$learning_rate"` and
+    `"$schedule"`.
 - `[hyperparameters]`: values by name; a strategy refers to them as `"$name"`. Each strategy
     runs with all combinations of the hyper-parameters that it refers to.
 - `[execution]`: `loop`, `lanes_at_once`, `workers`, `measure`, `chunk`, `memory` of

@@ -107,7 +107,10 @@ def experiment_of(
     strategies: dict[str, Strategy] = {}
     for name, table in study.tuning.items():
         plain = StrategyTable(
-            table.direction, line_search=table.line_search, curvature=table.curvature
+            table.direction,
+            line_search=table.line_search,
+            curvature=table.curvature,
+            average=table.average,
         )
         families = {}
         for kind in table.schedules:

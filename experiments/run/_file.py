@@ -56,6 +56,7 @@ class StrategyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line_search: Object | None = None
     recipe: Object | None = None
     curvature: Object | None = None
+    average: Object | None = None
     hyperparameters: dict[str, Values] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class TuningTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
     )
     curvature: Object | None = None
+    average: Object | None = None
 
 
 class ExecutionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,6 +23,7 @@ _KINDS: dict[type, str] = {
     curvopt.AbstractDirection: "direction",
     curvopt.AbstractLineSearch: "line search",
     curvopt.AbstractCurvatureMethod: "curvature method",
+    curvopt.AbstractAverage: "average",
     curvopt.AbstractProblem: "problem",
 }
 
@@ -79,6 +80,7 @@ def known_objects(
         curvopt.AbstractCurvatureMethod: _exported(
             curvopt, curvopt.AbstractCurvatureMethod
         ),
+        curvopt.AbstractAverage: _exported(strategies, curvopt.AbstractAverage),
     }
 
 
@@ -360,7 +362,7 @@ def scope_of(problem: curvopt.AbstractProblem, steps: int) -> Scope:
 
 def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimiser:
     """The solver of a table: a direction, a line search or a recipe, and optionally a
-    curvature method.
+    curvature method and an average.
 
     **Raises:**
 
@@ -368,9 +370,13 @@ def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimise
     """
     way = build(table.direction, f"{path}.direction", curvopt.AbstractDirection, scope)
     own = {}
-    if table.curvature is not None:
-        kind = curvopt.AbstractCurvatureMethod
-        own["curvature"] = build(table.curvature, f"{path}.curvature", kind, scope)
+    kinds = {
+        "curvature": curvopt.AbstractCurvatureMethod,
+        "average": curvopt.AbstractAverage,
+    }
+    for field, kind in kinds.items():
+        if (value := getattr(table, field)) is not None:
+            own[field] = build(value, f"{path}.{field}", kind, scope)
     if table.recipe is None:
         kind = curvopt.AbstractLineSearch
         rule = build(table.line_search, f"{path}.line_search", kind, scope)
@@ -385,9 +391,7 @@ def solver_of(table: Any, path: str, scope: Scope) -> curvopt.LineSearchMinimise
             f"{at} must return a curvopt.LineSearchMinimiser, but {name!r} returns "
             f"{made!r}."
         )
-    if not own:
-        return made
-    return curvopt.LineSearchMinimiser(made.direction, made.line_search, **own)
+    return dataclasses.replace(made, **own)
 
 
 def family_of(

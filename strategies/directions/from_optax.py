@@ -10,6 +10,14 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 import curvopt
 
 
+class FromOptaxState(eqx.Module):
+    """The states of the transformation, and of the one of the fresh part, if there is
+    one."""
+
+    tx: Any
+    fresh: Any
+
+
 def _numbers(given: Any) -> dict[str, Array]:
     if not isinstance(given, dict):
         raise ValueError(
@@ -63,7 +71,7 @@ class FromOptax(curvopt.AbstractDirection):
                     f"{tx!r}.{remedy}"
                 )
 
-    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> Any:
+    def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> FromOptaxState:
         del key
         own = self.tx.init(y)
         if self.hyperparameters:
@@ -75,17 +83,17 @@ class FromOptax(curvopt.AbstractDirection):
                     "Make tx by `optax.inject_hyperparams(optax.adam)(...)`."
                 ) from error
         # States may hold Python numbers, which a loop cannot carry.
-        states = own, None if self.fresh is None else self.fresh.init(y)
-        return jax.tree.map(jnp.asarray, states)
+        state = FromOptaxState(own, None if self.fresh is None else self.fresh.init(y))
+        return jax.tree.map(jnp.asarray, state)
 
     def step(
-        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: Any
-    ) -> tuple[curvopt.Descent, Any]:
-        direction, own = _update(self.tx, model, y, state[0])
+        self, model: curvopt.QuadraticModel, y: PyTree[Array], state: FromOptaxState
+    ) -> tuple[curvopt.Descent, FromOptaxState]:
+        direction, own = _update(self.tx, model, y, state.tx)
         if self.fresh is None:
-            return curvopt.Descent(direction), (own, None)
-        fresh, other = _update(self.fresh, model, y, state[1])
-        return curvopt.Descent(direction, fresh), (own, other)
+            return curvopt.Descent(direction), FromOptaxState(own, None)
+        fresh, other = _update(self.fresh, model, y, state.fresh)
+        return curvopt.Descent(direction, fresh), FromOptaxState(own, other)
 
 
 def _update(

@@ -41,8 +41,8 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
     direction. With averages over all steps the step size then falls as
     $k^{-(1 - \ell)}$: it anneals by itself for $\ell < 1$, and progress holds it up. So it
     needs no horizon. With a schedule, which anneals too, $\ell$ is larger. Without one,
-    evaluate an average of the parameters ([`curvopt.AveragedParameters`][]): for such steps
-    it removes the noise that is left (Polyak & Juditsky 1992).
+    average the parameters ([`strategies.WindowAverage`][]): for such steps that removes the
+    noise that is left (Polyak & Juditsky 1992).
 
     The averages can judge a step only after some time, so steps must not grow faster than
     they follow: $\tau_k \|u_k\|$ is at most $1 + p / (10 + k)$ times the longest step so

@@ -190,9 +190,9 @@ def test_data_from_the_host():
     solver = curvopt.LineSearchMinimiser(Adam(), CurvatureRescaling(along="fresh"))
 
     def losses(problem):
-        around = curvopt.AveragedParameters(curvopt.MicroBatched(problem, 2), decay=0.9)
+        around = curvopt.MicroBatched(problem, 2)
         run = curvopt.train(around, solver, jr.key(0), steps=5, progress=False)
-        return run.history.loss, run.history.averaged_validation_loss
+        return run.history.loss, run.history.validation_loss
 
     for a, b in zip(losses(host), losses(device)):
         np.testing.assert_allclose(a, b, rtol=1e-5)
@@ -210,5 +210,3 @@ def test_refused(regression, unchecked):
         curvopt.MicroBatched(regression, 1).loss(y, (jnp.zeros(()), None, jr.key(0)))
     with pytest.raises(ValueError, match="micro_batches must be an integer of at least 1"):
         curvopt.MicroBatched(regression, 0)
-    with pytest.raises(ValueError, match="Put it around"):
-        curvopt.MicroBatched(curvopt.AveragedParameters(regression), 2)

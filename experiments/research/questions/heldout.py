@@ -8,13 +8,12 @@ import xarray as xr
 import curvopt
 from strategies import recipes
 
-from .._averaged import averaged, averaging, own_and_average
 from .._bench import Bench
 from .._families import COSINE, DIRECTIONS, RATES
 from .._latex import percent, plain, table
 from .._question import Findings, Question
 from .._untuned import untuned
-from .rivals import FREE, HINDSIGHT, one_rate
+from .rivals import averaged, FREE, HINDSIGHT, one_rate, without_horizon
 
 
 _WITH = ("Momentum", "Adam")
@@ -42,6 +41,7 @@ def _strategies(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
             f"{name}, {HINDSIGHT}": recipes.hindsight(DIRECTIONS[name], steps=bench.steps)
             for name in _WITH
         },
+        **without_horizon(_WITH),
         "AdamW, one rate": one_rate(bench),
         "Prodigy": untuned(bench)["Prodigy"],
     }
@@ -52,14 +52,11 @@ def ask(bench: Bench) -> xr.Dataset:
     seeds; keeps the outcomes, with those of Adam's best rate under a cosine on the same
     seeds."""
     seeds = bench.tuning_seeds
-    known = bench.compare("heldout", _strategies(bench), seeds=seeds)
-    free = {_FREE[name]: recipes.hindsight(DIRECTIONS[name]) for name in _WITH}
-    data = averaging(bench).compare("heldout-averaged", free, seeds=seeds)
-    ours = [bench.outcomes(x) for x in (known, *own_and_average(data))]
+    ours = bench.outcomes(bench.compare("heldout", _strategies(bench), seeds=seeds))
     tried = bench.outcomes(bench.rates("Adam", DIRECTIONS["Adam"], RATES["Adam"], [COSINE]))
     means = tried[bench.setting.metric].mean("seed").squeeze("strategy")
     best = tried.isel(learning_rate=int(means.argmin("learning_rate")), drop=True)
-    return xr.concat([best.assign_coords(strategy=[TUNED]), *ours], dim="strategy")
+    return xr.concat([best.assign_coords(strategy=[TUNED]), ours], dim="strategy")
 
 
 def _ends(data: xr.Dataset) -> xr.DataArray:

@@ -1,8 +1,9 @@
 """Rivals: untuned recipes against tuned learning rates, and against methods that claim to
 need no tuning."""
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import optax
@@ -11,7 +12,6 @@ import xarray as xr
 import curvopt
 from strategies import FromOptax, LearningRate, recipes
 
-from .._averaged import averaged
 from .._bench import Bench
 from .._claims import claims, claims_table, counted, Pair
 from .._courses import courses
@@ -22,11 +22,10 @@ from .._profiles import profiles, WAY
 from .._question import Findings, Question
 from .._reported import reported, WINDOWS
 from .._standings import label, names, standing
-from .._untuned import averaged as of_averages, schedule_free, untuned
+from .._untuned import untuned
 
 
-# Two recipes; the second one without knowing the horizon, evaluated at an average too, and
-# with less curvature.
+# Two recipes; the second one without knowing the horizon, and with less curvature.
 RESCALED, HINDSIGHT = "rescaled", "hindsight"
 FREE, CHEAP = f"{HINDSIGHT}, no horizon", f"{HINDSIGHT}, a sixteenth"
 
@@ -70,6 +69,23 @@ def _ours(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     return solvers
 
 
+def averaged(name: str) -> str:
+    """The name of a strategy whose answer is an average of the parameters."""
+    return f"{name}, averaged"
+
+
+def without_horizon(
+    directions: Iterable[str],
+) -> dict[str, curvopt.LineSearchMinimiser]:
+    """The recipe without a number of steps, at its average and at the last point."""
+    solvers = {}
+    for name in directions:
+        free = recipes.hindsight(DIRECTIONS[name])
+        solvers[f"{name}, {FREE}"] = dataclasses.replace(free, average=None)
+        solvers[averaged(f"{name}, {FREE}")] = free
+    return solvers
+
+
 def one_rate(bench: Bench) -> curvopt.LineSearchMinimiser:
     """AdamW as it is used without tuning: one rate for all problems, warm-up and cosine."""
     rate = optax.warmup_cosine_decay_schedule(
@@ -82,10 +98,9 @@ def ask(bench: Bench) -> xr.Dataset:
     """Run the recipes with every direction, tuned rates, and rivals with their defaults on
     the reported seeds; keeps outcomes, learning curves and the time of a step."""
     tuned, chosen = _tuned(bench)
-    given = {**tuned, **_ours(bench), "AdamW, one rate": one_rate(bench)}
-    free = {f"{name}, {FREE}": recipes.hindsight(DIRECTIONS[name]) for name in DIRECTIONS}
-    given |= untuned(bench)
-    out = reported(bench, given, free | of_averages(), schedule_free())
+    ours = _ours(bench) | without_horizon(DIRECTIONS)
+    rivals = {"AdamW, one rate": one_rate(bench)} | untuned(bench)
+    out = reported(bench, tuned | ours | rivals)
     return out.assign_attrs(tuned=json.dumps(chosen))
 
 

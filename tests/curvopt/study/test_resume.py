@@ -1,5 +1,6 @@
 """Nothing that was computed is lost: a study that is broken off goes on where it was."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,7 +20,14 @@ import pytest
 
 import curvopt
 from curvopt._study import _program, _session
-from strategies import CurvatureRescaling, FromOptax, LearningRate, Momentum, SGD
+from strategies import (
+    CurvatureRescaling,
+    FromOptax,
+    LearningRate,
+    Momentum,
+    SGD,
+    WindowAverage,
+)
 
 
 pytestmark = pytest.mark.host
@@ -85,14 +93,18 @@ def stop_after(monkeypatch):
 def test_a_study_goes_on_where_it_was(
     regression, finished, averaged, tmp_path, stop_after, monkeypatch
 ):
-    problem = curvopt.AveragedParameters(regression, decay=0.9) if averaged else regression
-    whole = study(problem) if averaged else finished[1]
+    given = {}
+    if averaged:
+        given["strategies"] = {
+            "a": dataclasses.replace(rescaled(), average=WindowAverage())
+        }
+    whole = study(regression, **given) if averaged else finished[1]
     for chunks in (1, 5, 9):
         with pytest.raises(Stop), monkeypatch.context():
             stop_after(chunks)
-            study(problem, tmp_path)
+            study(regression, tmp_path, **given)
         monkeypatch.undo()
-    assert_same(study(problem, tmp_path), whole)
+    assert_same(study(regression, tmp_path, **given), whole)
 
 
 def test_what_is_finished_is_not_run_again(regression, saved, stop_after):

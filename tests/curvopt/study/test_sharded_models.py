@@ -1,5 +1,6 @@
 """One model over several devices, in a process of its own, is that of one device."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -19,7 +20,7 @@ from strategies_by_name import covering, DIRECTIONS, LINE_SEARCHES
 
 import curvopt
 from experiments.problems import TransformerNetwork
-from strategies import Adam, CurvatureRescaling, Momentum
+from strategies import Adam, CurvatureRescaling, Momentum, WindowAverage
 
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
@@ -120,10 +121,11 @@ def adam(rate=0.5):
     return curvopt.LineSearchMinimiser(Adam(), rule)
 
 
-def trained(execution, problem=None, rate=0.5):
+def trained(execution, problem=None, rate=0.5, average=None):
     problem = Gathered(supervised()) if problem is None else problem
     options = {"steps": 4, "evaluations": 2, "progress": False}
-    result = curvopt.train(problem, adam(rate), jr.key(0), execution=execution, **options)
+    solver = dataclasses.replace(adam(rate), average=average)
+    result = curvopt.train(problem, solver, jr.key(0), execution=execution, **options)
     history = result.history
     numbers = [history.loss.values, history.train_loss.values, history.step_size.values]
     leaves = jax.tree.leaves(result.params)
@@ -181,10 +183,10 @@ def placed(kind):
         execution = curvopt.Execution(sharding=sharding, loop=loop)
         result, found[name] = trained(execution)
         check_split(result, n if name == "fully sharded" else 1)
-    micro = curvopt.AveragedParameters(curvopt.MicroBatched(Gathered(supervised()), 2))
+    micro = curvopt.MicroBatched(Gathered(supervised()), 2)
     execution = curvopt.Execution(sharding=fully(mesh), loop="scan")
-    result, found["micro-batches"] = trained(execution, micro)
-    weight = result.model_state.average.mlp.layers[1].weight
+    result, found["micro-batches"] = trained(execution, micro, average=WindowAverage())
+    weight = result.solver_state.average.point.mlp.layers[1].weight
     assert weight.addressable_shards[0].data.size == weight.size // n
     both = fully(mesh_of(kind, lanes=2))
     for width in (1, 2):

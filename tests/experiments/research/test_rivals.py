@@ -1,5 +1,6 @@
 """The questions of rivals and of relatives: what their conclusions make of known data."""
 
+import dataclasses
 import json
 import re
 
@@ -12,10 +13,6 @@ import xarray as xr
 
 import curvopt
 from experiments.research import _reported
-from experiments.research._averaged import (
-    elsewhere,
-    schedule_free_point,
-)
 from experiments.research._bench import Bench
 from experiments.research._claims import claims, verdict
 from experiments.research._overview import overview
@@ -32,7 +29,7 @@ from experiments.research._standings import (
 from experiments.research.questions import relatives
 from experiments.research.questions.relatives import RELATIVES
 from experiments.research.questions.rivals import RIVALS
-from strategies import LearningRate, SGD
+from strategies import FromEvalParams, FromOptax, LearningRate, SGD, WindowAverage
 
 
 pytestmark = pytest.mark.host
@@ -254,12 +251,15 @@ def test_what_is_reported(tmp_path):
     setting = Setting("a parabola", lambda folder: problem, lambda: problem, steps=12)
     bench = Bench("parabola", setting, problem, tmp_path, quick=True)
     solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.1))
-    free = elsewhere(optax.contrib.schedule_free_sgd(0.1), schedule_free_point)
-    data = _reported.reported(
-        bench, {"SGD": solver}, {"again": solver}, {"schedule-free": free}
+    free = curvopt.LineSearchMinimiser(
+        FromOptax(optax.contrib.schedule_free_sgd(0.1)),
+        LearningRate(1.0),
+        average=FromEvalParams(optax.contrib.schedule_free_eval_params),
     )
-    names = ["SGD", "again", "again, averaged", "schedule-free"]
-    assert data.strategy.values.tolist() == names
+    averaged = dataclasses.replace(solver, average=WindowAverage())
+    strategies = {"SGD": solver, "averaged": averaged, "schedule-free": free}
+    data = _reported.reported(bench, strategies)
+    assert data.strategy.values.tolist() == list(strategies)
     assert np.all(data.step_time > 0) and data.gradient_seconds > 0
     clocks = _reported.clocks(data)
     assert all(x.dims == ("strategy", "window") for x in clocks.values())
@@ -281,8 +281,8 @@ def test_what_is_reported(tmp_path):
         seen.append(np.sum(x**2))
     of = data.sel(seed=0)
     np.testing.assert_allclose(of.smooth_loss.sel(strategy="SGD"), plain, rtol=1e-4)
-    np.testing.assert_allclose(of.course.sel(strategy="again")[-1], sgd @ sgd, rtol=1e-4)
-    last = of.course.sel(strategy="again, averaged")[-1]
+    np.testing.assert_allclose(of.course.sel(strategy="SGD")[-1], sgd @ sgd, rtol=1e-4)
+    last = of.course.sel(strategy="averaged")[-1]
     np.testing.assert_allclose(last, average @ average, rtol=1e-4)
     free = of.sel(strategy="schedule-free")
     np.testing.assert_allclose(free.smooth_loss, losses, rtol=1e-4)
