@@ -55,6 +55,7 @@ from ._models import (
 )
 from ._partition import (
     array_labels as array_labels,
+    block_labels as block_labels,
     layer_labels as layer_labels,
     partition as partition,
 )

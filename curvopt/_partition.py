@@ -44,6 +44,23 @@ def layer_labels(tree: PyTree) -> PyTree[str]:
     return jtu.tree_map_with_path(lambda path, _: jtu.keystr(path[:-1]), tree)
 
 
+def block_labels(tree: PyTree) -> PyTree[str]:
+    """Labels for [`curvopt.partition`][]: the layers, where those that lie deeper in the
+    pytree than others are one part with their block.
+
+    **Arguments:**
+
+    - `tree`: a pytree.
+
+    **Returns:**
+
+    A pytree like `tree`, whose labels are the first two keys of those of
+    [`curvopt.layer_labels`][]: `".layers[0]"` of a network, or `".blocks[0]"` of a
+    transformer for all layers of that block.
+    """
+    return jtu.tree_map_with_path(lambda path, _: jtu.keystr(path[:-1][:2]), tree)
+
+
 def partition(tree: PyTree, labels: Labels = layer_labels) -> list[PyTree]:
     """Split a pytree into parts, such as the layers of a network.
 
@@ -62,8 +79,8 @@ def partition(tree: PyTree, labels: Labels = layer_labels) -> list[PyTree]:
     - `tree`: a pytree of arrays.
     - `labels`: a label for each leaf: a pytree of hashables with the structure of `tree`,
         or a prefix of it, or a function that makes one from `tree`, as `param_labels` in
-        `optax.partition`. [`curvopt.layer_labels`][] (the default) and
-        [`curvopt.array_labels`][] are such functions.
+        `optax.partition`. [`curvopt.layer_labels`][] (the default),
+        [`curvopt.block_labels`][] and [`curvopt.array_labels`][] are such functions.
 
     **Returns:**
 

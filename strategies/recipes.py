@@ -22,7 +22,13 @@ import optax
 import curvopt
 
 from .averages import WindowAverage
-from .line_searches import CurvatureRescaling, GrowthLimited, HindsightRescaling
+from .directions import LayerwiseRescaling
+from .line_searches import (
+    CurvatureRescaling,
+    GrowthLimited,
+    HindsightRescaling,
+    LearningRate,
+)
 
 
 # A schedule is static: a new function for the same horizon would recompile.
@@ -35,6 +41,16 @@ def _cosine(steps: int) -> optax.Schedule:
 def _linear(steps: int) -> optax.Schedule:
     """One in the first half of the run, then linear to zero."""
     return optax.linear_schedule(1.0, 0.0, steps - steps // 2, steps // 2)
+
+
+def _horizon(
+    steps: int | None,
+) -> tuple[optax.Schedule | None, curvopt.AbstractAverage | None]:
+    """The schedule of a run of that many steps, or an average."""
+    if steps is None:
+        return None, WindowAverage()
+    curvopt.check_count("steps", steps)
+    return _linear(steps), None
 
 
 def hindsight(
@@ -68,13 +84,38 @@ def hindsight(
 
     A [`curvopt.LineSearchMinimiser`][].
     """
-    if steps is None:
-        rule, average = HindsightRescaling(), WindowAverage()
-    else:
-        curvopt.check_count("steps", steps)
-        rule, average = HindsightRescaling(schedule=_linear(steps)), None
+    schedule, average = _horizon(steps)
+    rule = HindsightRescaling(schedule=schedule)
     return curvopt.LineSearchMinimiser(
         direction, rule, curvature=curvature, average=average
+    )
+
+
+def layerwise(
+    direction: curvopt.AbstractDirection,
+    *,
+    steps: int | None = None,
+    curvature: curvopt.AbstractCurvatureMethod = curvopt.SubsampledCurvature(1 / 16),
+) -> curvopt.LineSearchMinimiser:
+    r"""The same with a step size for each layer, or for each block of a deep network: see
+    [`strategies.LayerwiseRescaling`][].
+
+    All else is as in `hindsight`, but the curvature is that of a sixteenth of the batch.
+
+    **Arguments:**
+
+    - `direction`: the direction.
+    - `steps`: the number of steps of the run; `None` if it is not known.
+    - `curvature`: the curvature method.
+
+    **Returns:**
+
+    A [`curvopt.LineSearchMinimiser`][].
+    """
+    schedule, average = _horizon(steps)
+    layers = LayerwiseRescaling(direction, schedule=schedule)
+    return curvopt.LineSearchMinimiser(
+        layers, LearningRate(1.0), curvature=curvature, average=average
     )
 
 

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 import curvopt
 
+from .._hindsight import first_step_size, learning_rate
+
 
 class LayerwiseRescalingState(eqx.Module):
     """The step count, the state of the direction, the point and the lengths of the layers
@@ -41,21 +43,22 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
     $$\tau_i \leftarrow 2 \ell \, \frac{\max(N_i, 0)}{\sum_j |K_{ij}| \tau_j} \tau_i.$$
 
     For one layer this is [`strategies.HindsightRescaling`][], whose docstring explains the
-    averages and the limits of growth; each layer has its own. The absolute values bound the
-    curvature of the step by its rows: layers that would compensate each other are not
-    trusted to.
+    averages, $\ell$ and the limits of growth; each layer has its own. The absolute values
+    bound the curvature of the step by its rows: layers that would compensate each other are
+    not trusted to.
 
-    The direction includes the step sizes: use it with `LearningRate(1.0)`, or with a
-    schedule, `LearningRate(1.0, schedule)`. The matrix costs more than one curvature
-    ([`curvopt.QuadraticModel.curvature_matrix`][]), but little from a part of the batch,
-    with [`curvopt.SubsampledCurvature`][].
+    The direction includes the step sizes: use it with `LearningRate(1.0)`. The matrix costs
+    more than one curvature ([`curvopt.QuadraticModel.curvature_matrix`][]), but little from
+    a part of the batch, with [`curvopt.SubsampledCurvature`][].
 
     **Arguments:**
 
     - `direction`: $u$, any direction that includes no step size.
-    - `learning_rate`: $\ell \geq 0$.
+    - `learning_rate`: $\ell \geq 0$, by default as in `HindsightRescaling`.
+    - `schedule`: a function of the step count with peak 1 that multiplies the step sizes.
     - `labels`: what the layers are: a function of the parameters, or a pytree of labels, as
-        in [`curvopt.partition`][]. Static.
+        in [`curvopt.partition`][]. Static. By default each block of a deep network is one
+        ([`curvopt.block_labels`][]).
     - `growth`: $p$; the longest step of a layer grows as $k^p$ at most.
     - `max_change`: the largest relative change of each step size from one step to the next.
     - `first`: the first step moves the parameters by this fraction of their norm, with one
@@ -68,8 +71,9 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
     """
 
     direction: curvopt.AbstractDirection
-    learning_rate: curvopt.Number = curvopt.hyperparameter(0.8, at_least=0)
-    labels: Any = eqx.field(static=True, default=curvopt.layer_labels)
+    learning_rate: curvopt.OptionalNumber = curvopt.hyperparameter(None, at_least=0)
+    schedule: curvopt.Schedule | None = curvopt.schedule(None)
+    labels: Any = eqx.field(static=True, default=curvopt.block_labels, kw_only=True)
     growth: curvopt.Number = curvopt.hyperparameter(2.0, above=0)
     max_change: curvopt.Number = curvopt.hyperparameter(0.1, above=0, below=1)
     first: curvopt.Number = curvopt.hyperparameter(3e-3, above=0)
@@ -98,7 +102,10 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
         lengths = _norms(u)
         descent, curvature, finite = self._averages(model, y, state)
 
-        wanted = 2 * self.learning_rate * jnp.maximum(descent, 0) * state.last
+        # By identity, while tracing: `Descent` without a fresh part has `u` twice.
+        memory = inner.u is not inner.fresh
+        rate = learning_rate(self.learning_rate, self.schedule, memory)
+        wanted = 2 * rate * jnp.maximum(descent, 0) * state.last
         bend = jnp.abs(curvature) @ state.last
         wanted = jnp.where(bend > 0, wanted / jnp.where(bend > 0, bend, 1), state.last)
         bounds = (1 - self.max_change) * state.last, (1 + self.max_change) * state.last
@@ -106,10 +113,12 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
         reach = jnp.where(lengths > 0, reach / jnp.where(lengths > 0, lengths, 1), jnp.inf)
         new = jnp.minimum(jnp.clip(wanted, *bounds), reach)
         # A layer that has not moved yet, or at the first step all of them.
-        new = jnp.where(state.last > 0, new, self._first(y, inner.u))
+        first = first_step_size(y, inner.u, self.first)
+        new = jnp.where(state.last > 0, new, first)
 
         usable = finite & jnp.all(jnp.isfinite(lengths))
-        scaled = eqx.combine(*map(_scaled, u, new))
+        factor = 1 if self.schedule is None else self.schedule(state.count)
+        scaled = eqx.combine(*map(_scaled, u, factor * new))
         # Not zero times the direction, which may be nan.
         scaled = jax.tree.map(lambda x: jnp.where(usable, x, 0), scaled)
         state = LayerwiseRescalingState(
@@ -157,11 +166,6 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
 
     def _layers(self, tree: PyTree) -> list[PyTree]:
         return curvopt.partition(tree, self.labels)
-
-    def _first(self, y: PyTree[Array], u: PyTree[Array]) -> Scalar:
-        size, length = curvopt.tree_norm(y), curvopt.tree_norm(u)
-        size = self.first * jnp.where(size > 0, size, 1)
-        return size / jnp.where(length > 0, length, 1)
 
 
 def _norms(layers: list[PyTree]) -> Float[Array, " layer"]:

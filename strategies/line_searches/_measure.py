@@ -31,17 +31,6 @@ class Averages(eqx.Module):
     sharpness: Scalar
 
 
-def first_step_size(line: curvopt.Line, fraction: ScalarLike) -> Scalar:
-    """The step size that moves the parameters by a fraction of their norm (of 1, where they
-    are zero)."""
-    size, length = curvopt.tree_norm(line.y), curvopt.tree_norm(line.u)
-    return (
-        jnp.asarray(fraction)
-        * jnp.where(size > 0, size, 1)
-        / jnp.where(length > 0, length, 1)
-    )
-
-
 def measure(line: curvopt.Line, along: Along) -> Measured:
     measured = line.fresh if along == "fresh" else line
     slope, curvature = measured.slope, measured.curvature()

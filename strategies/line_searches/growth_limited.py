@@ -4,7 +4,7 @@ from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._measure import first_step_size
+from .._hindsight import first_step_size
 
 
 class GrowthLimitedState(eqx.Module):
@@ -52,4 +52,4 @@ class GrowthLimited(curvopt.AbstractLineSearch):
     def _first(self, line: curvopt.Line) -> Scalar:
         if self.first is None:
             return jnp.array(jnp.inf)
-        return first_step_size(line, self.first)
+        return first_step_size(line.y, line.u, self.first)

@@ -1,11 +1,11 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree, Scalar, ScalarLike
+from jaxtyping import Array, Int, PyTree, Scalar
 
 import curvopt
 
-from ._measure import first_step_size
+from .._hindsight import first_step_size, learning_rate
 
 
 class HindsightRescalingState(eqx.Module):
@@ -106,13 +106,17 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
         sharpness = average(state.sharpness, jnp.abs(curvature))
 
         flat = sharpness <= 0
-        wanted = 2 * self._learning_rate(line) * jnp.maximum(descent, 0)
+        # By identity, while tracing: `Descent` without a fresh part has `u` twice.
+        memory = line.u is not line.fresh.u
+        rate = learning_rate(self.learning_rate, self.schedule, memory)
+        wanted = 2 * rate * jnp.maximum(descent, 0)
         wanted = jnp.where(flat, state.last, wanted / jnp.where(flat, 1, sharpness))
         bounds = (1 - self.max_change) * state.last, (1 + self.max_change) * state.last
         reach = (1 + self.growth / (10 + count)) * state.longest
         reach = jnp.where(length > 0, reach / jnp.where(length > 0, length, 1), jnp.inf)
         free = jnp.minimum(jnp.clip(wanted, *bounds), reach)
-        free = jnp.where(state.last > 0, free, first_step_size(line, self.first))
+        first = first_step_size(line.y, line.u, self.first)
+        free = jnp.where(state.last > 0, free, first)
         usable = finite & jnp.isfinite(length)
         factor = 1 if self.schedule is None else self.schedule(count)
         info = curvopt.StepInfo(
@@ -134,12 +138,3 @@ class HindsightRescaling(curvopt.AbstractLineSearch):
             jnp.where(usable, longest, state.longest),
         )
         return jnp.where(usable, factor * free, 0), info, state
-
-    def _learning_rate(self, line: curvopt.Line) -> ScalarLike:
-        if self.learning_rate is not None:
-            return self.learning_rate
-        # By identity, while tracing: `Descent` without a fresh part has `u` twice.
-        memory = line.u is not line.fresh.u
-        if self.schedule is None:
-            return 0.65 if memory else 1.5
-        return 0.8 if memory else 2.0

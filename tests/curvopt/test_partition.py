@@ -41,6 +41,14 @@ def test_layers_of_flax():
     assert names(norm) == ["['LayerNorm_0']['bias']", "['LayerNorm_0']['scale']"]
 
 
+def test_blocks_are_the_layers_or_what_holds_them():
+    tree = {"first": jnp.ones(1), "blocks": [{"a": network(), "b": jnp.ones(2)}] * 2}
+    one, other, first = curvopt.partition(tree, curvopt.block_labels)
+    assert names(first) == ["['first']"]
+    assert len(names(one)) == len(names(other)) == 5
+    assert curvopt.block_labels(network()) == curvopt.layer_labels(network())
+
+
 def test_arrays():
     params = network()
     parts = curvopt.partition(params, curvopt.array_labels)

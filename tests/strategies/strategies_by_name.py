@@ -72,7 +72,7 @@ DIRECTIONS = {
     "FromDescent": FromDescent(optx.SteepestDescent()),
     "DisplacementMomentum": DisplacementMomentum(SGD(), CurvatureRescaling(0.25), 0.5),
     "LayerwiseRescaling": LayerwiseRescaling(
-        Momentum(0.5), 0.4, curvopt.array_labels, first=0.05
+        Momentum(0.5), 0.4, labels=curvopt.array_labels, first=0.05
     ),
     "GradientClipping": GradientClipping(Momentum(0.5), 2.0),
     "WeightDecay": WeightDecay(SGD(), 1e-3),

@@ -44,18 +44,20 @@ def run(direction, rule, steps, spread=0.3):
     return np.array(points), state
 
 
+@pytest.mark.parametrize("given", [{"learning_rate": 0.7}, {}, {"schedule": None}])
 @pytest.mark.parametrize("direction", [RMSProp(), Momentum()])
-def test_one_layer_is_the_rule_with_one_step_size(direction):
-    one = LayerwiseRescaling(direction, 0.7, lambda y: "all", first=0.1)
-    found, _ = run(one, LearningRate(1.0, lambda count: 0.9**count), 12)
-    rule = HindsightRescaling(0.7, lambda count: 0.9**count, first=0.1)
+def test_one_layer_is_the_rule_with_one_step_size(direction, given):
+    options = {"schedule": lambda count: 0.9**count, "first": 0.1} | given
+    one = LayerwiseRescaling(direction, labels=lambda y: "all", **options)
+    found, _ = run(one, LearningRate(1.0), 12)
+    rule = HindsightRescaling(**options)
     np.testing.assert_allclose(found, run(direction, rule, 12)[0], rtol=2e-4, atol=1e-5)
 
 
 def test_the_second_step_by_hand():
     """Without noise and limits; of the first step a part is taken."""
     rule = LayerwiseRescaling(
-        SGD(), 0.5, curvopt.array_labels, growth=1e6, max_change=0.99, first=0.5
+        SGD(), 0.5, labels=curvopt.array_labels, growth=1e6, max_change=0.99, first=0.5
     )
     points, state = run(rule, LearningRate(0.5), 2, spread=0.0)
     flat = np.concatenate([x.ravel() for x in jax.tree.leaves(START)])
@@ -73,7 +75,7 @@ def test_the_second_step_by_hand():
 def test_layers_have_steps_of_their_own():
     """A layer of a hundredth of the scale gets a step size a hundred times as long."""
     y = {"a": jnp.ones(3), "b": jnp.ones(3)}
-    rule = LayerwiseRescaling(SGD(), 0.5, curvopt.array_labels, growth=1e6)
+    rule = LayerwiseRescaling(SGD(), 0.5, labels=curvopt.array_labels, growth=1e6)
     solver = curvopt.LineSearchMinimiser(rule, LearningRate(1.0))
     two = lambda y, _: (jnp.sum(y["a"] ** 2) / 2 + jnp.sum(y["b"] ** 2) / 200, None)
     state = solver.init_strategy(y, jr.key(0))
@@ -85,7 +87,7 @@ def test_layers_have_steps_of_their_own():
 
 
 def test_what_is_not_finite_is_skipped():
-    rule = LayerwiseRescaling(SGD(), 0.5, curvopt.array_labels)
+    rule = LayerwiseRescaling(SGD(), 0.5, labels=curvopt.array_labels)
     state = rule.init(START, key=jr.key(0))
     model = lambda y, bad: curvopt.quadratic_model(
         lambda y, noise: (loss(y, noise)[0] * jnp.where(bad, jnp.nan, 1), None),

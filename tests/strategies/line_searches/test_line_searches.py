@@ -417,6 +417,7 @@ class TestStepTuned:
         functools.partial(recipes.rescaled, steps=200),
         functools.partial(recipes.hindsight, steps=200),
         recipes.hindsight,
+        functools.partial(recipes.layerwise, curvature=curvopt.AdjointCurvature()),
     ],
 )
 def test_recipes_descend_on_noisy_gradients(recipe, direction):
@@ -444,9 +445,10 @@ def test_recipes_take_another_curvature():
     assert recipes.rescaled(SGD(), steps=5, curvature=method).curvature is method
     assert recipes.rescaled_constant(SGD(), curvature=method).curvature is method
     assert recipes.hindsight(SGD(), curvature=method).curvature is method
+    assert recipes.layerwise(SGD(), curvature=method).curvature is method
 
 
-@pytest.mark.parametrize("recipe", [recipes.rescaled, recipes.hindsight])
+@pytest.mark.parametrize("recipe", [recipes.rescaled, recipes.hindsight, recipes.layerwise])
 def test_recipes_refuse_a_run_without_steps(recipe):
     with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
         recipe(SGD(), steps=0)
