@@ -5,6 +5,7 @@ from .cost import COST
 from .edges import EDGES
 from .guards import GUARDS
 from .heldout import HELDOUT
+from .layers import LAYERWISE
 from .memory import MEMORY
 from .noiseless import NOISELESS
 from .recipe import RECIPE
@@ -22,6 +23,7 @@ QUESTIONS: dict[str, Question | Measurement] = {
         REGIMES,
         RIVALS,
         HELDOUT,
+        LAYERWISE,
         GUARDS,
         BATCH,
         CHEAPENING,

@@ -13,7 +13,15 @@ from .._families import COSINE, DIRECTIONS, RATES
 from .._latex import percent, plain, table
 from .._question import Findings, Question
 from .._untuned import untuned
-from .rivals import averaged, FREE, HINDSIGHT, one_rate, without_horizon
+from .rivals import (
+    averaged,
+    FREE,
+    HINDSIGHT,
+    LAYERWISE,
+    LAYERWISE_FREE,
+    one_rate,
+    without_horizon,
+)
 
 
 _WITH = ("Momentum", "Adam")
@@ -30,8 +38,10 @@ _SAID = {
     "Prodigy": "Prodigy",
     f"Momentum, {HINDSIGHT}": "Momentum",
     f"Adam, {HINDSIGHT}": "Adam",
+    f"Adam, {LAYERWISE}": "Layerwise",
     averaged(_FREE["Momentum"]): "MomentumAveraged",
     averaged(_FREE["Adam"]): "AdamAveraged",
+    LAYERWISE_FREE: "LayerwiseAveraged",
 }
 
 
@@ -41,6 +51,7 @@ def _strategies(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
             f"{name}, {HINDSIGHT}": recipes.hindsight(DIRECTIONS[name], steps=bench.steps)
             for name in _WITH
         },
+        f"Adam, {LAYERWISE}": recipes.layerwise(DIRECTIONS["Adam"], steps=bench.steps),
         **without_horizon(_WITH),
         "AdamW, one rate": one_rate(bench),
         "Prodigy": untuned(bench)["Prodigy"],

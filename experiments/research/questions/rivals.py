@@ -25,8 +25,8 @@ from .._standings import label, names, standing
 from .._untuned import untuned
 
 
-# Two recipes; the second one without knowing the horizon, and with less curvature.
-RESCALED, HINDSIGHT = "rescaled", "hindsight"
+# Recipes; the second one without knowing the horizon, and with less curvature.
+RESCALED, HINDSIGHT, LAYERWISE = "rescaled", "hindsight", "layerwise"
 FREE, CHEAP = f"{HINDSIGHT}, no horizon", f"{HINDSIGHT}, a sixteenth"
 
 # The rate of AdamW for all problems: the best for Adam under a cosine on four of the five.
@@ -61,6 +61,7 @@ def _ours(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
     for name, which in DIRECTIONS.items():
         solvers[f"{name}, {RESCALED}"] = recipes.rescaled(which, steps=bench.steps)
         solvers[f"{name}, {HINDSIGHT}"] = recipes.hindsight(which, steps=bench.steps)
+    solvers[f"Adam, {LAYERWISE}"] = recipes.layerwise(DIRECTIONS["Adam"], steps=bench.steps)
     solvers[f"Momentum, {CHEAP}"] = recipes.hindsight(
         DIRECTIONS["Momentum"],
         steps=bench.steps,
@@ -74,15 +75,21 @@ def averaged(name: str) -> str:
     return f"{name}, averaged"
 
 
+# Without a number of steps, by layer.
+LAYERWISE_FREE = averaged(f"Adam, {LAYERWISE}, no horizon")
+
+
 def without_horizon(
     directions: Iterable[str],
 ) -> dict[str, curvopt.LineSearchMinimiser]:
-    """The recipe without a number of steps, at its average and at the last point."""
+    """The recipe without a number of steps, at its average and at the last point, and by
+    layer at its average."""
     solvers = {}
     for name in directions:
         free = recipes.hindsight(DIRECTIONS[name])
         solvers[f"{name}, {FREE}"] = dataclasses.replace(free, average=None)
         solvers[averaged(f"{name}, {FREE}")] = free
+    solvers[LAYERWISE_FREE] = recipes.layerwise(DIRECTIONS["Adam"])
     return solvers
 
 
@@ -128,6 +135,8 @@ _SAID: dict[str, tuple[str, ...]] = {
         f"{name}, tuned {kind}": ("Mean",) for name in ("SGD", "Momentum") for kind in KINDS
     },
     "Adam, tuned cosine": ("Mean",),
+    f"Adam, {LAYERWISE}": ("Mean", "Spent"),
+    LAYERWISE_FREE: ("Mean",),
     f"Adam, {HINDSIGHT}": ("Mean",),
     **{averaged(f"{name}, {FREE}"): ("Mean",) for name in DIRECTIONS},
     **{f"{name}, tuned constant": ("Mean",) for name in DIRECTIONS},
