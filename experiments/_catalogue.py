@@ -112,6 +112,12 @@ LINE_SEARCHES = {
     "hindsight-no-horizon": LineSearch(
         "hindsight, no horizon", lambda d, problem, steps: recipes.hindsight(d)
     ),
+    "layerwise": LineSearch(
+        "layerwise", lambda d, problem, steps: recipes.layerwise(d, steps=steps)
+    ),
+    "layerwise-no-horizon": LineSearch(
+        "layerwise, no horizon", lambda d, problem, steps: recipes.layerwise(d)
+    ),
     "rescaled-constant": LineSearch(
         "rescaled (constant)", lambda d, problem, steps: recipes.rescaled_constant(d)
     ),

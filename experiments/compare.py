@@ -51,7 +51,8 @@ class Compare:
 
     line_searches: tuple[str, ...] = ("tuned", "hindsight-no-horizon", "hindsight")
     """The line searches: tuned (the best learning rate of a grid, constant or cosine),
-    hindsight (untuned), hindsight-no-horizon (the same, which does not know the number of
+    hindsight (untuned), layerwise (the same with a step size for each layer),
+    hindsight-no-horizon and layerwise-no-horizon (the same, which do not know the number of
     steps), rescaled (its learning rate decays by a cosine), rescaled-constant, unit, cdat,
     gen, armijo, sls, sps, bb, step-tuned, hessian-aware, backtracking; or your own, as
     module:name."""

@@ -15,7 +15,7 @@ import curvopt
 import strategies
 from curvopt._declared import Hyperparameter
 
-from .._catalogue import DIRECTIONS, LINE_SEARCHES, TUNED
+from .._catalogue import DIRECTIONS, LINE_SEARCHES
 from .._names import load, UsageError
 
 
@@ -60,12 +60,12 @@ def known_objects(
 ) -> dict[type, dict[str, Any]]:
     """All named objects by kind, and the classes or functions that make them."""
 
-    def of_catalogue(key: str) -> Callable[[], curvopt.AbstractLineSearch]:
-        # No rule of the catalogue depends on the direction, so that any will do here.
-        solver = LINE_SEARCHES[key].solver
-        assert solver is not None
-        return lambda: solver(strategies.SGD(), problem, steps).line_search
-
+    sgd = strategies.SGD()
+    made = {
+        key: entry.solver(sgd, problem, steps)
+        for key, entry in LINE_SEARCHES.items()
+        if entry.solver is not None
+    }
     directions = _exported(strategies, curvopt.AbstractDirection)
     rules = _exported(strategies, curvopt.AbstractLineSearch)
     return {
@@ -75,7 +75,9 @@ def known_objects(
         },
         curvopt.AbstractLineSearch: {
             **rules,
-            **{key: of_catalogue(key) for key in LINE_SEARCHES if key != TUNED},
+            # No rule of the catalogue depends on the direction. Recipes that wrap it are
+            # left out: a file names them as recipes.
+            **{k: s.line_search for k, s in made.items() if s.direction is sgd},
         },
         curvopt.AbstractCurvatureMethod: _exported(
             curvopt, curvopt.AbstractCurvatureMethod

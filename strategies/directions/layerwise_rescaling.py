@@ -40,12 +40,13 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
     loss together. $N_i$ and $K_{ij}$ are averages of $n_i$ and $\kappa_{ij}$
     ($|\kappa_{ii}|$ on the diagonal), both divided by $\|u_{k-1}\|^2$. Then
 
-    $$\tau_i \leftarrow 2 \ell \, \frac{\max(N_i, 0)}{\sum_j |K_{ij}| \tau_j} \tau_i.$$
+    $$\tau_i = 2 \ell \, \frac{\max(N_i, 0)}{\sum_j |K_{ij}| \sqrt{K_{ii} / K_{jj}}}.$$
 
     For one layer this is [`strategies.HindsightRescaling`][], whose docstring explains the
-    averages, $\ell$ and the limits of growth; each layer has its own. The absolute values
-    bound the curvature of the step by its rows: layers that would compensate each other are
-    not trusted to.
+    averages, $\ell$ and the limits of growth; each layer has its own. The denominators bound
+    the curvature of every step, $\sum_{ij} K_{ij} \tau_i \tau_j \leq \sum_i a_i \tau_i^2$: at
+    $\ell = 1$ the quadratic model does not rise, whatever the cross terms are. Layers that
+    would compensate each other are not trusted to, and those that do the same share it.
 
     The direction includes the step sizes: use it with `LearningRate(1.0)`. The matrix costs
     more than one curvature ([`curvopt.QuadraticModel.curvature_matrix`][]), but little from
@@ -105,9 +106,11 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
         # By identity, while tracing: `Descent` without a fresh part has `u` twice.
         memory = inner.u is not inner.fresh
         rate = learning_rate(self.learning_rate, self.schedule, memory)
-        wanted = 2 * rate * jnp.maximum(descent, 0) * state.last
-        bend = jnp.abs(curvature) @ state.last
-        wanted = jnp.where(bend > 0, wanted / jnp.where(bend > 0, bend, 1), state.last)
+        root = jnp.sqrt(jnp.diag(curvature))
+        root = jnp.where(root > 0, root, 1)
+        bound = root * (jnp.abs(curvature) @ (1 / root))
+        wanted = 2 * rate * jnp.maximum(descent, 0) / jnp.where(bound > 0, bound, 1)
+        wanted = jnp.where(bound > 0, wanted, state.last)
         bounds = (1 - self.max_change) * state.last, (1 + self.max_change) * state.last
         reach = (1 + self.growth / (10 + state.count)) * state.longest
         reach = jnp.where(lengths > 0, reach / jnp.where(lengths > 0, lengths, 1), jnp.inf)

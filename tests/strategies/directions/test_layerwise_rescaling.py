@@ -57,19 +57,45 @@ def test_one_layer_is_the_rule_with_one_step_size(direction, given):
 def test_the_second_step_by_hand():
     """Without noise and limits; of the first step a part is taken."""
     rule = LayerwiseRescaling(
-        SGD(), 0.5, labels=curvopt.array_labels, growth=1e6, max_change=0.99, first=0.5
+        SGD(), 0.5, labels=curvopt.array_labels, growth=1e6, max_change=0.99, first=0.7
     )
     points, state = run(rule, LearningRate(0.5), 2, spread=0.0)
     flat = np.concatenate([x.ravel() for x in jax.tree.leaves(START)])
     matrix = np.diag(np.concatenate([v.ravel() for v in VALUES.values()])) + 0.2
     g = matrix @ flat
-    first = 0.5 * np.linalg.norm(flat) / np.linalg.norm(g)
+    first = 0.7 * np.linalg.norm(flat) / np.linalg.norm(g)
     np.testing.assert_allclose(points[0], flat - 0.5 * first * g, rtol=1e-5)
     descent = np.array([g[:2] @ g[:2], g[2:] @ g[2:]])
     halves = slice(0, 2), slice(2, 4)
-    bend = np.abs([[g[i] @ matrix[i, j] @ g[j] for j in halves] for i in halves])
-    expected = descent / bend.sum(axis=1)
+    terms = np.array([[g[i] @ matrix[i, j] @ g[j] for j in halves] for i in halves])
+    root = np.sqrt(np.diag(terms))
+    expected = descent / (np.abs(terms) * np.outer(root, 1 / root)).sum(axis=1)
     np.testing.assert_allclose(state.direction.last, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_quadratic_rises_along_its_step(seed):
+    """Proposition on the rule: from where the last step began, the step sizes that it was
+    to have had do not raise the loss at the edge, whatever the cross terms are."""
+    a, y = jr.normal(jr.key(seed), (4, 4)), jr.normal(jr.key(seed + 100), (4,))
+    quadratic = lambda y, _: (y @ (a + a.T) @ y / 2, None)
+    each = lambda y: {"a": y[0], "b": y[1:3], "c": y[3]}
+    whole = lambda y: jnp.concatenate([jnp.atleast_1d(y[name]) for name in "abc"])
+    rule = LayerwiseRescaling(
+        SGD(), 1.0, labels=curvopt.array_labels, growth=1e9, max_change=0.9999, first=0.1
+    )
+    fn = lambda y, args: quadratic(whole(y), args)
+    points, state = [each(y)], rule.init(each(y), key=jr.key(0))
+    for _ in range(2):
+        model = curvopt.quadratic_model(fn, points[-1], has_aux=True)
+        descent, state = rule.step(model, points[-1], state)
+        points.append(jax.tree.map(jnp.add, points[-1], descent.u))
+    gradient = jax.grad(fn, has_aux=True)(points[0], None)[0]
+    # A bound of the change is in the way only where a layer is not to move.
+    sizes = {name: jnp.where(x < 1e-3, 0, x) for name, x in zip("abc", state.last)}
+    judged = jax.tree.map(lambda y, t, g: y - t * g, points[0], sizes, gradient)
+    assert fn(judged, None)[0] <= fn(points[0], None)[0] + 1e-5
+    assert fn(judged, None)[0] < fn(points[0], None)[0] or max(state.last) < 1e-3
 
 
 def test_layers_have_steps_of_their_own():
