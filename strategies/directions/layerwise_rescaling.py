@@ -43,10 +43,11 @@ class LayerwiseRescaling(curvopt.AbstractDirection):
     $$\tau_i = 2 \ell \, \frac{\max(N_i, 0)}{\sum_j |K_{ij}| \sqrt{K_{ii} / K_{jj}}}.$$
 
     For one layer this is [`strategies.HindsightRescaling`][], whose docstring explains the
-    averages, $\ell$ and the limits of growth; each layer has its own. The denominators bound
-    the curvature of every step, $\sum_{ij} K_{ij} \tau_i \tau_j \leq \sum_i a_i \tau_i^2$: at
-    $\ell = 1$ the quadratic model does not rise, whatever the cross terms are. Layers that
-    would compensate each other are not trusted to, and those that do the same share it.
+    averages, $\ell$ and the limits of growth; each layer has its own. The denominators
+    $a_i$ bound the curvature, $\sum_{ij} K_{ij} \tau_i \tau_j \leq \sum_i a_i \tau_i^2$:
+    for $\ell \leq 1$ the quadratic model does not rise, whatever the cross terms are.
+    Layers are not trusted to compensate each other, and those that do the same share the
+    step.
 
     The direction includes the step sizes: use it with `LearningRate(1.0)`. The matrix costs
     more than one curvature ([`curvopt.QuadraticModel.curvature_matrix`][]), but little from

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -77,15 +78,12 @@ def test_a_loop_of_ones_own_goes_on_from_the_last_point(regression):
         part.model_state,
         jr.fold_in(loss_key, count),
     )
-    y, state, *_ = solver_step(regression, part, args, count)
+    step = eqx.filter_jit(lambda *given: SOLVER.update(regression.loss, *given))
+    y, state, *_ = step(part.iterate, args, count, part.solver_state)
     assert_close(state.answer(y), whole.params, rtol=1e-5, atol=1e-6)
 
 
-def solver_step(problem, result, args, count):
-    fixed = problem.loss, result.iterate, args, count, result.solver_state
-    return SOLVER.update(*fixed)
-
-
+@pytest.mark.slow
 def test_a_model_with_a_state(stateful):
     """The state is that of the last point."""
     run = lambda solver: curvopt.train(stateful, solver, jr.key(0), steps=3, progress=False)

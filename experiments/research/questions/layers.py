@@ -79,7 +79,7 @@ def _course(bench: Bench, solver: curvopt.LineSearchMinimiser) -> xr.Dataset:
         )
         sizes = state.direction.last
         terms = jnp.abs(state.direction.curvature) * jnp.outer(sizes, sizes)
-        share = 1 - curvopt.safe_divide(jnp.trace(terms), jnp.sum(terms))
+        share = curvopt.safe_divide(jnp.sum(terms) - jnp.trace(terms), jnp.sum(terms))
         return (params, model_state, state), (sizes, share)
 
     params, model_state = eqx.filter_jit(bench.problem.init)(keys[0])

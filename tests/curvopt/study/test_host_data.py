@@ -150,7 +150,9 @@ def test_it_is_the_problem_on_the_device(batch):
     assert not loaders()
 
 
-@pytest.mark.parametrize("lanes, workers", [(1, 1), (2, 2)])
+@pytest.mark.parametrize(
+    "lanes, workers", [pytest.param(1, 1, marks=pytest.mark.slow), (2, 2)]
+)
 def test_no_choice_changes_a_result(lanes, workers, batch):
     one = {"family": STRATEGIES["family"]}
     expected = study(own(Shuffled(batch.arrays)), one)

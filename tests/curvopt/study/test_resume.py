@@ -192,9 +192,8 @@ def test_ctrl_c_ends_with_everything_saved(
     assert_same(study(regression, tmp_path), finished[1])
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
 def test_what_schedulers_send(regression, tmp_path, number):
     """Saved as by Ctrl-C, and then the process ends as it would have ended."""
     code = KILLED.format(tests=TESTS, folder=str(tmp_path), steps=100_000, every=1e9)

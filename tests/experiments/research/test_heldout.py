@@ -27,11 +27,12 @@ def _results(ends):
 
 
 def test_the_mean_shortfall():
-    first = [1.0, 1.9, 2.8, 10, 1, 1, 1]
-    second = [2.0, 2.0, 0.0, 0.0, 5.0, 10.0, 4.0]
+    first = [1.0, 1.9, 2.8, 10, 1, 1, 1, 1, 1]
+    second = [2.0, 2.0, 0.0, 0.0, 5.0, 0.0, 10.0, 4.0, 1.0]
     found = HELDOUT.conclude({"mlp-relu": _results(first), "resnet": _results(second)})
     # 0 and 20 %, 10 % and 20 %, 20 % and 0, ...
-    lost = [r"10\,\%", r"15\,\%", r"10\,\%", r"50\,\%", r"25\,\%", r"50\,\%", r"20\,\%"]
+    shares = ("10", "15", "10", "50", "25", "0", "50", "20", "5.0")
+    lost = [rf"{share}\,\%" for share in shares]
     assert [found.numbers[f"HeldoutLost{name}"] for name in _SAID.values()] == lost
     assert found.numbers["HeldoutSettings"] == "2"
     rows = found.tables["heldout"]
