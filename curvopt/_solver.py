@@ -252,7 +252,8 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
 
         **Raises:**
 
-        `ValueError` if the direction does not match the parameters.
+        `ValueError` if the direction does not match the parameters, or the state is that of
+        a solver without an average.
         """
         # Only our own arithmetic is promoted; the user's loss keeps the user's setting.
         with promotion() as keeps_setting:
@@ -298,7 +299,11 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         )
         y, average = line.point(step_size), None
         if self.average is not None:
-            assert state.average is not None
+            if state.average is None:
+                raise ValueError(
+                    "state must have an average, as that of this solver's `init_strategy` "
+                    "has, but it was made by a solver without one."
+                )
             average = self.average.checked_step(y, direction, state.average)
         state = StrategyState(direction, line_search, average)
         return y, state, record, model.aux, line, known

@@ -190,5 +190,10 @@ def test_what_an_average_must_return(regression, unchecked):
         solver = dataclasses.replace(PLAIN, average=average)
         with pytest.raises(ValueError, match=match):
             curvopt.train(regression, solver, jr.key(0), steps=1, progress=False)
+    params, _ = regression.init(jr.key(0))
+    state = PLAIN.init_strategy(params, jr.key(0))
+    args = regression.batch(jr.key(0), jnp.array(0)), None, jr.key(0)
+    with pytest.raises(ValueError, match="made by a solver without one"):
+        SOLVER.update(regression.loss, params, args, jnp.array(0), state)
     with pytest.raises(ValueError, match="average must be an instance of curvopt"):
         dataclasses.replace(PLAIN, average=SGD())
