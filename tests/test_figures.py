@@ -129,6 +129,16 @@ CLAIMS = {
             "mean, or {HeldoutLostLayerwiseAveraged} without the number of steps",
         ),
     ],
+    "layers": [
+        (
+            FINDINGS,
+            "{LayersCrossMost} of all terms, {LayersCrossLeast} on the GRU",
+        ),
+        (
+            FINDINGS,
+            "differ by factors of {LayersSpreadLeast} to {LayersSpreadMost}",
+        ),
+    ],
     "guards": [(FINDINGS, "better in {GuardsLimitedGrowthGaussNewtonBetter} of 10 cases")],
     "cheapening": [(FINDINGS, CHEAP), ("curvopt/guides/curvature.md", CHEAP)],
     "noiseless": [

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.figure
 import matplotlib.style
+import matplotlib.ticker
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, PyTree
@@ -113,6 +114,7 @@ def _sizes(results: Mapping[str, xr.Dataset]) -> matplotlib.figure.Figure:
                 style = {**look(k), "markevery": (2 + 2 * k, 16)}
                 ax.plot(steps, data["size"][:, k], label=f"layer {k + 1}", **style)
             ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             ax.set_title(label(data))
         figure.supxlabel("steps", fontsize=8)
         figure.supylabel("step size", fontsize=8)

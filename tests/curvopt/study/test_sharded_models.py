@@ -376,10 +376,12 @@ def test_all_that_the_engine_runs():
     """Loops, data parallel and fully sharded; micro-batches and averages; lanes beside the
     axes of a model, one and two on each group of devices."""
     _, one = trained(curvopt.Execution())
+    _, averaged = trained(curvopt.Execution(), average=WindowAverage())
     study = studied(curvopt.Execution())
+    expected = {"micro-batches": averaged, "1 lanes": study, "2 lanes": study}
     for results in run("engine").values():
         for name, found in results.items():
-            assert_close(found, study if "lanes" in name else one)
+            assert_close(found, expected.get(name, one))
 
 
 @pytest.mark.slow
