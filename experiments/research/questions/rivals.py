@@ -121,7 +121,7 @@ _SHOWN = (
     _OURS,
     f"Adam, {FREE}",
     _OURS_PLAIN,
-    f"Adam, {RESCALED}",
+    f"Adam, {LAYERWISE}",
     "Adam, tuned cosine",
     "SGD, tuned cosine",
     "Prodigy",
