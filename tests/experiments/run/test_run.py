@@ -6,13 +6,18 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 import xarray as xr
 
+import curvopt
 import experiments.run
 from experiments.__main__ import main
+from experiments.run._experiment import experiment_of
+from experiments.run._file import read_study
+from strategies import recipes, SGD, WindowAverage
 
 
 pytestmark = pytest.mark.host
@@ -212,6 +217,23 @@ def test_hyperparameters(tmp_path, capsys):
     assert "at its best point" in capsys.readouterr().out
 
 
+def test_an_average(tmp_path):
+    """Of a line search, and in place of that of a recipe."""
+    average = 'direction = "SGD"\naverage = { name = "WindowAverage", window = 0.5 }\n'
+    path = tmp_path / "averaged.toml"
+    path.write_text(
+        f'{STUDY}[strategies."searched"]\n{average}line_search = "CDAT"\n'
+        f'[strategies."recipe"]\n{average}recipe = "hindsight"\n'
+    )
+    made = experiment_of(*read_study(path), "averages", None).strategies
+    for name in ("searched", "recipe"):
+        solver = made[name]
+        assert isinstance(solver, curvopt.LineSearchMinimiser)
+        assert eqx.tree_equal(solver.average, WindowAverage(0.5))
+    recipe = recipes.hindsight(SGD(), steps=8)
+    assert eqx.tree_equal(solver.line_search, recipe.line_search)
+
+
 @pytest.mark.slow
 def test_a_grid_of_its_own_beside_a_fixed_strategy(tmp_path):
     """Each has its own values; what is fixed can be compared with what is fixed."""
@@ -396,6 +418,10 @@ BAD = {
             'schedule = "sine" }'
         ),
         "strategies.\"S\".line_search.schedule: unknown schedule 'sine'; valid are: const",
+    ),
+    "average": (
+        _strategy(_SGD + 'line_search = "CDAT"\naverage = "Mean"'),
+        "strategies.\"S\".average: unknown average 'Mean'; valid are: ExponentialAverage",
     ),
     "curvature of a loss without output": (
         _strategy(
