@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
+import _processes
 import jax
 import numpy as np
 import pytest
@@ -78,11 +78,9 @@ _START = textwrap.dedent(
     """
     import sys
     sys.path[:0] = {tests!r}
-    import jax
     if {address!r}:
-        jax.distributed.initialize(
-            {address!r}, 2, {index}, heartbeat_timeout_seconds={heartbeat}
-        )
+        import _processes
+        _processes.join({address!r}, {index}, {heartbeat})
     from conftest import Regression, Stateful
     from test_devices import in_each_of_two_processes, on_eight_devices, study
     {call}
@@ -131,9 +129,7 @@ def test_eight_devices(alone, stateful, tmp_path):
 
 
 def start_two(out, steps, heartbeat=100):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = _processes.address()
     call = f"in_each_of_two_processes({str(out)!r}, {steps}, Regression())"
     return [start(call, 2, address, index, heartbeat) for index in range(2)]
 

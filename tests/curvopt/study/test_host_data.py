@@ -5,7 +5,6 @@ import itertools
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import _processes
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -497,12 +497,13 @@ def in_two_processes(data, out):
     assert {seed for seed, _ in batch.asked} == [{0, 1, 5}, {0, 2}][index]
 
 
-def finished(*calls, address=""):
+def ended(*calls, address=""):
+    """The exit codes of processes."""
     calls = [f"import test_host_data; test_host_data.{call}" for call in calls]
     devices = 1 if address else 2
     both = [start(call, devices, address, k) for k, call in enumerate(calls)]
     try:
-        return [process.wait(timeout=300) for process in both] == [0] * len(both)
+        return [process.wait(timeout=300) for process in both]
     finally:
         for process in both:
             process.kill()
@@ -512,7 +513,7 @@ def finished(*calls, address=""):
 def test_two_devices(tmp_path):
     out = tmp_path / "data.nc"
     mapped(tmp_path)
-    assert finished(f"on_two_devices({str(tmp_path)!r}, {str(out)!r})")
+    assert ended(f"on_two_devices({str(tmp_path)!r}, {str(out)!r})") == [0]
     expected = on_device({"family": STRATEGIES["family"]})
     np.testing.assert_allclose(xr.load_dataset(out).loss, expected.loss, rtol=1e-5)
 
@@ -520,11 +521,8 @@ def test_two_devices(tmp_path):
 @pytest.mark.slow
 def test_two_processes(tmp_path):
     mapped(tmp_path)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     call = f"in_two_processes({str(tmp_path)!r}, {str(tmp_path / 'data.nc')!r})"
-    assert finished(call, call, address=address)
+    assert ended(call, call, address=_processes.address()) == [0, 0]
     expected = on_device({"a": SOLVER})
     for index in range(2):
         data = xr.load_dataset(tmp_path / f"data.nc-{index}")

@@ -4,10 +4,10 @@ import dataclasses
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 
+import _processes
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -387,10 +387,7 @@ def test_all_that_the_engine_runs():
 @pytest.mark.slow
 def test_two_processes():
     """A loop of one's own, of two devices in each."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    first = f"import jax; jax.distributed.initialize({address!r}, 2, {{}})"
+    first = f"import _processes; _processes.join({_processes.address()!r}, {{}})"
     both = [start("process", devices=2, first=first.format(k)) for k in range(2)]
     try:
         for child in both:
