@@ -142,7 +142,8 @@ def drive(
     r"""Run a solver through its own `init` and `step`, as `optimistix.minimise` does.
 
     A run ends once its cost reaches the budget, no element of the gradient is larger than
-    $10^{-9} \min(1, \max |g_0|)$, the value is not finite, or the solver reports a failure.
+    $10^{-9} \min(1, \max |g_0|)$, the value is not finite, a step evaluates nothing, or the
+    solver reports a failure.
     The solver's own test of convergence is not used.
 
     A step of our solvers evaluates value and gradient where it begins, unless the last step
@@ -186,6 +187,7 @@ def drive(
         step = observe(state, _differ(y, new_y) | (history.points == 0))
         at_start = _GRADIENT * jnp.minimum(1, step.gradient_norm)
         least = jnp.where(history.points == 0, at_start, least)
+        spent = history.total
         history = _with_step(history, step)
         _, result = minimiser.terminate(closed, new_y, args, {}, state, tags)
         goes_on = (
@@ -193,6 +195,7 @@ def drive(
             & jnp.isfinite(step.value)
             & (result == optx.RESULTS.successful)
             & (jnp.dot(history.total, prices) < budget)
+            & jnp.any(history.total > spent)
         )
         return new_y, eqx.filter(state, eqx.is_array), history, least, goes_on
 

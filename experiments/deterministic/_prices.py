@@ -87,7 +87,7 @@ def evaluate(fn: Callable, y: PyTree, args: Any) -> Start:
     - `fn`: `fn(y, args)`.
     - `y`, `args`: the start.
     """
-    value, grad = eqx.filter_jit(jax.value_and_grad(fn))(y, args)
+    value, grad = eqx.filter_jit(lambda y, args: jax.value_and_grad(fn)(y, args))(y, args)
     problem = _Deterministic(fn, y, args)
     costs = curvopt.cost.EvaluationCosts(problem, curvopt.AdjointCurvature())
 

@@ -28,8 +28,8 @@ class BFGS(curvopt.AbstractDirection):
     $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1,
     and is set to $\langle s, z \rangle / \langle z, z \rangle \, I$ before the first
     update. A pair without enough curvature, $\langle s, z \rangle \leq c \|s\| \|z\|$, is
-    left out, so that $u$ is always a direction of descent. Its memory *is* the direction:
-    the fresh part is the direction.
+    left out, so that $u$ is a direction of descent; where rounding errors make it none, $B$
+    starts again. Its memory *is* the direction: the fresh part is the direction.
 
     It is for few parameters: the state takes the square of their number, and so do the
     operations of a step. [`strategies.LBFGS`][] is for many, and for parameters that are
@@ -77,8 +77,14 @@ class BFGS(curvopt.AbstractDirection):
         inverse = jnp.where(state.paired, state.inverse, scale * identity)
         updated = _updated(inverse, s, z, jnp.where(kept, sz, 1))
         inverse = jnp.where(kept & jnp.all(jnp.isfinite(updated)), updated, inverse)
-        state = BFGSState(state.count + 1, point, grad, inverse, state.paired | kept)
-        return curvopt.Descent(unravel(-(inverse @ grad))), state
+        u = -(inverse @ grad)
+        # Rounding has made B indefinite: no line search would leave this point.
+        lost = jnp.all(jnp.isfinite(grad)) & ~(jnp.dot(grad, u) <= 0)
+        u = jnp.where(lost, -scale * grad, u)
+        paired = (state.paired | kept) & ~lost
+        return curvopt.Descent(unravel(u)), BFGSState(
+            state.count + 1, point, grad, inverse, paired
+        )
 
 
 def _updated(

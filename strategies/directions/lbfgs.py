@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -31,11 +32,11 @@ class LBFGS(curvopt.AbstractDirection):
 
     $B$ starts from $\gamma I$ with $\gamma = \langle s, z \rangle / \langle z, z \rangle$
     of the last pair; the two-loop recursion applies it. A pair without enough curvature,
-    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ always descends; it
-    takes the place of the oldest pair all the same, so that no pair is older than `history`
-    steps. Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the first
-    direction is not longer than 1. Its memory *is* the direction: the fresh part is the
-    direction.
+    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ descends; it takes
+    the place of the oldest pair all the same, so that no pair is older than `history`
+    steps. Where rounding errors make $u$ no direction of descent, all pairs are left out.
+    Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the first direction is not longer
+    than 1. Its memory *is* the direction: the fresh part is the direction.
 
     **Arguments:**
 
@@ -73,8 +74,18 @@ class LBFGS(curvopt.AbstractDirection):
         like = lambda new, old: jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
         y, grad = like(y, state.y), like(model.grad, state.grad)
         state = self._remember(y, grad, state)
-        direction = jax.tree.map(jnp.negative, self._product(grad, state))
-        return curvopt.Descent(like(direction, state.y)), state
+        product = self._product(grad, state)
+        # Rounding has made B indefinite: no line search would leave this point.
+        finite = jnp.isfinite(curvopt.tree_norm(grad))
+        lost = finite & ~(curvopt.tree_dot(grad, product) >= 0)
+        instead = lambda g, bg: -jnp.where(lost, state.scale * g, bg)
+        u = jax.tree.map(instead, grad, product)
+        state = dataclasses.replace(
+            state,
+            weights=jnp.where(lost, 0, state.weights),
+            paired=state.paired & ~lost,
+        )
+        return curvopt.Descent(like(u, state.y)), state
 
     def _remember(
         self, y: PyTree[Array], grad: PyTree[Array], state: LBFGSState

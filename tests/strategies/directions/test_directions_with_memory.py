@@ -1,5 +1,6 @@
 """Directions whose memory is more than an average, against their algorithms."""
 
+import dataclasses
 import itertools
 import re
 
@@ -194,6 +195,25 @@ class TestLBFGS:
         for k in range(6):
             descent, state = step(Y * 0.8**k, k == 2, state)
         assert jnp.isfinite(descent.u).all()
+
+    @pytest.mark.parametrize("direction", [LBFGS(2), BFGS()])
+    def test_a_direction_that_ascends_starts_again(self, direction):
+        """Guards against a memory that rounding has made indefinite: a search would stay
+        where it is for ever, as at HAHN1LS of CUTEst."""
+        state = direction.init(Y, key=jr.key(0))
+        models = [
+            curvopt.quadratic_model(lambda y, _: quadratic(y), y) for y in (Y, 0.5 * Y)
+        ]
+        for model, y in zip(models, (Y, 0.5 * Y)):
+            _, state = direction.step(model, y, state)
+        if isinstance(direction, BFGS):
+            bad = {"inverse": -jnp.eye(2)}
+        else:
+            bad = {"scale": jnp.array(1e-6), "weights": -state.weights}
+        state = dataclasses.replace(state, **bad)
+        # At the point of the last step there is no new pair.
+        descent, state = direction.step(models[1], 0.5 * Y, state)
+        assert models[1].slope(descent.u) < 0 and not state.paired
 
     @pytest.mark.parametrize("scale", [1e-23, 1e-18, 1e15])
     def test_gradients_whose_squares_are_out_of_range(self, scale):
