@@ -28,8 +28,9 @@ class BFGS(curvopt.AbstractDirection):
     $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1,
     and is set to $\langle s, z \rangle / \langle z, z \rangle \, I$ before the first
     update. A pair without enough curvature, $\langle s, z \rangle \leq c \|s\| \|z\|$, is
-    left out, so that $u$ is a direction of descent; where rounding errors make it none, $B$
-    starts again. Its memory *is* the direction: the fresh part is the direction.
+    left out, so that $u$ is a direction of descent. Where rounding errors make it none, or
+    the last step did not move, $B$ starts again. Its memory *is* the direction: the fresh
+    part is the direction.
 
     It is for few parameters: the state takes the square of their number, and so do the
     operations of a step. [`strategies.LBFGS`][] is for many, and for parameters that are
@@ -70,21 +71,25 @@ class BFGS(curvopt.AbstractDirection):
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
         # The first step has no earlier point to compare with.
         kept = (state.count > 0) & (sz > least) & usable
-        scale = jnp.where(
-            kept, sz / jnp.where(kept, zz, 1), 1 / jnp.maximum(curvopt.tree_norm(grad), 1)
-        )
+        first = 1 / jnp.maximum(curvopt.tree_norm(grad), 1)
+        scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), first)
         identity = jnp.eye(grad.size, dtype=dtype)
         inverse = jnp.where(state.paired, state.inverse, scale * identity)
         updated = _updated(inverse, s, z, jnp.where(kept, sz, 1))
         inverse = jnp.where(kept & jnp.all(jnp.isfinite(updated)), updated, inverse)
         u = -(inverse @ grad)
-        # Rounding has made B indefinite: no line search would leave this point.
-        lost = jnp.all(jnp.isfinite(grad)) & ~(jnp.dot(grad, u) <= 0)
-        u = jnp.where(lost, -scale * grad, u)
-        paired = (state.paired | kept) & ~lost
-        return curvopt.Descent(unravel(u)), BFGSState(
-            state.count + 1, point, grad, inverse, paired
-        )
+        # No line search would leave this point: it has just failed to, or rounding has
+        # made B indefinite.
+        unmoved = (state.count > 0) & ~jnp.any(s) & ~jnp.any(z)
+        ascends = jnp.dot(grad, u) > 0
+        restart = jnp.all(jnp.isfinite(grad)) & (unmoved | ascends)
+        inverse = jnp.where(restart, first * identity, inverse)
+        u = jnp.where(restart, -first * grad, u)
+        # After a restart B is not scaled: a scale that fits one direction may have been
+        # what stopped the others.
+        paired = state.paired | kept | restart
+        state = BFGSState(state.count + 1, point, grad, inverse, paired)
+        return curvopt.Descent(unravel(u)), state
 
 
 def _updated(

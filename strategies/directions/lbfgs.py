@@ -73,17 +73,22 @@ class LBFGS(curvopt.AbstractDirection):
     ) -> tuple[curvopt.Descent, LBFGSState]:
         like = lambda new, old: jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
         y, grad = like(y, state.y), like(model.grad, state.grad)
+        unmoved = (state.count > 0) & _same(y, state.y) & _same(grad, state.grad)
         state = self._remember(y, grad, state)
         product = self._product(grad, state)
-        # Rounding has made B indefinite: no line search would leave this point.
-        finite = jnp.isfinite(curvopt.tree_norm(grad))
-        lost = finite & ~(curvopt.tree_dot(grad, product) >= 0)
-        instead = lambda g, bg: -jnp.where(lost, state.scale * g, bg)
+        # No line search would leave this point: it has just failed to, or rounding has
+        # made B indefinite.
+        length = curvopt.tree_norm(grad)
+        ascends = curvopt.tree_dot(grad, product) < 0
+        restart = jnp.isfinite(length) & (unmoved | ascends)
+        first = (1 / jnp.maximum(length, 1)).astype(state.scale.dtype)
+        instead = lambda g, bg: -jnp.where(restart, first * g, bg)
         u = jax.tree.map(instead, grad, product)
         state = dataclasses.replace(
             state,
-            weights=jnp.where(lost, 0, state.weights),
-            paired=state.paired & ~lost,
+            weights=jnp.where(restart, 0, state.weights),
+            scale=jnp.where(restart, first, state.scale),
+            paired=state.paired & ~restart,
         )
         return curvopt.Descent(like(u, state.y)), state
 
@@ -148,6 +153,11 @@ class LBFGS(curvopt.AbstractDirection):
         # Reversed: from the oldest pair to the newest.
         r, _ = jax.lax.scan(up, r, (newest_first, alphas), reverse=True)
         return r
+
+
+def _same(a: PyTree[Array], b: PyTree[Array]) -> Bool[Array, ""]:
+    same = jax.tree.map(lambda a, b: jnp.all(a == b), a, b)
+    return jnp.all(jnp.stack(jax.tree.leaves(same)))
 
 
 def _place(x: Array, k: Any) -> Array:

@@ -197,23 +197,31 @@ class TestLBFGS:
         assert jnp.isfinite(descent.u).all()
 
     @pytest.mark.parametrize("direction", [LBFGS(2), BFGS()])
-    def test_a_direction_that_ascends_starts_again(self, direction):
-        """Guards against a memory that rounding has made indefinite: a search would stay
-        where it is for ever, as at HAHN1LS of CUTEst."""
+    @pytest.mark.parametrize("scale", [1e-3, 1e3])
+    def test_a_memory_that_leads_nowhere_starts_again(self, direction, scale):
+        """Guards against a search that stays where it is for ever: at HAHN1LS of CUTEst
+        because rounding makes B indefinite, at MISRA1BLS because B is too small for the
+        parameters to change."""
+        loss = lambda y, _: scale * quadratic(y)
+        here, there = (
+            curvopt.quadratic_model(loss, y) for y in (jnp.array(Y), jnp.array(0.5 * Y))
+        )
         state = direction.init(Y, key=jr.key(0))
-        models = [
-            curvopt.quadratic_model(lambda y, _: quadratic(y), y) for y in (Y, 0.5 * Y)
-        ]
-        for model, y in zip(models, (Y, 0.5 * Y)):
+        for model, y in ((here, Y), (there, 0.5 * Y)):
             _, state = direction.step(model, y, state)
+        expected = -there.grad / jnp.maximum(curvopt.tree_norm(there.grad), 1)
         if isinstance(direction, BFGS):
             bad = {"inverse": -jnp.eye(2)}
         else:
             bad = {"scale": jnp.array(1e-6), "weights": -state.weights}
-        state = dataclasses.replace(state, **bad)
-        # At the point of the last step there is no new pair.
-        descent, state = direction.step(models[1], 0.5 * Y, state)
-        assert models[1].slope(descent.u) < 0 and not state.paired
+        ascends = dataclasses.replace(state, **bad, y=state.y + 1e-3)
+        for before in (state, ascends):
+            descent, _ = direction.step(there, 0.5 * Y, before)
+            np.testing.assert_allclose(descent.u, expected, rtol=1e-6)
+        # With a memory that leads somewhere it is another direction.
+        moved = dataclasses.replace(state, y=state.y + 1e-3)
+        descent, _ = direction.step(there, 0.5 * Y, moved)
+        assert not np.allclose(descent.u, expected, rtol=1e-2)
 
     @pytest.mark.parametrize("scale", [1e-23, 1e-18, 1e15])
     def test_gradients_whose_squares_are_out_of_range(self, scale):
