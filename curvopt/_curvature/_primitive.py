@@ -79,7 +79,7 @@ class PrimitiveEquation(AbstractEquation):
 
     def report(self, how: ProductRule) -> list[EquationReport]:
         own = self.operation
-        return [EquationReport(own.name, self.rule.label(own, how), own.source)]
+        return [EquationReport(own.name, self.rule.label(self.function, how), own.source)]
 
 
 def _reached_outputs(fn: Callable, *args: Any) -> list[bool]:
@@ -123,6 +123,7 @@ def record_primitive(
     numbers: Sequence[int | None],
     chosen: Sequence[int],
     new_number: Callable[[], int],
+    invariant: Sequence[int] = (),
 ) -> tuple[PrimitiveEquation, list[Any]]:
     """Sweep 1: evaluate an equation and keep what the other sweeps need.
 
@@ -130,13 +131,16 @@ def record_primitive(
 
     - `operands`, `numbers`: the operands, and the numbers of those that are active.
     - `chosen`: which outputs are differentiated.
+    - `invariant`: which operands are the same in all iterations of a loop around it.
 
     **Returns:**
 
     The equation, and all its outputs.
     """
     active = tuple(k for k, number in enumerate(numbers) if number is not None)
-    function = PrimitiveFunction(operation, active, tuple(chosen), tuple(operands))
+    function = PrimitiveFunction(
+        operation, active, tuple(chosen), tuple(operands), tuple(invariant)
+    )
     try:
         values, vjp, outs = jax.vjp(function.bind, *function.primals, has_aux=True)
     except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:

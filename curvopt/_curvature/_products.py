@@ -8,21 +8,23 @@ $$P = F(x_1 + h \dot x_1, x_2 + h \dot x_2), \qquad
 T = \big(P - F(x_1, x_2)\big) / h - h Q .$$
 
 This is exact for every $h$, up to rounding. With norms for which
-$\|F(a, b)\| \le \|a\| \|b\|$, $r_i = \|x_i\| / \|\dot x_i\|$ and $h = \sqrt{r_1 r_2}$,
-the rounding of $T$ is of the order of
+$\|F(a, b)\| \le \|a\| \|b\|$ and $r_i = \|x_i\| / \|\dot x_i\|$, the rounding of $T$ is of
+the order of
 
 $$\epsilon \big(\|x_1\| \|x_2\| / h + \|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\|
 + h \|\dot x_1\| \|\dot x_2\|\big)
 \le 2 \epsilon \big(\|\dot x_1\| \|x_2\| + \|x_1\| \|\dot x_2\|\big),$$
 
-by the inequality of arithmetic and geometric means: at most about twice that of the three
-products, and no other $h$ does better. If operands are rounded to a narrower dtype,
-$\epsilon$ is that dtype's, and the bound holds although $F(x_1, x_2)$ is known to higher
-precision. (The identity is Karatsuba's; its use and this bound are the project's own.)
+twice that of the three products, for $h$ from $r_1$ to $r_2$ and for no other. With
+$h = r_i$ only the norms of one operand are needed: of one that a surrounding loop does not
+change, so that $x_i + h \dot x_i$ is computed once, else of the smaller one. If operands
+are rounded to a narrower dtype, $\epsilon$ is that dtype's, and the bound holds although
+$F(x_1, x_2)$ is known to higher precision. (The identity is Karatsuba's; its use and this
+bound are the project's own.)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
@@ -37,11 +39,10 @@ from .._tree import at_least_float32, tree_norm
 
 Products: TypeAlias = Literal["auto", "two", "three"]
 
-# To save one product, two products read and write operands and output about four times more
-# than three do. Measured on CPUs on an MLP, an autoencoder, a CNN, a transformer and a GRU:
-# with fewer multiplications than this per element read or written, two were never faster
-# than three, and kept more. (`python -m experiments cost` measures both.)
-_WORTHWHILE = 32
+# To save one product, two products read and write operands and output about three times
+# more than three do. With fewer multiplications than this per element read or written they
+# gain nothing on CPUs, and keep more. (`python -m experiments cost` measures both.)
+_WORTHWHILE = 16
 
 
 def _multiplications(eqn: Any) -> int:
@@ -86,8 +87,9 @@ class ProductRule(Declared):
                 "unrounded."
             )
 
-    def uses_two(self, operation: Any) -> bool:
-        """Whether to use two products for a bilinear operation instead of three."""
+    def uses_two(self, operation: Any, invariant: Sequence[int] = ()) -> bool:
+        """Whether to use two products for a bilinear operation instead of three.
+        `invariant`: which operands a surrounding loop does not change."""
         eqn = operation.eqn
         if not _jaxpr.is_product(eqn):  # an elementwise one: nothing to save
             return False
@@ -98,44 +100,49 @@ class ProductRule(Declared):
         # Elsewhere the default precision of float32 may be TF32 or bfloat16.
         exact = jax.default_backend() == "cpu" or _has_highest_precision(eqn)
         multiplications = eqn.outvars[0].aval.size * _multiplications(eqn)
-        worthwhile = multiplications >= _WORTHWHILE * sum(aval.size for aval in avals)
+        moved = [aval.size for k, aval in enumerate(avals) if k not in invariant]
+        worthwhile = multiplications >= _WORTHWHILE * sum(moved)
         return self.dtype is None and wide and exact and worthwhile
 
 
-def _ratio(x: Array, dx: Array) -> Scalar:
-    return tree_norm(x) / tree_norm(dx)
-
-
-def balanced_step(x1: Array, x2: Array, dx1: Array, dx2: Array) -> Scalar:
-    r"""$h = \sqrt{r_1 r_2}$; if one ratio is zero or not finite, the other one; if both
-    are, one."""
-    r1, r2 = _ratio(x1, dx1), _ratio(x2, dx2)
-    usable = lambda r: jnp.isfinite(r) & (r > 0)
-    other1, other2 = jnp.where(usable(r1), r1, r2), jnp.where(usable(r2), r2, r1)
-    # A product of roots, because the product of the ratios may overflow.
-    h = jnp.sqrt(other1) * jnp.sqrt(other2)
-    return jnp.where(usable(h), h, 1)
+def _scale(x: Array, dx: Array, dtype: Any) -> Scalar:
+    r"""$h = \|x\| / \|\dot x\|$."""
+    h = tree_norm(x) / tree_norm(dx)
+    # Where x or its tangent is zero, any h will do that is far below or above what the
+    # other operand would ask for, and keeps the product in the range of the dtype.
+    far = 2.0 ** (jnp.finfo(dtype).maxexp // 3)
+    h = jnp.where(jnp.isnan(h), 1, h)
+    return jnp.where(h == 0, 1 / far, jnp.where(jnp.isinf(h), far, h))
 
 
 def two_products(
     product: Callable[[Array, Array], Array],
     value: Array,
-    x1: Array,
-    x2: Array,
-    dx1: Array,
-    dx2: Array,
+    x: Sequence[Array],
+    dx: Sequence[Array],
+    *,
+    dtype: Any = None,
+    invariant: Sequence[int] = (),
 ) -> tuple[Array, Array]:
-    """The tangent $T$ and $Q$ of a bilinear equation whose `value` is known."""
-    h = balanced_step(x1, x2, dx1, dx2)
+    """The tangent $T$ and $Q$ of a bilinear equation whose `value` is known.
+
+    **Arguments:**
+
+    - `dtype`: the dtype to which `product` rounds; `None` for no rounding.
+    - `invariant`: which operands a surrounding loop does not change.
+    """
+    k = min((0, 1), key=lambda k: (k not in invariant, x[k].size))
+    h = _scale(x[k], dx[k], x[k].dtype if dtype is None else dtype)
     # In half precision h itself may be out of range, so the points are made in float32.
     moved = lambda x, dx: (at_least_float32(x) + h * dx).astype(x.dtype)
-    p, q = product(moved(x1, dx1), moved(x2, dx2)), product(dx1, dx2)
+    p, q = product(*map(moved, x, dx)), product(*dx)
     tangent = (at_least_float32(p) - value) / h - h * q
     return tangent.astype(value.dtype), q
 
 
 def three_products(
-    product: Callable[[Array, Array], Array], x1: Array, x2: Array, dx1: Array, dx2: Array
+    product: Callable[[Array, Array], Array], x: Sequence[Array], dx: Sequence[Array]
 ) -> tuple[Array, Array]:
     """The same as `two_products`, term by term."""
+    (x1, x2), (dx1, dx2) = x, dx
     return product(dx1, x2) + product(x1, dx2), product(dx1, dx2)

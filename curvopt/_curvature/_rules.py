@@ -80,6 +80,8 @@ class PrimitiveFunction(eqx.Module):
     # The outputs that the loss depends on.
     chosen: tuple[int, ...] = eqx.field(static=True)
     operands: tuple[Any, ...]
+    # The operands that are the same in all iterations of a loop around the equation.
+    invariant: tuple[int, ...] = eqx.field(static=True, default=())
     # $F(x)$, set by the first sweep.
     values: Arrays = ()
 
@@ -114,7 +116,7 @@ class AbstractRule(eqx.Module):
     """The contribution of an equation to each of the sweeps."""
 
     @abc.abstractmethod
-    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+    def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
         """The rule's name in a report."""
 
     @abc.abstractmethod
@@ -171,7 +173,7 @@ def tangents_along(
 class Linear(AbstractRule):
     """$D^2F = 0$ (almost everywhere): the tangent, with nothing to add."""
 
-    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+    def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
         return "linear"
 
     def tangent(self, f, dx, adjoint, how):
@@ -195,16 +197,18 @@ class Linear(AbstractRule):
 class Bilinear(AbstractRule):
     r"""$F(x_1, x_2)$ linear in each: $D^2F[\dot x, \dot x] = 2 F(\dot x_1, \dot x_2)$."""
 
-    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
-        if not operation.is_product:
+    def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
+        if not f.operation.is_product:
             return "bilinear"
-        return f"bilinear, {'two' if products.uses_two(operation) else 'three'} products"
+        two = how.uses_two(f.operation, f.invariant)
+        return f"bilinear, {'two' if two else 'three'} products"
 
     def _products(self, f, dx, how):
         product = lambda a, b: f.rounded(how)(a, b)[0]
-        if how.uses_two(f.operation):
-            return two_products(product, f.values[0], *f.primals, *dx)
-        return three_products(product, *f.primals, *dx)
+        if how.uses_two(f.operation, f.invariant):
+            options = {"dtype": how.dtype, "invariant": f.invariant}
+            return two_products(product, f.values[0], f.primals, dx, **options)
+        return three_products(product, f.primals, dx)
 
     def tangent(self, f, dx, adjoint, how):
         tangent, q = self._products(f, dx, how)
@@ -250,7 +254,7 @@ class Generic(AbstractRule):
 
     name: str = eqx.field(static=True, default="generic")
 
-    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+    def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
         return self.name
 
     # `how` is not read here: it is for matrix products, which have rules of their own.
@@ -300,7 +304,7 @@ class ReverseOverReverse(AbstractRule):
     mode is not used: a forward rule that calls the function itself, as is common, has none.
     """
 
-    def label(self, operation: AbstractOperation, products: ProductRule) -> str:
+    def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
         return "reverse over reverse"
 
     def split(self, f, dx, dual, adjoint):

@@ -57,7 +57,11 @@ class Tape:
             self.equations.append(equation)
             return outs
         chosen = [k for k, is_needed in enumerate(needed) if is_needed]
-        equation, outs = record_primitive(operation, arrays, numbers, chosen, self.number)
+        steady = [k for k, operand in enumerate(operands) if operand.known]
+        invariant = steady if len(steady) < len(operands) else ()  # all: there is no loop
+        equation, outs = record_primitive(
+            operation, arrays, numbers, chosen, self.number, invariant
+        )
         own = dict(zip(chosen, equation.outputs))
         if operation.is_remat:
             equation = RematEquation(equation, Tape)

@@ -211,7 +211,7 @@ def test_two_narrow_products_are_accurate(which):
     method = curvopt.AdjointCurvature("two", product_dtype=jnp.bfloat16)
     ((*_, got),) = along(loss, params, x, [method], cast(u, jnp.float32)).values()
     # Another number than that of full precision, or it would not be narrow.
-    assert 1e-5 < abs(got / expected - 1) < 0.01
+    assert 1e-5 < abs(got / expected - 1) < 0.02
 
 
 # Of layers but the first, which is linear in the parameters.

@@ -179,7 +179,7 @@ def test_number_of_products(name, products, x64):
     operands = [_draw(keys, atom) for atom in operation.invars]
     equation = _record(operation, operands, [0, 1])
     how = ProductRule(products=products)
-    assert equation.rule.label(operation, how) == f"bilinear, {products} products"
+    assert equation.rule.label(equation.function, how) == f"bilinear, {products} products"
     _compare(equation, keys, how)
 
 
@@ -252,7 +252,7 @@ def test_rounding_of_two_products_is_bounded(scales):
     x1, dx1 = (jr.normal(k, (64, 128)) for k in keys[:2])
     x2, dx2 = (jr.normal(k, (128, 32)) for k in keys[2:])
     dx1, dx2 = scales[0] * dx1, scales[1] * dx2
-    tangent, q = two_products(jnp.matmul, x1 @ x2, x1, x2, dx1, dx2)
+    tangent, q = two_products(jnp.matmul, x1 @ x2, (x1, x2), (dx1, dx2))
     with jax.enable_x64(True):
         wide = [np.asarray(a, np.float64) for a in (x1, x2, dx1, dx2)]
         exact = wide[2] @ wide[1] + wide[0] @ wide[3]
@@ -260,6 +260,39 @@ def test_rounding_of_two_products_is_bounded(scales):
     unit = norm(wide[2]) * norm(wide[1]) + norm(wide[0]) * norm(wide[3])
     assert norm(np.asarray(tangent, np.float64) - exact) <= 4 * np.finfo("f4").eps * unit
     np.testing.assert_allclose(q, wide[2] @ wide[3], rtol=1e-4, atol=1e-5 * norm(q))
+
+
+@pytest.mark.parametrize("zero", range(4))
+@pytest.mark.parametrize("invariant", [(), (0,), (1,)])
+@pytest.mark.parametrize(
+    "dtype, scale",
+    [("float32", 1e-10), ("float32", 1.0), ("float32", 1e10), ("float16", 1.0)],
+)
+def test_two_products_with_an_operand_of_zeros(zero, invariant, dtype, scale):
+    """Guards the choice of h where the norms of one operand do not give it."""
+    shapes = [(8, 16), (16, 4)] * 2
+    arrays = [jr.normal(jr.key(k), shape).astype(dtype) for k, shape in enumerate(shapes)]
+    arrays[2:] = [jnp.asarray(scale, dtype) * a for a in arrays[2:]]
+    arrays[zero] = jnp.zeros_like(arrays[zero])
+    x1, x2, dx1, dx2 = arrays
+    tangent, q = two_products(
+        jnp.matmul, x1 @ x2, (x1, x2), (dx1, dx2), invariant=invariant
+    )
+    np.testing.assert_allclose(q, dx1 @ dx2, rtol=1e-6)
+    expected = dx1 @ x2 + x1 @ dx2
+    unit = 30 * float(jnp.finfo(dtype).eps) * jnp.abs(expected).max()
+    np.testing.assert_allclose(tangent, expected, rtol=1e-5, atol=unit)
+
+
+def test_two_products_pay_earlier_in_a_loop():
+    """What a loop does not change is read and moved once, not in every iteration."""
+    w, h = jnp.zeros((96, 96)), jnp.zeros((16, 96))
+    once = lambda w: jnp.sum((h + jnp.tanh(w[:16])) @ w)
+    loop = lambda w: jnp.sum(lax.scan(lambda h, _: (jnp.tanh(h @ w), None), h, None, 3)[0])
+    for loss, number in ((once, "three"), (loop, "two")):
+        model = curvopt.quadratic_model(lambda y, _, f=loss: f(y), w)
+        rules = {e.rule for e in model.report().equations if "products" in e.rule}
+        assert rules == {f"bilinear, {number} products"}
 
 
 def test_the_automatic_choice_avoids_what_rounds_coarsely_or_saves_nothing():
