@@ -9,7 +9,7 @@ import curvopt
 
 class BFGSState(eqx.Module):
     """Parameters and gradient where the last step began, as vectors; the approximation of
-    the inverse Hessian; and whether it has seen a pair."""
+    the inverse Hessian; and whether it has seen a pair, or begun again."""
 
     count: Int[Array, ""]
     y: Float[Array, " n"]

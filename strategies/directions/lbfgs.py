@@ -34,9 +34,10 @@ class LBFGS(curvopt.AbstractDirection):
     of the last pair; the two-loop recursion applies it. A pair without enough curvature,
     $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ descends; it takes
     the place of the oldest pair all the same, so that no pair is older than `history`
-    steps. Where rounding errors make $u$ no direction of descent, all pairs are left out.
-    Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the first direction is not longer
-    than 1. Its memory *is* the direction: the fresh part is the direction.
+    steps. Where rounding errors make $u$ no direction of descent, or the last step did not
+    move, all pairs are left out. Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the
+    first direction is not longer than 1. Its memory *is* the direction: the fresh part is
+    the direction.
 
     **Arguments:**
 
@@ -73,7 +74,7 @@ class LBFGS(curvopt.AbstractDirection):
     ) -> tuple[curvopt.Descent, LBFGSState]:
         like = lambda new, old: jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
         y, grad = like(y, state.y), like(model.grad, state.grad)
-        unmoved = (state.count > 0) & _same(y, state.y) & _same(grad, state.grad)
+        unmoved = eqx.tree_equal((y, grad), (state.y, state.grad)) & (state.count > 0)
         state = self._remember(y, grad, state)
         product = self._product(grad, state)
         # No line search would leave this point: it has just failed to, or rounding has
@@ -153,11 +154,6 @@ class LBFGS(curvopt.AbstractDirection):
         # Reversed: from the oldest pair to the newest.
         r, _ = jax.lax.scan(up, r, (newest_first, alphas), reverse=True)
         return r
-
-
-def _same(a: PyTree[Array], b: PyTree[Array]) -> Bool[Array, ""]:
-    same = jax.tree.map(lambda a, b: jnp.all(a == b), a, b)
-    return jnp.all(jnp.stack(jax.tree.leaves(same)))
 
 
 def _place(x: Array, k: Any) -> Array:
