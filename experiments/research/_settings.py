@@ -175,7 +175,7 @@ SETTINGS: dict[str, Setting] = {
         tuning_seeds=1,
         evaluations=1,
         core=False,
-        questions=("scale", "heldout"),
+        questions=("scale", "heldout", "radial"),
     ),
     "transformer": Setting(
         "transformer, Shakespeare",

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import matplotlib.figure
 import matplotlib.style
 import matplotlib.ticker
@@ -18,6 +16,7 @@ from curvopt.plots import STYLE
 from strategies import recipes
 
 from .._bench import Bench
+from .._by_hand import observed
 from .._claims import claims, claims_table, counted
 from .._families import DIRECTIONS
 from .._latex import percent, plain, table
@@ -69,26 +68,14 @@ def _strategies(bench: Bench) -> dict[str, curvopt.LineSearchMinimiser]:
 def _course(bench: Bench, solver: curvopt.LineSearchMinimiser) -> xr.Dataset:
     """The step size of each layer along one run, and the share of the cross terms in its
     curvature, as means over windows of steps."""
-    keys = jr.split(jr.key(bench.tuning_seeds[0]), 4)
 
-    @eqx.filter_jit
-    def step(problem: Any, running: Any, count: Array) -> Any:
-        params, model_state, state = running
-        args = problem.batch(keys[1], count), model_state, jr.fold_in(keys[2], count)
-        params, state, _, (model_state, _) = solver.update(
-            problem.loss, params, args, count, state
-        )
+    def observe(_: PyTree[Array], state: Any) -> tuple[Array, Array]:
         sizes = state.direction.last
         terms = jnp.abs(state.direction.curvature) * jnp.outer(sizes, sizes)
         share = curvopt.safe_divide(jnp.sum(terms) - jnp.trace(terms), jnp.sum(terms))
-        return (params, model_state, state), (sizes, share)
+        return sizes, share
 
-    params, model_state = eqx.filter_jit(bench.problem.init)(keys[0])
-    running, rows = (params, model_state, solver.init_strategy(params, keys[3])), []
-    for count in range(bench.steps):
-        running, row = step(bench.problem, running, jnp.array(count))
-        rows.append(row)
-    sizes, shares = (np.array(x, np.float32) for x in zip(*rows))
+    (sizes, shares), _ = observed(bench, solver, observe, bench.tuning_seeds[0])
     found = xr.Dataset({"size": (("step", "layer"), sizes), "cross": ("step", shares)})
     size = max(1, bench.steps // _WINDOWS)
     return found.coarsen(step=size, boundary="trim").mean().rename(step="window")
