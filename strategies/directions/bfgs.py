@@ -66,37 +66,44 @@ class BFGS(curvopt.AbstractDirection):
         wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
         (point, unravel), (grad, _) = ravel_pytree(wide(y)), ravel_pytree(wide(model.grad))
         s, z = point - state.y, grad - state.grad
-        sz, zz = jnp.dot(s, z), jnp.dot(z, z)
-        least = self.curvature * jnp.linalg.norm(s) * jnp.sqrt(zz)
+        length = curvopt.tree_norm(grad)
+        first = 1 / jnp.maximum(length, 1)
+        # One pass over the matrix for both products, and one product for all inner ones.
+        bz, bg = state.inverse @ z, state.inverse @ grad
+        ss, sz, sg, zz, zbz, gbz, bzbz = (
+            jnp.dot(a, b)
+            for a, b in ((s, s), (s, z), (s, grad), (z, z), (z, bz), (grad, bz), (bz, bz))
+        )
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
+        enough = sz > self.curvature * jnp.sqrt(ss) * jnp.sqrt(zz)
         # The first step has no earlier point to compare with.
-        kept = (state.count > 0) & (sz > least) & usable
-        first = 1 / jnp.maximum(curvopt.tree_norm(grad), 1)
+        kept = (state.count > 0) & enough & usable
+
+        # B is the identity before the first pair.
         scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), first)
-        identity = jnp.eye(grad.size, dtype=dtype)
-        inverse = jnp.where(state.paired, state.inverse, scale * identity)
-        updated = _updated(inverse, s, z, jnp.where(kept, sz, 1))
-        inverse = jnp.where(kept & jnp.all(jnp.isfinite(updated)), updated, inverse)
-        u = -(inverse @ grad)
+        scale = jnp.where(state.paired, 1, scale)
+        bz, bg, zbz, gbz = (scale * x for x in (bz, bg, zbz, gbz))
+        # B+ = scale B + a s s' - b (s bz' + bz s').
+        b = 1 / jnp.where(kept, sz, 1)
+        a = b * (1 + b * zbz)
+        kept &= jnp.isfinite(a * ss) & jnp.isfinite(b * scale * jnp.sqrt(ss * bzbz))
+        u = -jnp.where(kept, bg + (a * sg - b * gbz) * s - b * sg * bz, bg)
+
         # No line search would leave this point: it has just failed to, or rounding has
         # made B indefinite.
-        unmoved = (state.count > 0) & ~jnp.any(s) & ~jnp.any(z)
-        ascends = jnp.dot(grad, u) > 0
-        restart = jnp.all(jnp.isfinite(grad)) & (unmoved | ascends)
-        inverse = jnp.where(restart, first * identity, inverse)
+        unmoved = (state.count > 0) & (ss == 0) & (zz == 0)
+        restart = jnp.isfinite(length) & (unmoved | (jnp.dot(grad, u) > 0))
         u = jnp.where(restart, -first * grad, u)
+        updated = (
+            scale * state.inverse
+            + a * jnp.outer(s, s)
+            - b * (jnp.outer(s, bz) + jnp.outer(bz, s))
+        )
+        inverse = jnp.where(kept, updated, state.inverse)
+        identity = jnp.eye(grad.size, dtype=dtype)
+        inverse = jnp.where(restart, first * identity, inverse)
         # After a restart B is not scaled: a scale that fits one direction may have been
         # what stopped the others.
         paired = state.paired | kept | restart
         state = BFGSState(state.count + 1, point, grad, inverse, paired)
         return curvopt.Descent(unravel(u)), state
-
-
-def _updated(
-    inverse: Float[Array, "n n"], s: Float[Array, " n"], z: Float[Array, " n"], sz: Array
-) -> Float[Array, "n n"]:
-    """The update with its product multiplied out: no product of matrices."""
-    bz = inverse @ z
-    both = jnp.outer(s, bz)
-    factor = (1 + jnp.dot(z, bz) / sz) / sz
-    return inverse + factor * jnp.outer(s, s) - (both + both.T) / sz
