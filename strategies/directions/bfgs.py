@@ -27,10 +27,11 @@ class BFGS(curvopt.AbstractDirection):
 
     $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1,
     and is set to $\langle s, z \rangle / \langle z, z \rangle \, I$ before the first
-    update. A pair without enough curvature, $\langle s, z \rangle \leq c \|s\| \|z\|$, is
-    left out, so that $u$ is a direction of descent. Where rounding errors make it none, or
-    the last step did not move, $B$ starts again. Its memory *is* the direction: the fresh
-    part is the direction.
+    update. A pair without enough curvature, $\langle s, z \rangle \leq c \, |\langle g^-, s
+    \rangle|$ with the gradient $g^-$ where the step began, is left out, so that $u$ is a
+    direction of descent; the test does not depend on the scales of the parameters. Where
+    rounding errors make $u$ none, or the last step did not move, $B$ starts again. Its
+    memory *is* the direction: the fresh part is the direction.
 
     It is for few parameters: the state takes the square of their number, and so do the
     operations of a step. [`strategies.LBFGS`][] is for many, and for parameters that are
@@ -38,7 +39,7 @@ class BFGS(curvopt.AbstractDirection):
 
     **Arguments:**
 
-    - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
+    - `curvature`: $c$ in $[0, 1)$, the least relative change of the slope along a step.
 
     Source: Nocedal & Wright, Numerical Optimization, algorithm 6.1, and equation 6.20 for
     the scale before the first update. Pairs without curvature are left out, and the first
@@ -75,7 +76,7 @@ class BFGS(curvopt.AbstractDirection):
             for a, b in ((s, s), (s, z), (s, grad), (z, z), (z, bz), (grad, bz), (bz, bz))
         )
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
-        enough = sz > self.curvature * jnp.sqrt(ss) * jnp.sqrt(zz)
+        enough = sz > self.curvature * jnp.abs(sg - sz)
         # The first step has no earlier point to compare with.
         kept = (state.count > 0) & enough & usable
 

@@ -32,18 +32,19 @@ class LBFGS(curvopt.AbstractDirection):
 
     $B$ starts from $\gamma I$ with $\gamma = \langle s, z \rangle / \langle z, z \rangle$
     of the last pair; the two-loop recursion applies it. A pair without enough curvature,
-    $\langle s, z \rangle \leq c \|s\| \|z\|$, is left out, so that $u$ descends; it takes
-    the place of the oldest pair all the same, so that no pair is older than `history`
-    steps. Where rounding errors make $u$ no direction of descent, or the last step did not
-    move, all pairs are left out. Before the first pair $\gamma = 1 / \max(\|g\|, 1)$: the
-    first direction is not longer than 1. Its memory *is* the direction: the fresh part is
-    the direction.
+    $\langle s, z \rangle \leq c \, |\langle g^-, s \rangle|$ with the gradient $g^-$ where
+    the step began, is left out, so that $u$ descends; the test does not depend on the
+    scales of the parameters. Such a pair takes the place of the oldest one all the same, so
+    that no pair is older than `history` steps. Where rounding errors make $u$ no direction
+    of descent, or the last step did not move, all pairs are left out. Before the first pair
+    $\gamma = 1 / \max(\|g\|, 1)$: the first direction is not longer than 1. Its memory *is*
+    the direction: the fresh part is the direction.
 
     **Arguments:**
 
     - `history`: the number of pairs to keep, an integer of at least 1; static. The state
         takes `2 * history` times the memory of the parameters.
-    - `curvature`: $c$ in $[0, 1)$, the least cosine of a pair.
+    - `curvature`: $c$ in $[0, 1)$, the least relative change of the slope along a step.
 
     Source: Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5. What happens
     to pairs without curvature, and the first scale, are this project's choice; a search for
@@ -100,7 +101,7 @@ class LBFGS(curvopt.AbstractDirection):
         s = jax.tree.map(jnp.subtract, y, state.y)
         z = jax.tree.map(jnp.subtract, grad, state.grad)
         sz, zz = curvopt.tree_dot(s, z), curvopt.tree_dot(z, z)
-        least = self.curvature * curvopt.tree_norm(s) * jnp.sqrt(zz)
+        least = self.curvature * jnp.abs(curvopt.tree_dot(s, state.grad))
         # A pair that is not finite, or whose quotients are not, would stay for `history`
         # steps.
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)

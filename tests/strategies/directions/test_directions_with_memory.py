@@ -156,6 +156,17 @@ class TestLBFGS:
             expected = -0.1 * g / max(1, jnp.linalg.norm(g))
             np.testing.assert_allclose(there - here, expected, rtol=1e-5)
 
+    @pytest.mark.parametrize("direction", [LBFGS(), BFGS()])
+    def test_pairs_of_badly_scaled_parameters_are_kept(self, direction, x64):
+        """Guards against a test of the angle between both changes, which depends on the
+        scales: NELSONLS and VESUVIALS of CUTEst were not solved."""
+        s, z = jnp.array([1.0, 1e-11]), jnp.array([1.0, 1e9])
+        state = direction.init(s, key=jr.key(0))
+        for y, g in ((jnp.zeros(2), -2 * z), (s, -z)):
+            model = curvopt.quadratic_model(lambda y, g: g @ y, y, g)
+            descent, state = direction.step(model, y, state)
+        np.testing.assert_allclose(descent.u, s, rtol=1e-6)
+
     def test_pairs_are_forgotten_while_none_is_kept(self):
         """Guards against a memory that a stretch of rejected pairs makes stale."""
         direction, gradient = (
