@@ -1,5 +1,6 @@
 """Distance: how far a run gets from its start, as a second scale for the step size."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import equinox as eqx
@@ -28,8 +29,10 @@ from .._style import legend, look
 BY_CURVATURE, BY_DISTANCE = "curvature", "distance"
 MEAN, SMALLER = "geometric mean", "smaller"
 
-# Constants for the distance, tried on the tuning seeds, and the one for all problems.
-CONSTANTS, CONSTANT = (0.25, 0.5, 1.0), 0.5
+# The learning rate of the recipe for directions with a memory, and the constant of the
+# distance, chosen on the tuning seeds; and factors for both.
+ELL, CONSTANT = 0.8, 0.5
+FACTORS = (0.5, 1.0, 2.0)
 
 # Learning rates around the best ones of all problems.
 RATES = tuple(float(f"{10.0 ** (k / 2):.4g}") for k in range(-7, -2))
@@ -182,16 +185,22 @@ def _strategies(rule: HindsightRescaling) -> dict[str, curvopt.LineSearchMinimis
     return {name: _solver(one) for name, one in rules.items()}
 
 
-def _constants(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
-    """The final losses with the distance at several constants."""
+def _factors(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
+    """The final losses with a half and twice of the number of each rule, means over the
+    tuning seeds."""
 
-    def make(constant: Scalar) -> curvopt.LineSearchMinimiser:
-        return _solver(DistanceOverGradients(constant, curvature.schedule))
+    def by_curvature(factor: Scalar) -> curvopt.LineSearchMinimiser:
+        return _solver(dataclasses.replace(curvature, learning_rate=ELL * factor))
 
-    tried = bench.sweep("distance-constants", {BY_DISTANCE: make}, {"constant": CONSTANTS})
+    def by_distance(factor: Scalar) -> curvopt.LineSearchMinimiser:
+        distance = DistanceOverGradients(CONSTANT * factor, curvature.schedule)
+        return _solver(distance)
+
+    families = {BY_CURVATURE: by_curvature, BY_DISTANCE: by_distance}
+    tried = bench.sweep("distance-factors", families, {"factor": FACTORS})
     loss = curvopt.final_metric(tried, bench.setting.metric).mean("seed")
-    kept = loss.isel(strategy=0, drop=True).astype(np.float32)
-    return kept.drop_vars(["evaluation_step"], errors="ignore").to_dataset(name="constants")
+    kept = loss.rename(strategy="rule").transpose("rule", "factor").astype(np.float32)
+    return kept.drop_vars("evaluation_step", errors="ignore").to_dataset(name="factors")
 
 
 def _reaches(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
@@ -221,23 +230,28 @@ def _reaches(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
 
 def ask(bench: Bench) -> xr.Dataset:
     """Run the rules of curvature, distance and both on the reported seeds; on the tuning
-    seeds try constants for the distance, and how far learning rates reach."""
+    seeds try a half and twice of their numbers, and how far learning rates reach."""
     curvature = _curvature(bench)
     out = bench.outcomes(bench.compare("distance", _strategies(curvature)))
-    return out.merge(_constants(bench, curvature)).merge(_reaches(bench, curvature))
+    return out.merge(_factors(bench, curvature)).merge(_reaches(bench, curvature))
 
 
 def _overview(results: Mapping[str, xr.Dataset]) -> str:
-    """The final losses by rule, the lowest in bold, and the shortfall in the mean."""
+    """The final losses by rule, the lowest in bold; and those of the tuning seeds with the
+    numbers times a half, one and two."""
     rules = (BY_CURVATURE, BY_DISTANCE, MEAN, SMALLER)
-    rows = [["", *rules, *(f"$c = {c:g}$" for c in CONSTANTS)]]
+    two = (BY_CURVATURE, BY_DISTANCE)
+    head = ["", *rules, *(f"{name} $\\times {x:g}$" for name in two for x in FACTORS)]
+    rows = [head]
     for data in results.values():
         ends = final(data).mean("seed")
         losses = [float(ends.sel(strategy=rule)) for rule in rules]
         cells = [plain(x, 4) for x in losses]
-        cells[int(np.argmin(losses))] = rf"\textbf{{{min(losses):.4g}}}"
-        rows.append([label(data), *cells, *(plain(x, 4) for x in data.constants.values)])
-    return table(rows, "l" + "r" * (len(rules) + len(CONSTANTS)))
+        lowest = int(np.argmin(losses))
+        cells[lowest] = rf"\textbf{{{cells[lowest]}}}"
+        tried = data.factors.sel(rule=list(two), factor=list(FACTORS)).values
+        rows.append([label(data), *cells, *(plain(x, 4) for x in tried.ravel().tolist())])
+    return table(rows, "l" + "r" * (len(head) - 1))
 
 
 def _at_best(data: xr.Dataset) -> xr.Dataset:
