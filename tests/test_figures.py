@@ -139,6 +139,21 @@ CLAIMS = {
             "differ by factors of {LayersSpreadLeast} to {LayersSpreadMost}",
         ),
     ],
+    "distance": [
+        (FINDINGS, "gets {DistanceReach} times as far as a random walk"),
+        (
+            FINDINGS,
+            "loses {DistanceDistanceLost} of the best decrease in the mean, the same "
+            "recipe by curvature {DistanceCurvatureLost}",
+        ),
+        (
+            FINDINGS,
+            "twice the constant loses {DistanceTwiceDistance} more, where twice ℓ loses "
+            "{DistanceTwiceCurvature}. Their geometric mean loses "
+            "{DistanceGeometricMeanLost}",
+        ),
+    ],
+    "radial": [(FINDINGS, "do not end significantly lower ({RadialSeeds} seeds)")],
     "guards": [(FINDINGS, "better in {GuardsLimitedGrowthGaussNewtonBetter} of 10 cases")],
     "cheapening": [(FINDINGS, CHEAP), ("curvopt/guides/curvature.md", CHEAP)],
     "noiseless": [

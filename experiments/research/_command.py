@@ -28,15 +28,15 @@ class Research:
     Each question is asked of each setting, which is a problem at one size. The question of
     cost is asked once, on workloads of its own. Writes the results that the paper needs to
     --out, one small file for each question and setting. On 2 cores a question takes 3 to
-    70 minutes on a setting, cost takes 24 minutes, and everything some twelve hours.
+    70 minutes on a setting, cost takes 24 minutes, and everything some fifteen hours.
     """
 
     questions: tuple[str, ...] = tuple(QUESTIONS)
     """The questions to ask."""
 
     settings: tuple[str, ...] = tuple(name for name, s in SETTINGS.items() if s.core)
-    """The settings to ask them of. The settings that only the questions of scale and
-    heldout use must be named: --questions scale heldout --settings mlp-width-16
+    """The settings to ask them of. The settings that only the questions of scale, heldout
+    and radial use must be named: --questions scale heldout radial --settings mlp-width-16
     mlp-width-256 mlp-batch-32 mlp-batch-512 mlp-relu lenet-relu resnet transformer; and
     --questions heldout --settings conv-autoencoder vit."""
 

@@ -240,18 +240,27 @@ def _overview(results: Mapping[str, xr.Dataset]) -> str:
     """The final losses by rule, the lowest in bold; and those of the tuning seeds with the
     numbers times a half, one and two."""
     rules = (BY_CURVATURE, BY_DISTANCE, MEAN, SMALLER)
-    two = (BY_CURVATURE, BY_DISTANCE)
-    head = ["", *rules, *(f"{name} $\\times {x:g}$" for name in two for x in FACTORS)]
-    rows = [head]
+    multiples = "${} / 2$", "${}$", "$2 {}$"
+    tried = [x.format(number) for number in (r"\ell", "c") for x in multiples]
+    rows = [["", *rules, *tried]]
     for data in results.values():
         ends = final(data).mean("seed")
         losses = [float(ends.sel(strategy=rule)) for rule in rules]
         cells = [plain(x, 4) for x in losses]
         lowest = int(np.argmin(losses))
         cells[lowest] = rf"\textbf{{{cells[lowest]}}}"
-        tried = data.factors.sel(rule=list(two), factor=list(FACTORS)).values
-        rows.append([label(data), *cells, *(plain(x, 4) for x in tried.ravel().tolist())])
-    return table(rows, "l" + "r" * (len(head) - 1))
+        found = data.factors.sel(rule=list(rules[:2]), factor=list(FACTORS)).values
+        rows.append([label(data), *cells, *(plain(x, 4) for x in found.ravel().tolist())])
+    return table(rows, "l" + "r" * (len(rows[0]) - 1))
+
+
+def _further(data: xr.Dataset, rule: str, factor: float) -> float:
+    """What is lost on the tuning seeds with the number times a factor, as a share of the
+    decrease with the number itself; all of it above the start."""
+    start = float(data.start.mean())
+    loss, one = (float(data.factors.sel(rule=rule, factor=x)) for x in (factor, 1.0))
+    loss = min(loss, start) if np.isfinite(loss) else start
+    return (loss - one) / (start - one)
 
 
 def _at_best(data: xr.Dataset) -> xr.Dataset:
@@ -298,6 +307,10 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
             *(plain(f([float(d.reach[-1]) for d in results.values()])) for f in (min, max))
         ),
     }
+    for rule in (BY_CURVATURE, BY_DISTANCE):
+        for factor, name in ((0.5, "Half"), (2.0, "Twice")):
+            further = np.mean([_further(data, rule, factor) for data in results.values()])
+            numbers[f"Distance{name}{rule.title()}"] = percent(float(further))
     for rule, mean in means.items():
         name = rule.title().replace(" ", "")
         numbers[f"Distance{name}Lost"] = percent(mean)

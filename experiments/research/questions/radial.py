@@ -15,7 +15,7 @@ from strategies import recipes
 
 from .._bench import Bench
 from .._by_hand import observed
-from .._claims import claims
+from .._claims import claims, counted
 from .._families import DIRECTIONS
 from .._latex import plain, table
 from .._question import Findings, Question
@@ -121,7 +121,13 @@ def conclude(results: Mapping[str, xr.Dataset]) -> Findings:
     }
     found = claims(data, list(pairs.values()))
     head = ["", "loss", "without", "difference", "growth", "without"]
-    rows, numbers = [head], {"RadialSeeds": str(data.sizes["seed"])}
+    numbers = {
+        "RadialSeeds": str(data.sizes["seed"]),
+        "RadialSteps": data.attrs["steps"],
+        "RadialGrowth": plain(float(growth.max()), 3),
+        **counted({"": found}, list(pairs.values()), "Radial"),
+    }
+    rows = [head]
     for name, pair in pairs.items():
         without, whole = (float(ends.sel(strategy=s)) for s in pair)
         grown = [float(growth.sel(strategy=s)) for s in reversed(pair)]
