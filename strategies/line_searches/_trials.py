@@ -8,21 +8,32 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 import curvopt
 
 
 class Point(eqx.Module):
-    """A trial without its gradient: the end of an interval."""
+    """A trial without its gradient: the end of an interval. It is one array, because on
+    small problems a search costs as much as it has arrays."""
 
-    step_size: Scalar
-    value: Scalar
-    slope: Scalar
+    numbers: Float[Array, "3"]
 
     @staticmethod
     def of(trial: curvopt.Trial) -> "Point":
-        return Point(trial.step_size, trial.value, trial.slope)
+        return Point(jnp.stack([trial.step_size, trial.value, trial.slope]))
+
+    @property
+    def step_size(self) -> Scalar:
+        return self.numbers[0]
+
+    @property
+    def value(self) -> Scalar:
+        return self.numbers[1]
+
+    @property
+    def slope(self) -> Scalar:
+        return self.numbers[2]
 
     @property
     def finite(self) -> Bool[Array, ""]:

@@ -61,7 +61,7 @@ class StrongWolfe(curvopt.AbstractGradientSearch):
     ) -> tuple[curvopt.Trial, curvopt.StepInfo, PyTree[Array]]:
         proposed, info, state = self.inner.step(line, count, state)
         start = Point.of(line.start)
-        far = Point(*(jnp.full_like(x, jnp.inf) for x in (start.step_size,) * 3))
+        far = Point(jnp.full_like(start.numbers, jnp.inf))
         enough = lambda t, value: decreased(line, t, value, self.sufficient)
 
         def advance(interval: _Interval, point: Point) -> Any:
