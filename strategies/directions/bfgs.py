@@ -69,7 +69,7 @@ class BFGS(curvopt.AbstractDirection):
         s, z = point - state.y, grad - state.grad
         length = curvopt.tree_norm(grad)
         first = 1 / jnp.maximum(length, 1)
-        # One pass over the matrix for both products, and one product for all inner ones.
+        # The new matrix is not needed for u: large ones are read three times a step.
         bz, bg = state.inverse @ z, state.inverse @ grad
         ss, sz, sg, zz, zbz, gbz, bzbz = (
             jnp.dot(a, b)
@@ -87,12 +87,14 @@ class BFGS(curvopt.AbstractDirection):
         # B+ = scale B + a s s' - b (s bz' + bz s').
         b = 1 / jnp.where(kept, sz, 1)
         a = b * (1 + b * zbz)
-        kept &= jnp.isfinite(a * ss) & jnp.isfinite(b * scale * jnp.sqrt(ss * bzbz))
+        kept &= jnp.isfinite(a * ss) & jnp.isfinite(
+            b * scale * jnp.sqrt(ss) * jnp.sqrt(bzbz)
+        )
         u = -jnp.where(kept, bg + (a * sg - b * gbz) * s - b * sg * bz, bg)
 
         # No line search would leave this point: it has just failed to, or rounding has
         # made B indefinite.
-        unmoved = (state.count > 0) & (ss == 0) & (zz == 0)
+        unmoved = (state.count > 0) & jnp.all((s == 0) & (z == 0))
         restart = jnp.isfinite(length) & (unmoved | (jnp.dot(grad, u) > 0))
         u = jnp.where(restart, -first * grad, u)
         updated = (

@@ -14,8 +14,8 @@ import curvopt
 
 
 class Point(eqx.Module):
-    """A trial without its gradient: the end of an interval. It is one array, because on
-    small problems a search costs as much as it has arrays."""
+    """A trial without its gradient: the end of an interval. It is one array, because the
+    number of arrays sets the time of a search on a small problem."""
 
     numbers: Float[Array, "3"]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ from strategies import HindsightRescaling, LearningRate, recipes
 from .._bench import Bench
 from .._by_hand import observed
 from .._claims import claims, claims_table, counted
-from .._families import DIRECTIONS
+from .._families import decades, DIRECTIONS
 from .._latex import between, percent, plain, table
 from .._question import Findings, Question
 from .._standings import final, label, lost
@@ -34,8 +35,8 @@ MEAN, SMALLER = "geometric mean", "smaller"
 ELL, CONSTANT = 0.8, 0.5
 FACTORS = (0.5, 1.0, 2.0)
 
-# Learning rates around the best ones of all problems.
-RATES = tuple(float(f"{10.0 ** (k / 2):.4g}") for k in range(-7, -2))
+# Learning rates around the best ones of all problems: 3e-4 to 3e-2.
+RATES = decades(-4, -1)[1:-1]
 
 _DIRECTION = "Adam"
 
@@ -203,13 +204,16 @@ def _factors(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
     return kept.drop_vars("evaluation_step", errors="ignore").to_dataset(name="factors")
 
 
+def _reach(_: PyTree[Array], state: Any) -> Scalar:
+    return state.line_search.reach
+
+
 def _reaches(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
     """By learning rate, and in hindsight, the reach in the middle of the run, where the
     schedule begins, and the final loss; means over the tuning seeds."""
 
     def run(rule: curvopt.AbstractLineSearch, seed: int) -> tuple[float, float]:
-        observe = lambda _, state: state.line_search.reach
-        reach, metrics = observed(bench, _solver(Reached(rule)), observe, seed)
+        reach, metrics = observed(bench, _solver(Reached(rule)), _reach, seed)
         return float(reach[bench.steps // 2]), metrics[bench.setting.metric]
 
     rates = [LearningRate(rate, curvature.schedule) for rate in RATES]
@@ -224,7 +228,7 @@ def _reaches(bench: Bench, curvature: HindsightRescaling) -> xr.Dataset:
             "tuning_loss": ("rate", by_rate[:, 1]),
             "reach_in_hindsight": found[-1, 0],
         },
-        {"rate": list(RATES)},
+        {"rate": RATES},
     )
 
 

@@ -81,10 +81,8 @@ def test_the_number_that_is_multiplied_is_the_default():
         rule = HindsightRescaling(rate, schedule=lambda count: 1.0)
         solver = curvopt.LineSearchMinimiser(Momentum(), rule)
         loss = lambda y, _: (jnp.sum(y**4), None)
-        y, state = (
-            jnp.array([2.0]),
-            solver.init_strategy(jnp.array([2.0]), jax.random.key(0)),
-        )
+        y = jnp.array([2.0])
+        state = solver.init_strategy(y, jax.random.key(0))
         for count in range(5):
             y, state, *_ = solver.update(loss, y, None, jnp.array(count), state)
         losses.append(float(y[0]))
