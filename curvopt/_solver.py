@@ -84,8 +84,8 @@ class _SolverState(eqx.Module):
     count: Int[Array, ""]
     strategy: StrategyState
     record: StepRecord
-    previous: PyTree[Array]  # the point at which the last step started
-    known: _Known | None  # loss and gradient where it ended, from its line search
+    known: _Known | None  # loss and gradient where the last step ended, if it has them
+    previous: PyTree[Array] | None  # where the last step started, if it has not
     y_converged: Bool[Array, ""]  # whether the last update was within tolerance
     terminate: Bool[Array, ""]
     finite: Bool[Array, ""]  # whether all values of the last step were finite
@@ -103,6 +103,10 @@ def _print_step(**kwargs: tuple[str, Any]) -> None:
 
 def _print_nothing(**kwargs: tuple[str, Any]) -> None:
     del kwargs
+
+
+def _select(condition: Bool[Array, ""], a: PyTree, b: PyTree) -> PyTree[Array]:
+    return jtu.tree_map(lambda a, b: jnp.where(condition, a, b), a, b)
 
 
 def _alignment(line: Line) -> Scalar:
@@ -324,6 +328,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         if key is not None:
             check_key("options['key']", key)
         dtype = scalar_dtype(y)
+        known = self._evaluated(fn, y, args, curvature)
         return _SolverState(
             count=jnp.array(0, jnp.int32),
             strategy=pack_keys(self.init_strategy(y, jr.key(0) if key is None else key)),
@@ -334,9 +339,9 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
                 gradient_norm=jnp.array(not_measured(), dtype),
                 info=StepInfo().astype(dtype),
             ),
+            known=known,
             # A copy: where `y` and the state are donated, they must not share a buffer.
-            previous=tree_copy(y),
-            known=self._evaluated(fn, y, args, curvature),
+            previous=tree_copy(y) if known is None else None,
             y_converged=jnp.array(False),
             terminate=jnp.array(False),
             finite=jnp.array(True),
@@ -413,34 +418,31 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         zero_step = record.step_size == 0
         # A zero step is not convergence, except at a stationary point. A zero `u` (while a
         # transformation accumulates gradients, say) is a zero step too.
-        length = tree_norm(line.u)
+        u_is_zero = optx.max_norm(line.u) == 0
         reads = self.direction.reads_gradient
-        at_rest = (record.gradient_norm if reads else length) == 0
-        moved = ~(info.ascent | info.exhausted) & (~zero_step & (length > 0) | at_rest)
+        at_rest = record.gradient_norm == 0 if reads else u_is_zero
+        moved = ~(info.ascent | info.exhausted) & (~zero_step & ~u_is_zero | at_rest)
         loss_is_finite = jnp.isfinite(record.loss)
         refused = zero_step & info.nonfinite
         finite = loss_is_finite & ~refused & tree_allfinite(new_y)
+        # After a failure, the last point whose loss was finite.
+        if known is None:
+            last, previous = _select(loss_is_finite, y, state.previous), y
+        else:
+            finite &= jnp.isfinite(known[0])
+            last, previous = y, None
         new_state = _SolverState(
             count=state.count + 1,
             strategy=pack_keys(strategy),
             record=record,
-            previous=y,
             known=known,
+            previous=previous,
             # Multiplied out: the alignment to divide by may be zero.
             y_converged=moved & (self.norm(scaled) < _alignment(line)),
             terminate=state.y_converged & f_converged,
             finite=finite,
         )
-        # After a failure, the last point whose loss was finite.
-        new_y = jtu.tree_map(
-            lambda new, here, before: jnp.where(
-                finite, new, jnp.where(loss_is_finite, here, before)
-            ),
-            new_y,
-            y,
-            state.previous,
-        )
-        return new_y, new_state, aux
+        return _select(finite, new_y, last), new_state, aux
 
     def terminate(
         self,
@@ -471,8 +473,7 @@ class LineSearchMinimiser(optx.AbstractMinimiser):
         del aux, options, tags, result
         if self.average is not None:
             # After a failure the average has taken in a point that is not finite.
-            answer = state.strategy.answer(y)
-            y = jtu.tree_map(lambda a, y: jnp.where(state.finite, a, y), answer, y)
+            y = _select(state.finite, state.strategy.answer(y), y)
         # Every step ends in an update, so `y` itself has not been evaluated yet.
         loss, aux = fn(y, args)
         return y, aux, {"loss": loss}

@@ -1,19 +1,21 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 import curvopt
 
 
 class BFGSState(eqx.Module):
-    """Parameters and gradient where the last step began, as vectors; the approximation of
-    the inverse Hessian; and whether it has seen a pair, or begun again."""
+    """Parameters and gradient where the last step began, as two vectors in one array; the
+    approximation of the inverse Hessian; and whether it has seen a pair, or begun again."""
 
-    count: Int[Array, ""]
-    y: Float[Array, " n"]
-    grad: Float[Array, " n"]
+    last: Float[Array, "2 n"]
     inverse: Float[Array, "n n"]
     paired: Bool[Array, ""]
 
@@ -50,35 +52,32 @@ class BFGS(curvopt.AbstractDirection):
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> BFGSState:
         del key
-        zeros, _ = ravel_pytree(curvopt.tree_zeros(y))
+        point, _ = _flat(y, curvopt.scalar_dtype(y))
         return BFGSState(
-            count=jnp.array(0, jnp.int32),
-            y=zeros,
-            grad=zeros,
-            inverse=jnp.eye(zeros.size, dtype=zeros.dtype),
+            # The first step has no earlier point: its s is zero, and its pair left out.
+            last=jnp.stack([point, jnp.zeros_like(point)]),
+            inverse=jnp.eye(point.size, dtype=point.dtype),
             paired=jnp.array(False),
         )
 
     def step(
         self, model: curvopt.QuadraticModel, y: PyTree[Array], state: BFGSState
     ) -> tuple[curvopt.Descent, BFGSState]:
-        dtype = state.y.dtype
-        # Wide before they are flattened: `unravel` returns to the dtypes it was made with.
-        wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
-        (point, unravel), (grad, _) = ravel_pytree(wide(y)), ravel_pytree(wide(model.grad))
-        s, z = point - state.y, grad - state.grad
+        dtype = state.last.dtype
+        (point, unravel), (grad, _) = _flat(y, dtype), _flat(model.grad, dtype)
+        here = jnp.stack([point, grad])
+        s, z = here - state.last
         length = curvopt.tree_norm(grad)
         first = 1 / jnp.maximum(length, 1)
         # The new matrix is not needed for u: large ones are read three times a step.
-        bz, bg = state.inverse @ z, state.inverse @ grad
-        ss, sz, sg, zz, zbz, gbz, bzbz = (
-            jnp.dot(a, b)
-            for a, b in ((s, s), (s, z), (s, grad), (z, z), (z, bz), (grad, bz), (bz, bz))
-        )
+        bz, bg = _product(state.inverse, z), _product(state.inverse, grad)
+        # All inner products in one operation: the number of operations is what takes the
+        # time on small problems.
+        vectors = jnp.stack([s, z, grad, bz])
+        products = jnp.sum(vectors[:, None] * vectors, axis=-1)
+        (ss, sz, sg, _), (_, zz, _, zbz), (*_, gbz), (*_, bzbz) = products
         usable = jnp.isfinite(zz) & jnp.isfinite(1 / sz) & jnp.isfinite(sz / zz)
-        enough = sz > self.curvature * jnp.abs(sg - sz)
-        # The first step has no earlier point to compare with.
-        kept = (state.count > 0) & enough & usable
+        kept = (sz > self.curvature * jnp.abs(sg - sz)) & usable
 
         # B is the identity before the first pair.
         scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), first)
@@ -87,14 +86,13 @@ class BFGS(curvopt.AbstractDirection):
         # B+ = scale B + a s s' - b (s bz' + bz s').
         b = 1 / jnp.where(kept, sz, 1)
         a = b * (1 + b * zbz)
-        kept &= jnp.isfinite(a * ss) & jnp.isfinite(
-            b * scale * jnp.sqrt(ss) * jnp.sqrt(bzbz)
-        )
+        # Together they bound the elements of the new matrix: a is not below b.
+        kept &= jnp.isfinite(a * ss) & jnp.isfinite(b * scale**2 * bzbz)
         u = -jnp.where(kept, bg + (a * sg - b * gbz) * s - b * sg * bz, bg)
 
         # No line search would leave this point: it has just failed to, or rounding has
         # made B indefinite.
-        unmoved = (state.count > 0) & jnp.all((s == 0) & (z == 0))
+        unmoved = jnp.all(here == state.last)
         restart = jnp.isfinite(length) & (unmoved | (jnp.dot(grad, u) > 0))
         u = jnp.where(restart, -first * grad, u)
         updated = (
@@ -108,5 +106,16 @@ class BFGS(curvopt.AbstractDirection):
         # After a restart B is not scaled: a scale that fits one direction may have been
         # what stopped the others.
         paired = state.paired | kept | restart
-        state = BFGSState(state.count + 1, point, grad, inverse, paired)
-        return curvopt.Descent(unravel(u)), state
+        return curvopt.Descent(unravel(u)), BFGSState(here, inverse, paired)
+
+
+def _flat(
+    tree: PyTree[Array], dtype: Any
+) -> tuple[Float[Array, " n"], Callable[[Array], PyTree[Array]]]:
+    """One vector in `dtype`, and the function from it back to a pytree in `dtype`."""
+    # Wide before it is flattened: that function returns to the dtypes it was made with.
+    return ravel_pytree(jax.tree.map(lambda x: x.astype(dtype), tree))
+
+
+# By default an accelerator may round the factors to bfloat16 or TF32.
+_product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

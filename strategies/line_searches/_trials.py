@@ -86,23 +86,24 @@ def search(
     searches = finite & (start.slope < 0) & (proposed > 0)
 
     def unmet(carry: Any) -> Bool[Array, ""]:
-        *_, trials, _, met = carry
-        return searches & ~met & (trials < max_trials)
+        *_, counts, met = carry
+        return searches & ~met & (counts[0] < max_trials)
 
     def try_next(carry: Any) -> Any:
-        t, interval, best, trials, gradients, _ = carry
+        t, interval, best, counts, _ = carry
         trial = line.trial(t, lambda value: wanted(t, value))
         point = Point.of(trial)
         met, interval, t = advance(interval, point)
-        lower = point.finite & (point.value < best.value)
-        gradients += wanted(point.step_size, point.value)
+        lower = point.finite & (point.value < best[0].value)
+        counts += jnp.stack([1, wanted(point.step_size, point.value)])
         # A trial that meets the condition ends the search, even if another was lower.
-        best = select(met | lower, trial, best)
-        return t, interval, best, trials + 1, gradients, met
+        best = select(met | lower, (point, trial.grad), best)
+        return t, interval, best, counts, met
 
-    zero = jnp.array(0, jnp.int32)
-    carry = (proposed, interval, start, zero, zero, jnp.array(False))
-    _, _, best, trials, gradients, met = jax.lax.while_loop(unmet, try_next, carry)
+    best, counts = (Point.of(start), start.grad), jnp.zeros(2, jnp.int32)
+    carry = (proposed, interval, best, counts, jnp.array(False))
+    _, _, best, counts, met = jax.lax.while_loop(unmet, try_next, carry)
+    (end, grad), (trials, gradients) = best, counts
     info = curvopt.StepInfo(
         slope=start.slope,
         losses=trials - gradients,
@@ -112,4 +113,4 @@ def search(
         nonfinite=~finite,
         exhausted=searches & ~met,
     )
-    return best, info
+    return curvopt.Trial(end.step_size, end.value, end.slope, grad), info

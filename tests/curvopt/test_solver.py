@@ -119,10 +119,17 @@ def test_loss_that_is_not_finite_at_the_start():
     assert solution.value == -1.0 and solution.stats["num_steps"] == 1
 
 
-def test_loss_that_turns_non_finite_on_the_way():
-    """The solution is the last point whose loss was finite."""
+class OneTrial(curvopt.AbstractGradientSearch):
+    def search(self, line, count, state):
+        return line.trial(jnp.array(0.4)), curvopt.StepInfo(gradients=1), state
+
+
+@pytest.mark.parametrize("rule", [LearningRate(0.4), OneTrial()])
+def test_loss_that_turns_non_finite_on_the_way(rule):
+    """The solution is the last point whose loss was finite, also where a search ends at a
+    loss that is not."""
     fn = lambda y, _: jnp.where(y < 0, jnp.nan, y)
-    solver = curvopt.LineSearchMinimiser(SGD(), LearningRate(0.4))
+    solver = curvopt.LineSearchMinimiser(SGD(), rule)
     solution = optx.minimise(fn, solver, jnp.array(1.0), throw=False)
     assert solution.result == optx.RESULTS.nonfinite
     np.testing.assert_allclose(solution.value, 0.2, rtol=1e-5)

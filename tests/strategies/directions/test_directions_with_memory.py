@@ -223,14 +223,16 @@ class TestLBFGS:
         expected = -there.grad / jnp.maximum(curvopt.tree_norm(there.grad), 1)
         if isinstance(direction, BFGS):
             bad = {"inverse": -jnp.eye(2)}
+            before = {"last": state.last + jnp.array([[1e-3], [0.0]])}
         else:
             bad = {"scale": jnp.array(1e-6), "weights": -state.weights}
-        ascends = dataclasses.replace(state, **bad, y=state.y + 1e-3)
-        for before in (state, ascends):
-            descent, _ = direction.step(there, 0.5 * Y, before)
+            before = {"y": state.y + 1e-3}
+        ascends = dataclasses.replace(state, **bad, **before)
+        for led_here in (state, ascends):
+            descent, _ = direction.step(there, 0.5 * Y, led_here)
             np.testing.assert_allclose(descent.u, expected, rtol=1e-6)
         # With a memory that leads somewhere it is another direction.
-        moved = dataclasses.replace(state, y=state.y + 1e-3)
+        moved = dataclasses.replace(state, **before)
         descent, _ = direction.step(there, 0.5 * Y, moved)
         assert not np.allclose(descent.u, expected, rtol=1e-2)
 
