@@ -20,6 +20,7 @@ from ._equation import (
 from ._products import ProductRule
 from ._program import AbstractOperation, flatten, is_variable
 from ._refs import on_refs
+from ._rewrites import is_elementwise
 from ._rules import (
     AbstractRule,
     find_rule,
@@ -142,7 +143,13 @@ def record_primitive(
         operation, active, tuple(chosen), tuple(operands), tuple(invariant)
     )
     try:
-        values, vjp, outs = jax.vjp(function.bind, *function.primals, has_aux=True)
+        if is_elementwise(operation):
+            # What jax would keep for the pullback is made anew from the operands, which the
+            # third sweep needs in any case.
+            values, outs = function.bind(*function.primals)
+            vjp = function.pullback
+        else:
+            values, vjp, outs = jax.vjp(function.bind, *function.primals, has_aux=True)
     except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
         raise refusal(operation, error) from error
     rule = find_rule(operation, active)

@@ -133,6 +133,46 @@ def test_remat_saves_memory_in_the_third_sweep_too(method):
     assert memory(True) < 0.25 * memory(False)
 
 
+def recurrent():
+    """A GRU over 32 steps."""
+    cell = eqx.nn.GRUCell(32, 32, key=jr.key(0))
+    params, static = eqx.partition(cell, eqx.is_inexact_array)
+
+    def loss(params, xs):
+        cell = eqx.combine(params, static)
+        step = lambda h, x: (jax.vmap(cell)(x, h), None)
+        return jnp.sum(jax.lax.scan(step, jnp.zeros((16, 32)), xs)[0] ** 2)
+
+    return loss, params, array(32, 16, 32)
+
+
+def decoder():
+    """Wide outputs, in a sum."""
+
+    def loss(y, x):
+        first, second = y
+        logits = jnp.tanh(x @ first) @ second
+        return jnp.mean(jnp.sum(jax.nn.softplus(logits) - 0.3 * logits, axis=-1))
+
+    return loss, (array(32, 64), array(64, 784)), array(256, 32)
+
+
+@pytest.mark.parametrize(
+    "make, most",
+    # Of the wide outputs it stores values, tangents and second tangents, the gradient only
+    # its adjoints.
+    [(recurrent, 1.1), (decoder, 3.6)],
+    ids=["recurrent", "decoder"],
+)
+def test_memory_of_forward_mode(make, most):
+    """Guards a loop against storing what its operands give, and a sum against XLA storing
+    what leads to it."""
+    loss, y, x = make()
+    run = partial(along_the_gradient, loss, curvopt.ForwardCurvature("three"))
+    gradient = cost(jax.value_and_grad(loss), y, x)
+    assert cost(run, y, x).temporary_bytes < most * gradient.temporary_bytes
+
+
 def products(sizes):
     """Matrix products, in multiplications for each example: those of one gradient; and of
     the curvature's sweep, by method and the number of products of two tangents."""
