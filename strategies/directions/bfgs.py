@@ -27,9 +27,13 @@ class BFGS(curvopt.AbstractDirection):
     $$B^+ = (I - \rho s z^\top) B (I - \rho z s^\top) + \rho s s^\top, \qquad
     \rho = 1 / \langle s, z \rangle.$$
 
-    $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1,
-    and is set to $\langle s, z \rangle / \langle z, z \rangle \, I$ before the first
-    update. A pair without enough curvature, $\langle s, z \rangle \leq c \, |\langle g^-, s
+    $B$ starts from $I / \max(\|g\|, 1)$, so that the first direction is not longer than 1.
+    Before the first update it is set to $a \langle s, z \rangle / \langle z, z \rangle \,
+    I$. With $a = 1$ that is the inverse of the largest curvatures along the first step, and
+    too short for most other directions. A step that is too long costs a search a loss or
+    two; one that is too short costs it gradients.
+
+    A pair without enough curvature, $\langle s, z \rangle \leq c \, |\langle g^-, s
     \rangle|$ with the gradient $g^-$ where the step began, is left out, so that $u$ is a
     direction of descent; the test does not depend on the scales of the parameters. Where
     rounding errors make $u$ none, or the last step did not move, $B$ starts again. Its
@@ -42,13 +46,15 @@ class BFGS(curvopt.AbstractDirection):
     **Arguments:**
 
     - `curvature`: $c$ in $[0, 1)$, the least relative change of the slope along a step.
+    - `scale`: $a$, how far to trust the first $B$ beyond the curvature it has seen.
 
     Source: Nocedal & Wright, Numerical Optimization, algorithm 6.1, and equation 6.20 for
-    the scale before the first update. Pairs without curvature are left out, and the first
-    scale chosen, as in [`strategies.LBFGS`][].
+    the scale before the first update, where $a = 1$; 10 is this project's choice. Pairs
+    without curvature are left out, and the first step chosen, as in [`strategies.LBFGS`][].
     """
 
     curvature: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0, below=1)
+    scale: curvopt.Number = curvopt.hyperparameter(10.0, above=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> BFGSState:
         del key
@@ -80,14 +86,14 @@ class BFGS(curvopt.AbstractDirection):
         kept = (sz > self.curvature * jnp.abs(sg - sz)) & usable
 
         # B is the identity before the first pair.
-        scale = jnp.where(kept, sz / jnp.where(kept, zz, 1), first)
-        scale = jnp.where(state.paired, 1, scale)
-        bz, bg, zbz, gbz = (scale * x for x in (bz, bg, zbz, gbz))
-        # B+ = scale B + a s s' - b (s bz' + bz s').
+        gamma = jnp.where(kept, self.scale * sz / jnp.where(kept, zz, 1), first)
+        gamma = jnp.where(state.paired, 1, gamma)
+        bz, bg, zbz, gbz = (gamma * x for x in (bz, bg, zbz, gbz))
+        # B+ = gamma B + a s s' - b (s bz' + bz s').
         b = 1 / jnp.where(kept, sz, 1)
         a = b * (1 + b * zbz)
         # Together they bound the elements of the new matrix: a is not below b.
-        kept &= jnp.isfinite(a * ss) & jnp.isfinite(b * scale**2 * bzbz)
+        kept &= jnp.isfinite(a * ss) & jnp.isfinite(b * gamma**2 * bzbz)
         u = -jnp.where(kept, bg + (a * sg - b * gbz) * s - b * sg * bz, bg)
 
         # No line search would leave this point: it has just failed to, or rounding has
@@ -96,7 +102,7 @@ class BFGS(curvopt.AbstractDirection):
         restart = jnp.isfinite(length) & (unmoved | (jnp.dot(grad, u) > 0))
         u = jnp.where(restart, -first * grad, u)
         updated = (
-            scale * state.inverse
+            gamma * state.inverse
             + a * jnp.outer(s, s)
             - b * (jnp.outer(s, bz) + jnp.outer(bz, s))
         )
