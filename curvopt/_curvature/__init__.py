@@ -19,7 +19,8 @@ loss = lambda w: jnp.sum(jnp.sin(w * x))
 
 **From a program to a tape.** `record` (`_tape.py`) evaluates the operations in order. An
 operation that depends on the parameters and reaches the loss is recorded as an *equation*
-$z = F(x)$ (`_primitive.py`), with its operands, its `jax.vjp` and a *rule* (`_rules.py`).
+$z = F(x)$ (`_primitive.py`), with its operands, its `jax.vjp` (made from the operands later
+if it is elementwise) and a *rule* (`_rules.py`).
 A `scan` and a `jax.checkpoint` have tapes of their own (`_scan.py`, `_remat.py`). Values
 that depend on the parameters are numbered, like registers:
 

@@ -114,7 +114,8 @@ class ForwardCurvature(AbstractCurvatureMethod):
 
     **Arguments:**
 
-    - `products`, `product_dtype`: as for [`curvopt.AdjointCurvature`][].
+    - `products`, `product_dtype`: as for [`curvopt.AdjointCurvature`][]; but `"auto"` uses
+        two products only where their value is kept for something else, too.
 
     **Raises:**
 
@@ -129,6 +130,6 @@ class ForwardCurvature(AbstractCurvatureMethod):
         ProductRule(self.products, self.product_dtype)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        how = ProductRule(self.products, self.product_dtype)
+        how = ProductRule(self.products, self.product_dtype, sparing=True)
         closed = lambda y: fn(y, args)
         return forward_model(closed, record(closed, y), SecondOrder(how), how)

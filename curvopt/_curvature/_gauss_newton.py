@@ -115,7 +115,8 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
 
     **Arguments:**
 
-    - `products`, `product_dtype`: as for [`curvopt.AdjointCurvature`][].
+    - `products`, `product_dtype`: as for [`curvopt.AdjointCurvature`][]; but `"auto"` is
+        `"three"`, of which the tangents through the model need two.
 
     **Raises:**
 
@@ -130,7 +131,8 @@ class GaussNewtonCurvature(AbstractCurvatureMethod):
         ProductRule(self.products, self.product_dtype)
 
     def model(self, fn: Loss, y: PyTree[Array], args: PyTree) -> QuadraticModel:
-        how = ProductRule(self.products, self.product_dtype)
+        products = "three" if self.products == "auto" else self.products
+        how = ProductRule(products, self.product_dtype)
         closed = lambda y: fn(y, args)
         sweep = _CutAtOutput(SecondOrder(how))
         model = forward_model(closed, record(closed, y), sweep, how, cut=True)

@@ -125,6 +125,7 @@ def record_primitive(
     chosen: Sequence[int],
     new_number: Callable[[], int],
     invariant: Sequence[int] = (),
+    is_kept: bool = True,
 ) -> tuple[PrimitiveEquation, list[Any]]:
     """Sweep 1: evaluate an equation and keep what the other sweeps need.
 
@@ -133,6 +134,7 @@ def record_primitive(
     - `operands`, `numbers`: the operands, and the numbers of those that are active.
     - `chosen`: which outputs are differentiated.
     - `invariant`: which operands are the same in all iterations of a loop around it.
+    - `is_kept`: whether another equation keeps its first output.
 
     **Returns:**
 
@@ -140,7 +142,7 @@ def record_primitive(
     """
     active = tuple(k for k, number in enumerate(numbers) if number is not None)
     function = PrimitiveFunction(
-        operation, active, tuple(chosen), tuple(operands), tuple(invariant)
+        operation, active, tuple(chosen), tuple(operands), tuple(invariant), is_kept=is_kept
     )
     try:
         if is_elementwise(operation):

@@ -69,11 +69,14 @@ class ProductRule(Declared):
     **Attributes:**
 
     - `products`: how many products a bilinear equation takes.
+    - `sparing`: whether `"auto"` takes two only of a product whose value is kept for other
+        equations, too: two need it, three do not.
     - `dtype`: the dtype to which operands of products are rounded; `None` for no rounding.
     """
 
     products: Products = eqx.field(static=True, default="auto")
     dtype: Any = eqx.field(static=True, default=None)
+    sparing: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         try:
@@ -87,14 +90,23 @@ class ProductRule(Declared):
                 "unrounded."
             )
 
-    def uses_two(self, operation: Any, invariant: Sequence[int] = ()) -> bool:
+    def uses_two(
+        self, operation: Any, invariant: Sequence[int] = (), is_kept: bool = True
+    ) -> bool:
         """Whether to use two products for a bilinear operation instead of three.
-        `invariant`: which operands a surrounding loop does not change."""
+
+        **Arguments:**
+
+        - `invariant`: which operands a surrounding loop does not change.
+        - `is_kept`: whether its value is kept for other equations.
+        """
         eqn = operation.eqn
         if not _jaxpr.is_product(eqn):  # an elementwise one: nothing to save
             return False
         if self.products != "auto":
             return self.products == "two"
+        if self.sparing and not is_kept:
+            return False
         avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
         wide = all(jnp.finfo(aval.dtype).bits >= 32 for aval in avals)
         # Elsewhere the default precision of float32 may be TF32 or bfloat16.

@@ -90,8 +90,9 @@ class PrimitiveFunction(eqx.Module):
     operands: tuple[Any, ...]
     # The operands that are the same in all iterations of a loop around the equation.
     invariant: tuple[int, ...] = eqx.field(static=True, default=())
-    # $F(x)$, set by the first sweep.
+    # $F(x)$, set by the first sweep, and whether another equation keeps its first.
     values: Arrays = ()
+    is_kept: bool = eqx.field(static=True, default=True)
 
     @property
     def primals(self) -> Arrays:
@@ -225,12 +226,14 @@ class Bilinear(AbstractRule):
     def label(self, f: PrimitiveFunction, how: ProductRule) -> str:
         if not f.operation.is_product:
             return "bilinear"
-        two = how.uses_two(f.operation, f.invariant)
-        return f"bilinear, {'two' if two else 'three'} products"
+        return f"bilinear, {'two' if self._uses_two(f, how) else 'three'} products"
+
+    def _uses_two(self, f: PrimitiveFunction, how: ProductRule) -> bool:
+        return how.uses_two(f.operation, f.invariant, f.is_kept)
 
     def _products(self, f, dx, how):
         product = lambda a, b: f.rounded(how)(a, b)[0]
-        if how.uses_two(f.operation, f.invariant):
+        if self._uses_two(f, how):
             options = {"dtype": how.dtype, "invariant": f.invariant}
             return two_products(product, f.values[0], f.primals, dx, **options)
         return three_products(product, f.primals, dx)

@@ -19,6 +19,7 @@ from ._program import AbstractOperation, flatten, is_variable, Program, Variable
 from ._refs import check_no_refs
 from ._remat import RematEquation
 from ._rewrites import prepare
+from ._rules import find_rule, Linear
 from ._scan import record_scan
 
 
@@ -43,7 +44,11 @@ class Tape:
         return any(equation.splits for equation in self.equations)
 
     def _evaluate(
-        self, operation: AbstractOperation, operands: Sequence[Value], live: set[Variable]
+        self,
+        operation: AbstractOperation,
+        operands: Sequence[Value],
+        live: set[Variable],
+        kept: set[Variable],
     ) -> list[Value]:
         numbers = [operand.number for operand in operands]
         arrays = [operand.array for operand in operands]
@@ -60,7 +65,13 @@ class Tape:
         steady = [k for k, operand in enumerate(operands) if operand.known]
         invariant = steady if len(steady) < len(operands) else ()  # all: there is no loop
         equation, outs = record_primitive(
-            operation, arrays, numbers, chosen, self.number, invariant
+            operation,
+            arrays,
+            numbers,
+            chosen,
+            self.number,
+            invariant,
+            operation.outvars[0] in kept,
         )
         own = dict(zip(chosen, equation.outputs))
         if operation.is_remat:
@@ -82,14 +93,14 @@ class Tape:
         - `live_outputs`: which outputs are differentiated.
         - `hoisted`: in the body of a loop, the outputs of the operations that `hoist` ran.
         """
-        live = program.live(live_outputs)
+        live, kept = program.live(live_outputs), _kept(program, inputs)
 
         def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if hoisted is None:
-                return self._evaluate(operation, operands, live)
+                return self._evaluate(operation, operands, live, kept)
             if _is_hoisted(operation, operands):
                 return next(hoisted)  # `hoist` met them in the same order
-            outs = self._evaluate(operation, operands, live)
+            outs = self._evaluate(operation, operands, live, kept)
             # Not hoisted, for its operands or an effect: its results are an iteration's.
             return [out._replace(known=False) for out in outs]
 
@@ -104,12 +115,13 @@ class Tape:
 
         The outputs of each hoisted operation, in order.
         """
-        live, hoisted = program.live(live_outputs), []
+        live, kept = program.live(live_outputs), _kept(program, inputs)
+        hoisted: list[list[Value]] = []
 
         def step(operation: AbstractOperation, operands: Sequence[Value]) -> list[Value]:
             if not _is_hoisted(operation, operands):
                 return [Value(None, None, known=False)] * len(operation.outvars)
-            hoisted.append(self._evaluate(operation, operands, live))
+            hoisted.append(self._evaluate(operation, operands, live, kept))
             return hoisted[-1]
 
         _walk(program, inputs, step)
@@ -124,6 +136,18 @@ def _walk(program: Program, inputs: Sequence[Value], step: Callable) -> list[Val
         outs = step(operation, [read(atom) for atom in operation.invars])
         env.update(zip(operation.outvars, outs, strict=True))
     return [read(atom) for atom in program.outvars]
+
+
+def _kept(program: Program, inputs: Sequence[Value]) -> set[Variable]:
+    """The variables that an equation keeps as its operands: whose derivative depends on
+    them."""
+    active = program.active([x.number is not None for x in inputs])
+    kept = set()
+    for operation in program.operations:
+        own = [k for k, v in enumerate(operation.invars) if is_variable(v) and v in active]
+        if own and not isinstance(find_rule(operation, own), Linear):
+            kept.update(operation.variables)
+    return kept
 
 
 def _is_hoisted(operation: AbstractOperation, operands: Sequence[Value]) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from curvature_oracle import check_along
+from curvature_oracle import check_along, name
 from jax.ad_checkpoint import checkpoint_name
 
 import curvopt
@@ -306,6 +306,32 @@ def test_the_automatic_choice_avoids_what_rounds_coarsely_or_saves_nothing():
     assert not how.uses_two(product((256, 512), jnp.bfloat16))
     assert not how.uses_two(product((8, 4), jnp.float32))
     assert not ProductRule(dtype=jnp.bfloat16).uses_two(product((256, 512), jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "method, direct, split",
+    [
+        (curvopt.AdjointCurvature(), "two", "two"),
+        (curvopt.ForwardCurvature(), "two", "three"),
+        (curvopt.ForwardCurvature("two"), "two", "two"),
+        (curvopt.GaussNewtonCurvature(), "three", "three"),
+    ],
+    ids=name,
+)
+def test_products_of_each_method(method, direct, split):
+    """Two need the value of the product. It is kept in any case for an activation, and not
+    if only its parts are. The Gauss-Newton curvature needs the tangents alone."""
+
+    def loss(w, after):
+        h = jnp.tanh(jnp.ones((256, 256)) @ w)
+        return jnp.sum(curvopt.tag_output(after(h @ w)) ** 2)
+
+    halves = lambda z: jnp.tanh(z[:128]) * jnp.tanh(z[128:])
+    for after, expected in ((jnp.tanh, direct), (halves, split)):
+        w = jnp.ones((256, 256)) / 256
+        model = curvopt.quadratic_model(loss, w, after, method)
+        found = [e.rule for e in model.report().equations if "products" in e.rule]
+        assert found == [f"bilinear, {expected} products"]
 
 
 def test_an_elementwise_product_is_never_taken_in_two():

@@ -168,7 +168,7 @@ def test_memory_of_forward_mode(make, most):
     """Guards a loop against storing what its operands give, and a sum against XLA storing
     what leads to it."""
     loss, y, x = make()
-    run = partial(along_the_gradient, loss, curvopt.ForwardCurvature("three"))
+    run = partial(along_the_gradient, loss, curvopt.ForwardCurvature())
     gradient = cost(jax.value_and_grad(loss), y, x)
     assert cost(run, y, x).temporary_bytes < most * gradient.temporary_bytes
 
