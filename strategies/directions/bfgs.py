@@ -46,15 +46,15 @@ class BFGS(curvopt.AbstractDirection):
     **Arguments:**
 
     - `curvature`: $c$ in $[0, 1)$, the least relative change of the slope along a step.
-    - `scale`: $a$, how far to trust the first $B$ beyond the curvature it has seen.
+    - `scale`: $a$, the scale of $B$ before its first update.
 
     Source: Nocedal & Wright, Numerical Optimization, algorithm 6.1, and equation 6.20 for
-    the scale before the first update, where $a = 1$; 10 is this project's choice. Pairs
+    the scale before the first update, where $a = 1$; 3 is this project's choice. Pairs
     without curvature are left out, and the first step chosen, as in [`strategies.LBFGS`][].
     """
 
     curvature: curvopt.Number = curvopt.hyperparameter(1e-8, at_least=0, below=1)
-    scale: curvopt.Number = curvopt.hyperparameter(10.0, above=0)
+    scale: curvopt.Number = curvopt.hyperparameter(3.0, above=0)
 
     def init(self, y: PyTree[Array], *, key: PRNGKeyArray) -> BFGSState:
         del key

@@ -263,7 +263,7 @@ class TestBFGS:
         points, _ = points_of(solver, y, matrix, 7)
         s = [b - a for a, b in itertools.pairwise(points[:-1])]
         z = [matrix @ x for x in s]
-        inverse = jnp.eye(5) * 10 * (s[0] @ z[0]) / (z[0] @ z[0])
+        inverse = jnp.eye(5) * 3 * (s[0] @ z[0]) / (z[0] @ z[0])
         for a, b in zip(s, z):
             v = jnp.eye(5) - jnp.outer(b, a) / (a @ b)
             inverse = v.T @ inverse @ v + jnp.outer(a, a) / (a @ b)
