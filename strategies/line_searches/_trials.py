@@ -90,20 +90,20 @@ def search(
         return searches & ~met & (counts[0] < max_trials)
 
     def try_next(carry: Any) -> Any:
-        t, interval, best, counts, _ = carry
+        t, interval, best, grad, counts, _ = carry
         trial = line.trial(t, lambda value: wanted(t, value))
         point = Point.of(trial)
         met, interval, t = advance(interval, point)
-        lower = point.finite & (point.value < best[0].value)
+        lower = point.finite & (point.value < best.value)
         counts += jnp.stack([1, wanted(point.step_size, point.value)])
         # A trial that meets the condition ends the search, even if another was lower.
-        best = select(met | lower, (point, trial.grad), best)
-        return t, interval, best, counts, met
+        best, grad = select(met | lower, (point, trial.grad), (best, grad))
+        return t, interval, best, grad, counts, met
 
-    best, counts = (Point.of(start), start.grad), jnp.zeros(2, jnp.int32)
-    carry = (proposed, interval, best, counts, jnp.array(False))
-    _, _, best, counts, met = jax.lax.while_loop(unmet, try_next, carry)
-    (end, grad), (trials, gradients) = best, counts
+    counts, met = jnp.zeros(2, jnp.int32), jnp.array(False)
+    carry = (proposed, interval, Point.of(start), start.grad, counts, met)
+    _, _, best, grad, counts, met = jax.lax.while_loop(unmet, try_next, carry)
+    trials, gradients = counts
     info = curvopt.StepInfo(
         slope=start.slope,
         losses=trials - gradients,
@@ -113,4 +113,4 @@ def search(
         nonfinite=~finite,
         exhausted=searches & ~met,
     )
-    return curvopt.Trial(end.step_size, end.value, end.slope, grad), info
+    return curvopt.Trial(best.step_size, best.value, best.slope, grad), info
