@@ -373,19 +373,18 @@ class ReverseOverReverse(AbstractRule):
 
 
 # The known rules, by name of the primitive. All others are left to jax's derivatives.
-_TABLE: dict[str, Literal["linear", "sum", "bilinear"] | int] = {
+_TABLE: dict[str, Literal["linear", "bilinear"] | int] = {
     # Linear in all their floating-point operands jointly, or piecewise linear, which is the
     # same wherever a second derivative exists.
     **dict.fromkeys(
         "add add_any broadcast_in_dim complex concatenate convert_element_type copy "
         "cumsum dynamic_slice dynamic_update_slice fft gather imag name neg "
-        "optimization_barrier pad real reduce_precision reduce_window_sum "
+        "optimization_barrier pad real reduce_precision reduce_sum reduce_window_sum "
         "reshape rev scatter scatter-add scatter-sub select_and_scatter_add select_n "
         "sharding_constraint slice split squeeze sub transpose "
         "abs clamp cummax cummin max min reduce_max reduce_min sort top_k".split(),
         "linear",
     ),
-    "reduce_sum": "sum",
     # Linear in each of two operands, so linear if only one of them is active.
     **dict.fromkeys(("conv_general_dilated", "dot_general", "mul"), "bilinear"),
     # Linear in the operand of that index, if no other operand is active.
@@ -465,9 +464,7 @@ def _rule_of_member(member: Operation, active: Sequence[int]) -> AbstractRule:
     name = primitive_name(member.eqn)
     entry = _TABLE.get(name)
     if entry == "linear" and not (name in _REAL_ONLY and member.is_complex):
-        return Linear()
-    if entry == "sum":
-        return Sum()
+        return Sum() if name == "reduce_sum" else Linear()
     if entry == "bilinear":
         return Bilinear() if len(active) == 2 else Linear()
     if list(active) == [entry]:
